@@ -1,0 +1,55 @@
+"""Every error a user can meet. Messages teach the fix and stay within eight lines."""
+
+from __future__ import annotations
+
+
+class GraphcError(Exception):
+    """Base of all graphc errors."""
+
+
+class TraceError(GraphcError, TypeError):
+    """The traced function did something that a static graph cannot hold."""
+
+
+class ShapeError(GraphcError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(GraphcError, TypeError):
+    """A dtype that the operation does not take."""
+
+
+class GradientError(GraphcError, TypeError):
+    """A gradient was asked for where there is none."""
+
+
+class UnknownNameError(GraphcError, ValueError):
+    """An unknown option, stage, optimizer, dtype or device name."""
+
+
+class DataError(GraphcError, ValueError):
+    """Training data that cannot be used as it is."""
+
+
+class VerifyError(GraphcError):
+    """An internal graph is malformed: a bug in graphc, never the user's fault."""
+
+
+class SymbolicDimError(GraphcError):
+    """A symbolic dimension was used where a plain integer is needed.
+
+    The tracing driver catches it and specialises on the concrete size.
+    """
+
+
+class CacheWarning(UserWarning):
+    """The kernel cache cannot be used or an entry was rebuilt."""
+
+
+class CompileWarning(UserWarning):
+    """Something compiles more often than it should."""
+
+
+def unknown_name(kind: str, name: object, available) -> UnknownNameError:
+    """The error for a name that is not in a fixed set."""
+    return UnknownNameError(f"unknown {kind} {name!r}; available: {', '.join(sorted(available))}")

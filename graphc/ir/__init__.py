@@ -1,0 +1,1 @@
+"""The graph language: typed interned nodes, a text form, and its checks."""

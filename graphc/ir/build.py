@@ -1,0 +1,143 @@
+"""Constructors of nodes with type inference: the only way the rest of graphc makes nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.errors import ShapeError
+from graphc.ir import node as _node
+from graphc.ir.dims import Dim, DimLike
+from graphc.ir.node import Literal, Node
+from graphc.ir.ops import infer
+from graphc.ir.types import TensorType
+
+
+def make(op: str, inputs=(), **attrs) -> Node:
+    """The node ``op(inputs, attrs)`` with its inferred type."""
+    inputs = tuple(inputs)
+    return _node.make(op, inputs, attrs, infer(op, attrs, inputs))
+
+
+def input(index: int, name: str, type: TensorType) -> Node:
+    return _node.make("input", (), {"index": index, "name": name}, type)
+
+
+def placeholder(level: int, index: int, type: TensorType) -> Node:
+    return _node.make("placeholder", (), {"level": level, "index": index}, type)
+
+
+def const(value, dtype=None) -> Node:
+    return make("const", value=Literal(np.asarray(value, dtype)))
+
+
+def full(shape, value, dtype) -> Node:
+    """A constant of any shape: a broadcast scalar."""
+    return broadcast(const(value, dtype), shape, ())
+
+
+def full_like(x: Node, value) -> Node:
+    return full(x.shape, value, x.dtype)
+
+
+def size(dim: DimLike, dtype) -> Node:
+    """The value of a dimension as a scalar node."""
+    if isinstance(dim, Dim):
+        return make("size", dim=dim, dtype=np.dtype(dtype).name)
+    return const(dim, dtype)
+
+
+def iota(shape, axis: int, dtype=np.int64) -> Node:
+    return make("iota", axis=axis, dtype=np.dtype(dtype).name, shape=tuple(shape))
+
+
+def elementwise(op: str, *inputs: Node) -> Node:
+    return make(op, inputs)
+
+
+def cast(x: Node, dtype) -> Node:
+    dtype = np.dtype(dtype)
+    return x if x.dtype == dtype else make("cast", (x,), dtype=dtype.name)
+
+
+def reshape(x: Node, shape) -> Node:
+    shape = tuple(shape)
+    return x if shape == x.shape else make("reshape", (x,), shape=shape)
+
+
+def transpose(x: Node, perm) -> Node:
+    perm = tuple(perm)
+    return x if perm == tuple(range(x.ndim)) else make("transpose", (x,), perm=perm)
+
+
+def swap_last(x: Node) -> Node:
+    """The last two axes exchanged."""
+    order = list(range(x.ndim))
+    order[-2:] = order[:-3:-1]
+    return transpose(x, order)
+
+
+def broadcast(x: Node, shape, dims) -> Node:
+    shape, dims = tuple(shape), tuple(dims)
+    if shape == x.shape and dims == tuple(range(x.ndim)):
+        return x
+    return make("broadcast", (x,), dims=dims, shape=shape)
+
+
+def broadcast_to(x: Node, shape) -> Node:
+    """NumPy's broadcasting rule: align right, repeat axes of size 1."""
+    shape = tuple(shape)
+    if x.shape == shape:
+        return x
+    offset = len(shape) - x.ndim
+    if offset < 0:
+        raise ShapeError(f"cannot broadcast {x.type} to {shape}")
+    kept = []
+    for axis, dim in enumerate(x.shape):
+        if dim == shape[offset + axis]:
+            kept.append(axis)
+        elif dim != 1:
+            raise ShapeError(f"cannot broadcast {x.type} to ({', '.join(map(str, shape))})")
+    squeezed = reshape(x, [x.shape[a] for a in kept])
+    return broadcast(squeezed, shape, [offset + a for a in kept])
+
+
+def slice_(x: Node, start, size, step) -> Node:
+    start, size, step = tuple(start), tuple(size), tuple(step)
+    if size == x.shape and all(s == 0 for s in start) and all(s == 1 for s in step):
+        return x
+    return make("slice", (x,), start=start, size=size, step=step)
+
+
+def pad(x: Node, low, high, interior=None, fill: Node | None = None) -> Node:
+    low, high = tuple(low), tuple(high)
+    interior = tuple(interior) if interior is not None else (0,) * x.ndim
+    if not any(d != 0 for d in (*low, *high, *interior)):
+        return x
+    fill = fill if fill is not None else const(0, x.dtype)
+    return make("pad", (x, fill), low=low, high=high, interior=interior)
+
+
+def concat(xs, axis: int) -> Node:
+    xs = tuple(xs)
+    return xs[0] if len(xs) == 1 else make("concat", xs, axis=axis)
+
+
+def take(x: Node, indices: Node, axis: int) -> Node:
+    return make("take", (x, indices), axis=axis)
+
+
+def take_along(x: Node, indices: Node, axis: int) -> Node:
+    return make("take_along", (x, indices), axis=axis)
+
+
+def scatter_add(indices: Node, updates: Node, axis: int, size: DimLike) -> Node:
+    return make("scatter_add", (indices, updates), axis=axis, size=size)
+
+
+def reduce(op: str, x: Node, axes) -> Node:
+    axes = tuple(sorted(axes))
+    return x if not axes else make(op, (x,), axes=axes)
+
+
+def matmul(a: Node, b: Node, ta: int = 0, tb: int = 0) -> Node:
+    return make("matmul", (a, b), ta=int(ta), tb=int(tb))

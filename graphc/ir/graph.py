@@ -1,0 +1,134 @@
+"""A graph: named inputs, outputs, and where the user wrote each node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from graphc.ir import node as _node
+from graphc.ir.node import Node
+
+
+@dataclass(frozen=True)
+class Source:
+    """A line that the user wrote."""
+
+    file: str
+    line: int
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Immutable. ``inputs`` are ``input`` nodes in call order; ``outputs`` any nodes.
+
+    ``sources`` maps nodes to user lines; it never takes part in the identity of a node.
+    ``donated`` maps an output to the input whose memory it may take over.
+    """
+
+    name: str
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    sources: Mapping[Node, Source] = field(default_factory=dict, compare=False)
+    donated: Mapping[int, int] = field(default_factory=dict)
+
+    @cached_property
+    def order(self) -> tuple[Node, ...]:
+        """Every reachable node, inputs before users; deterministic."""
+        return topological(self.outputs)
+
+    @cached_property
+    def users(self) -> dict[Node, list[Node]]:
+        """Who reads each node (an entry for each node of ``order``)."""
+        users: dict[Node, list[Node]] = {n: [] for n in self.order}
+        for n in self.order:
+            for i in dict.fromkeys(n.inputs):
+                users[i].append(n)
+        return users
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """Names of the symbolic dims of the inputs, in order of appearance."""
+        found = {s: None for i in self.inputs for s in sorted(i.type.symbols)}
+        return tuple(found)
+
+    def input_name(self, index: int) -> str:
+        return self.inputs[index].attr("name")
+
+    def with_outputs(self, outputs: Iterable[Node], sources=None, name=None) -> Graph:
+        """The same inputs with other outputs."""
+        return Graph(
+            name or self.name,
+            self.inputs,
+            tuple(outputs),
+            self.sources if sources is None else sources,
+            self.donated,
+        )
+
+
+def topological(roots: Iterable[Node]) -> tuple[Node, ...]:
+    """Post-order without recursion: graphs can be deeper than Python's stack."""
+    order: dict[Node, None] = {}
+    stack = [(r, False) for r in reversed(tuple(roots))]
+    while stack:
+        node, expanded = stack.pop()
+        if node in order:
+            continue
+        if expanded:
+            order[node] = None
+            continue
+        stack.append((node, True))
+        stack.extend((i, False) for i in reversed(node.inputs) if i not in order)
+    return tuple(order)
+
+
+def rebuild(node: Node, inputs: tuple[Node, ...]) -> Node:
+    """``node`` over other inputs of the same types."""
+    if inputs == node.inputs:
+        return node
+    return _node.make(node.op, inputs, dict(node.attrs), node.type)
+
+
+def transform(
+    graph: Graph, visit: Callable[[Node, tuple[Node, ...]], Node], name: str | None = None
+) -> Graph:
+    """Rebuild bottom-up: ``visit(old, new_inputs) -> new``. User lines follow the nodes."""
+    new: dict[Node, Node] = {}
+    sources = dict(graph.sources)
+    for node in graph.order:
+        result = visit(node, tuple(new[i] for i in node.inputs))
+        new[node] = result
+        if result is not node and node in graph.sources:
+            inherit(sources, result, graph.sources[node])
+    return graph.with_outputs((new[o] for o in graph.outputs), sources, name)
+
+
+def inherit(sources: dict[Node, Source], root: Node, source: Source) -> None:
+    """Give ``source`` to ``root`` and to what is new below it."""
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node not in sources and node.op not in ("input", "const", "placeholder"):
+            sources[node] = source
+            stack.extend(node.inputs)
+
+
+def substitute(roots: Iterable[Node], mapping: Mapping[Node, Node]) -> list[Node]:
+    """``roots`` with nodes replaced (replacements are not searched again)."""
+    roots = tuple(roots)
+    new: dict[Node, Node] = dict(mapping)
+    stack = [(r, False) for r in reversed(roots)]
+    while stack:
+        node, expanded = stack.pop()
+        if node in new:
+            continue
+        if expanded:
+            new[node] = rebuild(node, tuple(new[i] for i in node.inputs))
+            continue
+        stack.append((node, True))
+        stack.extend((i, False) for i in node.inputs if i not in new)
+    return [new[r] for r in roots]

@@ -1,0 +1,96 @@
+"""The one node class. Interned: the same computation is the same object."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import weakref
+
+import numpy as np
+
+from graphc.ir.types import TensorType
+
+
+class Literal:
+    """A constant array as an attribute: compared and hashed by dtype, shape and bytes."""
+
+    __slots__ = ("array", "digest")
+
+    def __init__(self, array):
+        self.array = np.array(array, order="C", copy=True)
+        self.array.flags.writeable = False
+        head = f"{self.array.dtype.str}{self.array.shape}".encode()
+        self.digest = hashlib.blake2b(head + self.array.tobytes(), digest_size=12).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Literal({self.array!r})"
+
+
+Attrs = tuple[tuple[str, object], ...]
+
+
+class Node:
+    """``op(inputs, attrs) : type``. Immutable; built only by :func:`make`.
+
+    Identity is equality, so common subexpressions are shared for free. Where the user wrote
+    it is not part of a node: graphs keep that beside (see ``Graph.sources``).
+    """
+
+    __slots__ = ("op", "inputs", "attrs", "type", "__weakref__")
+
+    op: str
+    inputs: tuple[Node, ...]
+    attrs: Attrs
+    type: TensorType
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.type.dtype
+
+    @property
+    def shape(self):
+        return self.type.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.type.shape)
+
+    def attr(self, key: str):
+        for name, value in self.attrs:
+            if name == key:
+                return value
+        raise KeyError(f"{self.op} has no attribute {key!r}")
+
+    def __setattr__(self, name, value):
+        raise AttributeError("nodes are immutable")
+
+    def __repr__(self) -> str:
+        attrs = "".join(f", {k}={v}" for k, v in self.attrs)
+        return f"<{self.op}({len(self.inputs)} inputs{attrs}) : {self.type}>"
+
+
+# Inputs are keyed by id: a live node keeps its inputs alive, so those ids cannot be reused.
+_table: weakref.WeakValueDictionary[tuple, Node] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def make(op: str, inputs: tuple[Node, ...], attrs: dict[str, object], type: TensorType) -> Node:
+    """The node with these parts, creating it only if no equal one is alive."""
+    frozen = tuple(sorted(attrs.items()))
+    key = (op, tuple(map(id, inputs)), frozen, type)
+    with _lock:
+        node = _table.get(key)
+        if node is None:
+            node = object.__new__(Node)
+            object.__setattr__(node, "op", op)
+            object.__setattr__(node, "inputs", inputs)
+            object.__setattr__(node, "attrs", frozen)
+            object.__setattr__(node, "type", type)
+            _table[key] = node
+    return node

@@ -1,0 +1,523 @@
+"""The table of primitive operations: an op is one row.
+
+An elementwise row is a formula, its NumPy meaning, one derivative for each argument and a cost.
+Derivatives are formulas too, over the arguments ``x, y, w`` and the result ``z``; SymPy proves
+each against the op's own formula in the tests. The generated scalar code of a row is in
+``codegen`` (a template or a vector-math function of the same name).
+
+A structural row is a type rule and a NumPy evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphc.errors import DTypeError, ShapeError
+from graphc.ir.dims import evaluate, product
+from graphc.ir.node import Node
+from graphc.ir.types import TensorType, tensor_type
+
+BOOL = np.dtype(bool)
+
+
+@dataclass(frozen=True)
+class Op:
+    """One row. ``infer(attrs, *types) -> TensorType``; ``evaluate(node, env, *arrays)``."""
+
+    name: str
+    doc: str
+    kind: str  # "elementwise", "reduction", "view", "leaf", "contraction", "indexing"
+    infer: Callable | None
+    evaluate: Callable | None
+    attrs: tuple[str, ...] = ()
+    # Elementwise rows only:
+    arity: int = 1
+    formula: str = ""
+    derivative: tuple[str, ...] | None = None
+    singular: bool = False  # the derivative can be infinite or NaN at a finite argument
+    cost: int = 1  # rough flops an element; decides recomputation
+    nonfinite: str = "propagates"  # what NaN and infinity do, for the documentation
+    latex: str = field(default="")
+
+
+OPS: dict[str, Op] = {}
+
+
+def _register(op: Op) -> None:
+    if op.name in OPS:
+        raise ValueError(f"op {op.name!r} is declared twice")
+    OPS[op.name] = op
+
+
+# --------------------------------------------------------------------------- elementwise rows
+
+
+def _same_shape(name: str, types) -> tuple:
+    shape = types[0].shape
+    for t in types[1:]:
+        if t.shape != shape:
+            raise ShapeError(f"{name}: shapes {types[0]} and {t} differ")
+    return shape
+
+
+def _same_dtype(name: str, types) -> np.dtype:
+    dtype = types[0].dtype
+    for t in types[1:]:
+        if t.dtype != dtype:
+            raise DTypeError(f"{name}: dtypes {types[0]} and {t} differ")
+    return dtype
+
+
+def _infer_same(name):
+    return lambda attrs, *types: TensorType(_same_dtype(name, types), _same_shape(name, types))
+
+
+def _infer_float(name):
+    def infer(attrs, *types):
+        dtype = _same_dtype(name, types)
+        if dtype.kind not in "fc":
+            raise DTypeError(f"{name} takes floating values, not {types[0]}")
+        return TensorType(dtype, _same_shape(name, types))
+
+    return infer
+
+
+def _infer_bool(name):
+    def infer(attrs, *types):
+        _same_dtype(name, types)
+        return TensorType(BOOL, _same_shape(name, types))
+
+    return infer
+
+
+def _infer_where(attrs, cond, a, b):
+    if cond.dtype != BOOL:
+        raise DTypeError(f"where: the condition is {cond}, not bool")
+    return TensorType(_same_dtype("where", (a, b)), _same_shape("where", (cond, a, b)))
+
+
+def _elementwise(name, formula, numpy, derivative, doc, *, result="float", arity=1, **row):
+    infer = {"float": _infer_float, "same": _infer_same, "bool": _infer_bool}[result](name)
+
+    def evaluate_row(node, env, *arrays):
+        return np.asarray(numpy(*arrays), dtype=node.dtype)
+
+    _register(
+        Op(name, doc, "elementwise", infer, evaluate_row, arity=arity, formula=formula,
+           derivative=derivative, **row)
+    )  # fmt: skip
+
+
+def _vmath(name):
+    def evaluate_vmath(x):
+        from graphc.codegen import vmath  # the same polynomial that the kernels use
+
+        return vmath.evaluate(name, x.dtype.name, x)
+
+    return evaluate_vmath
+
+
+def _sigmoid(x):
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+def _softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+_e = _elementwise
+_e("neg", "-x", np.negative, ("-1",), "Negation.", result="same")
+_e("abs", "Abs(x)", np.abs, ("sign(x)",), "Absolute value; gradient 0 at 0.", result="same")
+_e("sign", "sign(x)", np.sign, ("0",), "-1, 0 or 1; NaN stays NaN.", result="same")
+_e("floor", "floor(x)", np.floor, ("0",), "Largest integer not above.")
+_e("ceil", "ceiling(x)", np.ceil, ("0",), "Smallest integer not below.")
+_e("trunc", "trunc(x)", np.trunc, ("0",), "Rounds towards zero.")
+_e("rint", "rint(x)", np.rint, ("0",), "Rounds to nearest, ties to even.")
+_e("exp", "exp(x)", np.exp, ("z",), "e**x.", singular=True, cost=12)
+_e("exp2", "2**x", np.exp2, ("0.6931471805599453*z",), "2**x.", singular=True, cost=12)
+_e("expm1", "exp(x) - 1", np.expm1, ("z + 1",), "exp(x) - 1, accurate near 0.",
+   singular=True, cost=16)  # fmt: skip
+_e("log", "log(x)", np.log, ("1/x",), "Natural logarithm; -inf at 0.", singular=True, cost=14)
+_e("log2", "log(x)/log(2)", np.log2, ("1.4426950408889634/x",), "Base-2 logarithm.",
+   singular=True, cost=15)  # fmt: skip
+_e("log10", "log(x)/log(10)", np.log10, ("0.4342944819032518/x",), "Base-10 logarithm.",
+   singular=True, cost=15)  # fmt: skip
+_e("log1p", "log(1 + x)", np.log1p, ("1/(1 + x)",), "log(1 + x), accurate near 0.",
+   singular=True, cost=16)  # fmt: skip
+_e("sin", "sin(x)", np.sin, ("cos(x)",), "Sine of radians.", singular=True, cost=16)
+_e("cos", "cos(x)", np.cos, ("-sin(x)",), "Cosine of radians.", singular=True, cost=16)
+_e("tan", "tan(x)", np.tan, ("1 + z*z",), "Tangent of radians.", singular=True, cost=20)
+_e("arcsin", "asin(x)", np.arcsin, ("rsqrt((1 - x)*(1 + x))",), "Inverse sine.",
+   singular=True, cost=20)  # fmt: skip
+_e("arccos", "acos(x)", np.arccos, ("-rsqrt((1 - x)*(1 + x))",), "Inverse cosine.",
+   singular=True, cost=20)  # fmt: skip
+_e("arctan", "atan(x)", np.arctan, ("1/(1 + x*x)",), "Inverse tangent.", cost=16)
+_e("sinh", "sinh(x)", np.sinh, ("cosh(x)",), "Hyperbolic sine.", singular=True, cost=20)
+_e("cosh", "cosh(x)", np.cosh, ("sinh(x)",), "Hyperbolic cosine.", singular=True, cost=20)
+_e("tanh", "tanh(x)", np.tanh, ("1 - z*z",), "Hyperbolic tangent.", cost=16)
+_e("arcsinh", "asinh(x)", np.arcsinh, ("rsqrt(x*x + 1)",), "Inverse hyperbolic sine.", cost=22)
+_e("arccosh", "acosh(x)", np.arccosh, ("rsqrt((x - 1)*(x + 1))",), "Inverse hyperbolic cosine.",
+   singular=True, cost=22)  # fmt: skip
+_e("arctanh", "atanh(x)", np.arctanh, ("1/((1 - x)*(1 + x))",), "Inverse hyperbolic tangent.",
+   singular=True, cost=22)  # fmt: skip
+_e("sqrt", "sqrt(x)", np.sqrt, ("where(x == 0, 0, 0.5/z)",),
+   "Square root; the gradient at 0 is taken as 0.", singular=True, cost=4)  # fmt: skip
+_e("rsqrt", "1/sqrt(x)", lambda x: 1 / np.sqrt(x), ("-0.5*z*z*z",), "1/sqrt(x).",
+   singular=True, cost=5)  # fmt: skip
+_e("cbrt", "cbrt(x)", np.cbrt, ("where(x == 0, 0, 1/(3*z*z))",),
+   "Cube root; the gradient at 0 is taken as 0.", singular=True, cost=20)  # fmt: skip
+_e("sigmoid", "1/(1 + exp(-x))", _sigmoid, ("z*(1 - z)",), "Logistic function.", cost=14)
+_e("softplus", "log(1 + exp(x))", _softplus, ("sigmoid(x)",), "log(1 + exp(x)), never overflows.",
+   cost=26)  # fmt: skip
+_e("erf", "erf(x)", _vmath("erf"), ("1.1283791670955126*exp(-x*x)",), "Error function.", cost=20)
+_e("erfc", "erfc(x)", _vmath("erfc"), ("-1.1283791670955126*exp(-x*x)",),
+   "Complementary error function.", cost=24)  # fmt: skip
+_e("stop_gradient", "x", lambda x: x, None, "The value; its derivative is cut.", result="same",
+   cost=0)  # fmt: skip
+
+_e("add", "x + y", np.add, ("1", "1"), "Sum.", result="same", arity=2)
+_e("sub", "x - y", np.subtract, ("1", "-1"), "Difference.", result="same", arity=2)
+_e("mul", "x*y", np.multiply, ("y", "x"), "Product.", result="same", arity=2)
+_e("div", "x/y", np.divide, ("1/y", "-z/y"), "True division.", arity=2, singular=True, cost=4)
+_e("pow", "x**y", np.power,
+   ("where(y == 0, 0, y*x**(y - 1))", "where(x == 0, 0, z*log(x))"),
+   "Power; d/dy at x = 0 is taken as 0.", result="same", arity=2, singular=True,
+   cost=40)  # fmt: skip
+_e("mod", "Mod(x, y)", np.remainder, ("1", "-floor(x/y)"), "Remainder, sign of the divisor.",
+   result="same", arity=2, cost=8)  # fmt: skip
+_e("floor_div", "floor(x/y)", np.floor_divide, ("0", "0"), "Floor division.", result="same",
+   arity=2, cost=8)  # fmt: skip
+_e("maximum", "Max(x, y)", np.maximum,
+   ("where(x > y, 1, where(x == y, 0.5, 0))", "where(y > x, 1, where(x == y, 0.5, 0))"),
+   "Larger of two, NaN if either is; a tie splits the gradient.", result="same",
+   arity=2)  # fmt: skip
+_e("minimum", "Min(x, y)", np.minimum,
+   ("where(x < y, 1, where(x == y, 0.5, 0))", "where(y < x, 1, where(x == y, 0.5, 0))"),
+   "Smaller of two, NaN if either is; a tie splits the gradient.", result="same",
+   arity=2)  # fmt: skip
+_e("arctan2", "atan2(x, y)", np.arctan2, ("y/(x*x + y*y)", "-x/(x*x + y*y)"),
+   "Angle of the point (y, x).", arity=2, singular=True, cost=26)  # fmt: skip
+_e("copysign", "Abs(x)*sign(y)", np.copysign, ("sign(x)*copysign(1, y)", "0"),
+   "|x| with the sign of y.", arity=2)  # fmt: skip
+
+for _name, _formula, _ufunc in (
+    ("eq", "Eq(x, y)", np.equal), ("ne", "Ne(x, y)", np.not_equal), ("lt", "x < y", np.less),
+    ("le", "x <= y", np.less_equal), ("gt", "x > y", np.greater),
+    ("ge", "x >= y", np.greater_equal),
+):  # fmt: skip
+    _e(_name, _formula, _ufunc, None, f"Comparison {_formula}.", result="bool", arity=2,
+       nonfinite="false with NaN (ne: true)")  # fmt: skip
+
+for _name, _ufunc in (("isnan", np.isnan), ("isinf", np.isinf), ("isfinite", np.isfinite)):
+    _e(_name, "", _ufunc, None, f"{_name}.", result="bool", nonfinite="tested for")
+
+_e("logical_not", "Not(x)", np.logical_not, None, "Truth inverted.", result="bool")
+_e("logical_and", "And(x, y)", np.logical_and, None, "Both true.", result="bool", arity=2)
+_e("logical_or", "Or(x, y)", np.logical_or, None, "Either true.", result="bool", arity=2)
+_e("logical_xor", "Xor(x, y)", np.logical_xor, None, "Exactly one true.", result="bool", arity=2)
+_e("bitwise_and", "", np.bitwise_and, None, "Bits of both.", result="same", arity=2)
+_e("bitwise_or", "", np.bitwise_or, None, "Bits of either.", result="same", arity=2)
+_e("bitwise_xor", "", np.bitwise_xor, None, "Bits of exactly one.", result="same", arity=2)
+_e("invert", "", np.invert, None, "Bits inverted.", result="same")
+
+_register(
+    Op("where", "y where x holds, else w; the other branch never leaks into the gradient.",
+       "elementwise", _infer_where, lambda node, env, c, a, b: np.where(c, a, b), arity=3,
+       formula="Piecewise((y, x), (w, True))", derivative=(None, "where(x, 1, 0)", "where(x, 0, 1)"))
+)  # fmt: skip
+
+
+def _infer_cast(attrs, x):
+    return TensorType(np.dtype(attrs["dtype"]), x.shape)
+
+
+_register(
+    Op("cast", "Conversion to another dtype, as ndarray.astype.", "elementwise", _infer_cast,
+       lambda node, env, x: x.astype(node.dtype), ("dtype",), formula="x", derivative=("1",))
+)  # fmt: skip
+
+
+# ----------------------------------------------------------------------------- structural rows
+
+
+def _shape_of(node, env):
+    return node.type.concrete_shape(env)
+
+
+def _leaf(name, doc, infer, evaluate_leaf, attrs):
+    _register(Op(name, doc, "leaf", infer, evaluate_leaf, attrs))
+
+
+def _infer_const(attrs):
+    return tensor_type(attrs["value"].array.dtype, attrs["value"].array.shape)
+
+
+def _infer_iota(attrs):
+    return tensor_type(attrs["dtype"], attrs["shape"])
+
+
+def _eval_iota(node, env):
+    shape, axis = _shape_of(node, env), node.attr("axis")
+    column = np.arange(shape[axis], dtype=node.dtype)
+    index = [None] * len(shape)
+    index[axis] = slice(None)
+    return np.broadcast_to(column[tuple(index)], shape)
+
+
+_leaf("input", "An argument of the graph.", None, None, ("index", "name"))
+_leaf("placeholder", "A stand-in that nested differentiation replaces.", None, None,
+      ("index", "level"))  # fmt: skip
+_leaf("const", "A constant array.", _infer_const, lambda node, env: node.attr("value").array,
+      ("value",))  # fmt: skip
+_leaf("size", "The value of a symbolic dimension as a scalar.",
+      lambda attrs: tensor_type(attrs["dtype"]),
+      lambda node, env: np.asarray(evaluate(node.attr("dim"), env), node.dtype),
+      ("dim", "dtype"))  # fmt: skip
+_leaf("iota", "Counts along one axis.", _infer_iota, _eval_iota, ("axis", "dtype", "shape"))
+
+
+def _infer_reshape(attrs, x):
+    shape = attrs["shape"]
+    if product(shape) != x.size:
+        raise ShapeError(f"cannot reshape {x} to ({', '.join(map(str, shape))})")
+    return TensorType(x.dtype, shape)
+
+
+def _infer_transpose(attrs, x):
+    perm = attrs["perm"]
+    if sorted(perm) != list(range(x.ndim)):
+        raise ShapeError(f"transpose: {perm} is not a permutation of the {x.ndim} axes of {x}")
+    return TensorType(x.dtype, tuple(x.shape[p] for p in perm))
+
+
+def _infer_broadcast(attrs, x):
+    shape, dims = attrs["shape"], attrs["dims"]
+    if len(dims) != x.ndim or list(dims) != sorted(set(dims)):
+        raise ShapeError(f"broadcast: {dims} does not place the {x.ndim} axes of {x}")
+    for size, dim in zip(x.shape, dims, strict=True):
+        if shape[dim] != size:
+            raise ShapeError(f"broadcast: axis of size {size} placed on {shape[dim]}")
+    return TensorType(x.dtype, shape)
+
+
+def _eval_broadcast(node, env, x):
+    shape, dims = _shape_of(node, env), node.attr("dims")
+    expanded = [1] * len(shape)
+    for size, dim in zip(x.shape, dims, strict=True):
+        expanded[dim] = size
+    return np.broadcast_to(x.reshape(expanded), shape)
+
+
+def _infer_slice(attrs, x):
+    if not len(attrs["start"]) == len(attrs["size"]) == len(attrs["step"]) == x.ndim:
+        raise ShapeError(f"slice: one start, size and step for each axis of {x}")
+    return TensorType(x.dtype, attrs["size"])
+
+
+def _eval_slice(node, env, x):
+    index = []
+    starts, steps = node.attr("start"), node.attr("step")
+    for start, size, step in zip(starts, _shape_of(node, env), steps, strict=True):
+        start = evaluate(start, env)
+        stop = start + size * step
+        index.append(slice(start, stop if stop >= 0 else None, step) if size else slice(0, 0))
+    return x[tuple(index)]
+
+
+def _pad_size(size, low, high, interior):
+    return low + high + size + (size - 1) * interior if interior else low + high + size
+
+
+def _infer_pad(attrs, x, fill):
+    if fill.ndim or fill.dtype != x.dtype:
+        raise ShapeError(f"pad: the fill of {x} must be a scalar of its dtype, not {fill}")
+    parts = zip(x.shape, attrs["low"], attrs["high"], attrs["interior"], strict=True)
+    return TensorType(x.dtype, tuple(_pad_size(*p) for p in parts))
+
+
+def _eval_pad(node, env, x, fill):
+    out = np.full(_shape_of(node, env), fill)
+    if x.size:
+        parts = zip(x.shape, node.attr("low"), node.attr("interior"), strict=True)
+        index = []
+        for size, low, gap in parts:
+            low = evaluate(low, env)
+            index.append(slice(low, low + (size - 1) * (gap + 1) + 1, gap + 1))
+        out[tuple(index)] = x
+    return out
+
+
+def _infer_concat(attrs, *types):
+    axis, dtype = attrs["axis"], _same_dtype("concat", types)
+    total = 0
+    for t in types:
+        rest, first = list(t.shape), list(types[0].shape)
+        if len(rest) != len(first) or rest[:axis] + rest[axis + 1 :] != (
+            first[:axis] + first[axis + 1 :]
+        ):
+            raise ShapeError(f"concatenate on axis {axis}: {types[0]} and {t} do not fit")
+        total = t.shape[axis] + total
+    shape = list(types[0].shape)
+    shape[axis] = total
+    return TensorType(dtype, tuple(shape))
+
+
+def _view(name, doc, infer, evaluate_view, attrs):
+    _register(Op(name, doc, "view", infer, evaluate_view, attrs))
+
+
+_view("reshape", "The same elements in row-major order under another shape.", _infer_reshape,
+      lambda node, env, x: x.reshape(_shape_of(node, env)), ("shape",))  # fmt: skip
+_view("transpose", "Axes permuted.", _infer_transpose,
+      lambda node, env, x: x.transpose(node.attr("perm")), ("perm",))  # fmt: skip
+_view("broadcast", "Axis i of the input becomes axis dims[i]; other axes repeat.",
+      _infer_broadcast, _eval_broadcast, ("dims", "shape"))  # fmt: skip
+_view("slice", "out[i] = x[start + i*step] on each axis; a step may be negative.", _infer_slice,
+      _eval_slice, ("size", "start", "step"))  # fmt: skip
+_view("pad", "x inside a larger array of a fill value; interior puts gaps between elements.",
+      _infer_pad, _eval_pad, ("high", "interior", "low"))  # fmt: skip
+_view("concat", "Arrays joined along one axis.", _infer_concat,
+      lambda node, env, *xs: np.concatenate(xs, node.attr("axis")), ("axis",))  # fmt: skip
+
+
+def _infer_take(attrs, x, indices):
+    axis = attrs["axis"]
+    if indices.dtype.kind not in "iu":
+        raise DTypeError(f"take: indices are {indices}, not integers")
+    return TensorType(x.dtype, x.shape[:axis] + indices.shape + x.shape[axis + 1 :])
+
+
+def _infer_take_along(attrs, x, indices):
+    axis = attrs["axis"]
+    if indices.dtype.kind not in "iu":
+        raise DTypeError(f"take_along: indices are {indices}, not integers")
+    rest = [d for i, d in enumerate(x.shape) if i != axis]
+    if x.ndim != indices.ndim or rest != [d for i, d in enumerate(indices.shape) if i != axis]:
+        raise ShapeError(f"take_along_axis on axis {axis}: {x} and indices {indices} do not fit")
+    return TensorType(x.dtype, indices.shape)
+
+
+def _infer_scatter_add(attrs, indices, updates):
+    axis = attrs["axis"]
+    if updates.shape[axis : axis + indices.ndim] != indices.shape:
+        raise ShapeError(f"scatter_add: updates {updates} do not fit indices {indices}")
+    shape = updates.shape[:axis] + (attrs["size"],) + updates.shape[axis + indices.ndim :]
+    return TensorType(updates.dtype, shape)
+
+
+def _checked_indices(indices, size):
+    bad = (indices < 0) | (indices >= size)
+    if np.any(bad):
+        value = indices[bad].flat[0] if indices.ndim else indices
+        raise IndexError(f"index {value} is out of bounds for an axis of size {size}")
+    return indices
+
+
+def _eval_take(node, env, x, indices):
+    axis = node.attr("axis")
+    return np.take(x, _checked_indices(indices, x.shape[axis]), axis)
+
+
+def _eval_take_along(node, env, x, indices):
+    axis = node.attr("axis")
+    return np.take_along_axis(x, _checked_indices(indices, x.shape[axis]), axis)
+
+
+def _eval_scatter_add(node, env, indices, updates):
+    axis, shape = node.attr("axis"), _shape_of(node, env)
+    out = np.zeros(shape, node.dtype)
+    _checked_indices(indices, shape[axis])
+    np.add.at(out, (slice(None),) * axis + (indices,), updates)
+    return out
+
+
+def _indexing(name, doc, infer, evaluate_indexing, attrs):
+    _register(Op(name, doc, "indexing", infer, evaluate_indexing, attrs))
+
+
+_indexing("take", "Elements of one axis by an integer array; indices in range, not negative.",
+          _infer_take, _eval_take, ("axis",))  # fmt: skip
+_indexing("take_along", "One index for each position: out[i, j] = x[i, indices[i, j]].",
+          _infer_take_along, _eval_take_along, ("axis",))  # fmt: skip
+_indexing("scatter_add", "Adjoint of take: adds updates into zeros at the indices.",
+          _infer_scatter_add, _eval_scatter_add, ("axis", "size"))  # fmt: skip
+
+
+def _kept(x, axes):
+    if list(axes) != sorted(set(axes)) or (axes and not 0 <= axes[0] <= axes[-1] < x.ndim):
+        raise ShapeError(f"axes {axes} do not fit {x}")
+    return tuple(d for i, d in enumerate(x.shape) if i not in axes)
+
+
+def _infer_reduce(attrs, x):
+    return TensorType(x.dtype, _kept(x, attrs["axes"]))
+
+
+def _infer_arg_reduce(attrs, x):
+    return TensorType(np.dtype(np.int64), _kept(x, attrs["axes"]))
+
+
+def _reduction(name, ufunc, doc):
+    def evaluate_reduction(node, env, x):
+        if name in ("sum", "prod"):
+            return np.asarray(ufunc(x, axis=node.attr("axes"), dtype=node.dtype))
+        if name in ("argmax", "argmin"):
+            return np.asarray(ufunc(x, axis=node.attr("axes")[0]))
+        return np.asarray(ufunc(x, axis=node.attr("axes")))
+
+    infer = _infer_arg_reduce if name.startswith("arg") else _infer_reduce
+    _register(Op(name, doc, "reduction", infer, evaluate_reduction, ("axes",)))
+
+
+_reduction("sum", np.sum, "Sum over axes, in the input's dtype.")
+_reduction("prod", np.prod, "Product over axes, in the input's dtype.")
+_reduction("max", np.max, "Largest over axes; NaN wins; ties share the gradient.")
+_reduction("min", np.min, "Smallest over axes; NaN wins; ties share the gradient.")
+_reduction("argmax", np.argmax, "First index of the largest along one axis; NaN wins.")
+_reduction("argmin", np.argmin, "First index of the smallest along one axis; NaN wins.")
+
+
+def matmul_dims(attrs, a: TensorType, b: TensorType):
+    """``(batch, m, n, k)`` of a matmul; raises ShapeError where they do not fit."""
+    if a.ndim != b.ndim or a.ndim < 2 or a.shape[:-2] != b.shape[:-2]:
+        raise ShapeError(f"matmul: {a} and {b} do not fit")
+    m, k = a.shape[-2:] if not attrs["ta"] else a.shape[:-3:-1]
+    k_b, n = b.shape[-2:] if not attrs["tb"] else b.shape[:-3:-1]
+    if k != k_b:
+        raise ShapeError(f"matmul: {a} and {b}: {k} != {k_b}")
+    return a.shape[:-2], m, n, k
+
+
+def _infer_matmul(attrs, a, b):
+    dtype = _same_dtype("matmul", (a, b))
+    batch, m, n, _ = matmul_dims(attrs, a, b)
+    return TensorType(dtype, (*batch, m, n))
+
+
+def _eval_matmul(node, env, a, b):
+    a = np.swapaxes(a, -1, -2) if node.attr("ta") else a
+    b = np.swapaxes(b, -1, -2) if node.attr("tb") else b
+    return np.matmul(a, b)
+
+
+_register(
+    Op("matmul", "Matrix product over equal leading axes; ta, tb (0 or 1) transpose an operand.",
+       "contraction", _infer_matmul, _eval_matmul, ("ta", "tb"))
+)  # fmt: skip
+
+
+def infer(op: str, attrs: dict, inputs: tuple[Node, ...]) -> TensorType:
+    """The result type of ``op``; raises ShapeError or DTypeError."""
+    return OPS[op].infer(attrs, *(i.type for i in inputs))
+
+
+def is_elementwise(node: Node) -> bool:
+    return OPS[node.op].kind == "elementwise"
+
+
+def is_reduction(node: Node) -> bool:
+    return OPS[node.op].kind == "reduction"

@@ -1,0 +1,66 @@
+"""Deterministic text of a graph. ``parser.parse`` reads it back to the same graph."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+
+from graphc.ir.graph import Graph
+from graphc.ir.node import Literal, Node
+from graphc.ir.types import TensorType
+
+_INLINE_ELEMENTS = 16
+
+
+def print_graph(graph: Graph, sources: bool = True) -> str:
+    """The text form; ``sources`` adds the user's line behind each node as a comment."""
+    names = _names(graph)
+    args = ", ".join(f"{names[i]} {i.attr('name')!r}: {i.type}" for i in graph.inputs)
+    lines = [f"graph {graph.name}({args}) {{"]
+    lines += ["  " + line for line in node_lines(graph, sources, with_inputs=False)]
+    lines.append("  return " + ", ".join(names[o] for o in graph.outputs))
+    if graph.donated:
+        pairs = ", ".join(f"{o} <- {i}" for o, i in sorted(graph.donated.items()))
+        lines.append(f"  donate {pairs}")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def node_lines(graph: Graph, sources: bool = True, with_inputs: bool = True) -> list[str]:
+    """One line a node, in order."""
+    names = _names(graph)
+    lines = []
+    for node in graph.order:
+        if node.op == "input" and not with_inputs:
+            continue
+        args = ", ".join(names[i] for i in node.inputs)
+        attrs = ", ".join(f"{k}={format_attr(v)}" for k, v in node.attrs)
+        line = f"{names[node]} = {node.op}({args}){f' {{{attrs}}}' if attrs else ''} : {node.type}"
+        if sources and node in graph.sources:
+            line = f"{line:<72} # {graph.sources[node]}"
+        lines.append(line)
+    return lines
+
+
+def _names(graph: Graph) -> dict[Node, str]:
+    names = {i: f"%{k}" for k, i in enumerate(graph.inputs)}
+    for node in graph.order:
+        names.setdefault(node, f"%{len(names)}")
+    return names
+
+
+def format_attr(value) -> str:
+    if isinstance(value, Literal):
+        return _format_literal(value.array)
+    if isinstance(value, tuple):
+        return "(" + " ".join(map(str, value)) + ")"
+    if isinstance(value, str):
+        return repr(value)
+    return str(value)
+
+
+def _format_literal(array: np.ndarray) -> str:
+    head = str(TensorType(array.dtype, array.shape))
+    if array.size <= _INLINE_ELEMENTS:
+        return f"{head} " + " ".join(repr(v) for v in array.ravel().tolist())
+    return f"{head} b64:{base64.b64encode(array.tobytes()).decode()}"
