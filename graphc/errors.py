@@ -19,6 +19,18 @@ class DTypeError(GraphcError, TypeError):
     """A dtype that the operation does not take."""
 
 
+class IndexingError(GraphcError, IndexError):
+    """An index that does not fit the shape it is used on."""
+
+
+class EscapedTracerError(TraceError):
+    """A traced value was used outside the trace that made it."""
+
+
+class TraceAttributeError(TraceError, AttributeError):
+    """An ndarray method or attribute that traced values do not have."""
+
+
 class GradientError(GraphcError, TypeError):
     """A gradient was asked for where there is none."""
 

@@ -89,7 +89,14 @@ class Dim:
 
     __int__ = __index__ = __float__ = __bool__ = _concrete
     __lt__ = __le__ = __gt__ = __ge__ = _concrete
-    __mod__ = __rmod__ = __pow__ = _concrete
+    __mod__ = __rmod__ = __pow__ = __rpow__ = __divmod__ = __rdivmod__ = _concrete
+    __abs__ = __complex__ = __round__ = __trunc__ = __floor__ = __ceil__ = _concrete
+    __array__ = _concrete
+
+    def __truediv__(self, other: object):
+        return self._concrete() if isinstance(other, int | float | Dim) else NotImplemented
+
+    __rtruediv__ = __truediv__
 
     def __str__(self) -> str:
         parts = []

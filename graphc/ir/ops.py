@@ -148,8 +148,8 @@ _e("log10", "log(x)/log(10)", np.log10, ("0.4342944819032518/x",), "Base-10 loga
    singular=True, cost=15)  # fmt: skip
 _e("log1p", "log(1 + x)", np.log1p, ("1/(1 + x)",), "log(1 + x), accurate near 0.",
    singular=True, cost=16)  # fmt: skip
-_e("sin", "sin(x)", np.sin, ("cos(x)",), "Sine of radians.", singular=True, cost=16)
-_e("cos", "cos(x)", np.cos, ("-sin(x)",), "Cosine of radians.", singular=True, cost=16)
+_e("sin", "sin(x)", np.sin, ("cos(x)",), "Sine of radians.", cost=16)
+_e("cos", "cos(x)", np.cos, ("-sin(x)",), "Cosine of radians.", cost=16)
 _e("tan", "tan(x)", np.tan, ("1 + z*z",), "Tangent of radians.", singular=True, cost=20)
 _e("arcsin", "asin(x)", np.arcsin, ("rsqrt((1 - x)*(1 + x))",), "Inverse sine.",
    singular=True, cost=20)  # fmt: skip
@@ -173,6 +173,8 @@ _e("cbrt", "cbrt(x)", np.cbrt, ("where(x == 0, 0, 1/(3*z*z))",),
 _e("sigmoid", "1/(1 + exp(-x))", _sigmoid, ("z*(1 - z)",), "Logistic function.", cost=14)
 _e("softplus", "log(1 + exp(x))", _softplus, ("sigmoid(x)",), "log(1 + exp(x)), never overflows.",
    cost=26)  # fmt: skip
+_e("relu", "Max(x, 0)", lambda x: np.maximum(x, x.dtype.type(0)), ("where(z > 0, 1, 0)",),
+   "max(x, 0); the gradient at 0 is 0.", result="same")  # fmt: skip
 _e("erf", "erf(x)", _vmath("erf"), ("1.1283791670955126*exp(-x*x)",), "Error function.", cost=20)
 _e("erfc", "erfc(x)", _vmath("erfc"), ("-1.1283791670955126*exp(-x*x)",),
    "Complementary error function.", cost=24)  # fmt: skip
@@ -184,13 +186,14 @@ _e("sub", "x - y", np.subtract, ("1", "-1"), "Difference.", result="same", arity
 _e("mul", "x*y", np.multiply, ("y", "x"), "Product.", result="same", arity=2)
 _e("div", "x/y", np.divide, ("1/y", "-z/y"), "True division.", arity=2, singular=True, cost=4)
 _e("pow", "x**y", np.power,
-   ("where(y == 0, 0, y*x**(y - 1))", "where(x == 0, 0, z*log(x))"),
-   "Power; d/dy at x = 0 is taken as 0.", result="same", arity=2, singular=True,
-   cost=40)  # fmt: skip
+   ("where((y == 0) | (0 < y) & (y < 1) & (x == 0), 0, y*x**(y - 1))",
+    "where(x == 0, 0, z*log(x))"),
+   "Power; d/dy at x = 0 is taken as 0, d/dx at x = 0 too where it would be infinite and x**y "
+   "is not.", result="same", arity=2, singular=True, cost=40)  # fmt: skip
 _e("mod", "Mod(x, y)", np.remainder, ("1", "-floor(x/y)"), "Remainder, sign of the divisor.",
-   result="same", arity=2, cost=8)  # fmt: skip
+   result="same", arity=2, singular=True, cost=8)  # fmt: skip
 _e("floor_div", "floor(x/y)", np.floor_divide, ("0", "0"), "Floor division.", result="same",
-   arity=2, cost=8)  # fmt: skip
+   arity=2, singular=True, cost=8)  # fmt: skip
 _e("maximum", "Max(x, y)", np.maximum,
    ("where(x > y, 1, where(x == y, 0.5, 0))", "where(y > x, 1, where(x == y, 0.5, 0))"),
    "Larger of two, NaN if either is; a tie splits the gradient.", result="same",

@@ -1,0 +1,44 @@
+"""Graph-to-graph passes: the recipe reads top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphc.ir.graph import Graph
+from graphc.ir.verify import verify
+from graphc.passes.simplify import simplify
+from graphc.passes.stabilize import stabilize, stabilize_nodes
+
+__all__ = ["PASSES", "optimize", "simplify", "stabilize", "stabilize_nodes"]
+
+# Dead code needs no pass: a graph is what its outputs reach. Equal nodes are one node already.
+PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("stabilize", stabilize),
+    ("simplify", simplify),
+)
+
+
+def optimize(
+    graph: Graph,
+    *,
+    check: bool = False,
+    observe: Callable[[str, Graph], None] | None = None,
+) -> Graph:
+    """An equal, cheaper graph of the same inputs and output types.
+
+    ``check`` verifies after every pass (raises VerifyError that names it); ``observe`` is called
+    with the name and the result of each pass.
+
+    >>> from graphc.ir import build, types
+    >>> x = build.input(0, "x", types.tensor_type("float32", (3,)))
+    >>> twice = build.elementwise("neg", build.elementwise("neg", x))
+    >>> optimize(Graph("f", (x,), (twice,))).outputs == (x,)
+    True
+    """
+    for name, run in PASSES:
+        graph = run(graph)
+        if check:
+            verify(graph, after=name)
+        if observe:
+            observe(name, graph)
+    return graph

@@ -1,0 +1,1 @@
+"""Timings of one training step: graphc beside its peers. Run with ``python -m bench``."""

@@ -1,0 +1,30 @@
+"""HIPS autograd: the tape gives the gradient, the update is NumPy in place."""
+
+from __future__ import annotations
+
+import autograd
+import autograd.numpy as anp
+from autograd.tracer import getval
+
+from bench.models import Ops
+from bench.peers.numpy_peer import NumpyStep
+
+
+def log_softmax(z):
+    """With the maximum as a constant: no gradient flows through it."""
+    shifted = z - getval(z).max(axis=1, keepdims=True)
+    return shifted - anp.log(anp.sum(anp.exp(shifted), axis=1, keepdims=True))
+
+
+OPS = Ops(
+    np=anp,
+    relu=lambda z: anp.maximum(z, 0),
+    log_softmax=log_softmax,
+    softplus=lambda z: anp.log(1 + anp.exp(z)),
+)
+
+
+class AutogradStep(NumpyStep):
+    def __init__(self, task):
+        super().__init__(task)
+        self.loss_and_grads = autograd.value_and_grad(task.model.make_loss(OPS))

@@ -1,0 +1,197 @@
+"""Reverse-mode differentiation: the adjoint of a graph as nodes of the same IR.
+
+One walk over the nodes between ``wrt`` and ``outputs``, results first; cotangents of a node
+with several users are summed. Elementwise rows bring their derivative formulas, all other ops
+a rule of ``ad/rules.py``.
+
+Dead positions never leak. ``where(x > 0, log(x), 0)`` at ``x = -1`` has a zero cotangent on the
+side of the logarithm, and ``0 * nan`` must stay 0. A cotangent knows whether it can be zero by
+structure (:class:`graphc.ad.rules.Cotangent`), and only then, and only where the other factor
+can be infinite or NaN, its product is guarded. The factor is taken as finite when it is computed
+from constants and the differentiated values by rows that are not ``singular``; arguments that
+are not differentiated (data) may hold NaN. Products inside ``matmul`` are not guarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from graphc.ad.formulas import constant_value, derivative_of, environment, times
+from graphc.ad.rules import ANYWHERE, CLEAN, RULES, SOFT, Cotangent
+from graphc.errors import GradientError
+from graphc.ir import build
+from graphc.ir.graph import Source, inherit, topological
+from graphc.ir.node import Node
+from graphc.ir.ops import OPS, is_elementwise
+
+# Their zero derivative is a convention at an ordinary finite argument, not a dead branch.
+_SOFT_ROWS = frozenset({"abs", "sqrt", "cbrt", "pow", "copysign"})
+
+
+def vjp(
+    outputs: Sequence[Node],
+    cotangents: Sequence[Node],
+    wrt: Sequence[Node],
+    sources: dict[Node, Source] | None = None,
+) -> list[Node]:
+    """The cotangent of each node of ``wrt``, given those of ``outputs``.
+
+    ``cotangents[i]`` has the type of ``outputs[i]``; the results have the types of ``wrt``,
+    zeros where no output depends on it. Integers and booleans have no cotangent: an output of
+    such a type is passed over. New nodes enter ``sources`` with the line of the node they belong
+    to. Raises GradientError at an op that has no gradient rule.
+
+    >>> from graphc.ir import build, types
+    >>> x = build.input(0, "x", types.tensor_type("float32", (3,)))
+    >>> y = build.elementwise("mul", x, x)
+    >>> vjp([y], [build.full_like(y, 1)], [x])[0].type
+    TensorType(dtype=dtype('float32'), shape=(3,))
+    """
+    sources = {} if sources is None else sources
+    order = topological(outputs)
+    active = _active(order, wrt)
+    suspect = _may_be_nonfinite(order, wrt)
+    pending: dict[Node, list[Cotangent]] = {}
+    for output, ct in zip(outputs, cotangents, strict=True):
+        if output in active:
+            if ct.type != output.type:
+                raise GradientError(f"cotangent {ct.type} for an output {output.type}")
+            pending.setdefault(output, []).append(Cotangent(ct))
+    wanted, found = set(wrt), {}
+    for node in reversed(order):
+        parts = pending.pop(node, None)
+        if not parts:
+            continue
+        ct = _total(parts)
+        if node in wanted:
+            found[node] = ct.node
+        needs = tuple(i in active for i in node.inputs)
+        source = sources.get(node)
+        if source is not None:
+            inherit(sources, ct.node, source)
+        if not any(needs):
+            continue
+        for operand, part in zip(node.inputs, _pull(node, ct, needs, suspect, source), strict=True):
+            if part is None or operand not in active:
+                continue
+            pending.setdefault(operand, []).append(part)
+            if source is not None:
+                inherit(sources, part.node, source)
+    return [found[w] if w in found else build.full_like(w, 0) for w in wrt]
+
+
+def _total(parts: list[Cotangent]) -> Cotangent:
+    total, zeros = parts[0]
+    for node, more in parts[1:]:
+        total = build.elementwise("add", total, node)
+        # A position is dead only if no contribution reaches it.
+        zeros = zeros | more if zeros and more else CLEAN
+    return Cotangent(total, zeros)
+
+
+def _pull(node, ct, needs, suspect, source) -> list[Cotangent | None]:
+    """Cotangents of the inputs of one node."""
+    if node.op in RULES:
+        return RULES[node.op](node, ct, needs)
+    if is_elementwise(node):
+        env = environment(node)
+        return [
+            _pull_elementwise(node, position, ct, env, suspect) if need else None
+            for position, need in enumerate(needs)
+        ]
+    raise _no_rule(node, source)
+
+
+def _pull_elementwise(node, position, ct, env, suspect) -> Cotangent | None:
+    derivative = derivative_of(node, position)
+    if derivative is None:
+        return None
+    product = times(ct.node, derivative.tree, env)
+    if product is None:
+        return None
+    factors = [env[name] for name in derivative.factors if isinstance(env[name], Node)]
+    if ct.zeros and factors:
+        hard = ct.zeros != {SOFT}
+        if _is_singular(node) or (hard and any(f in suspect for f in factors)):
+            product = _guarded(ct.node, product)
+    if not derivative.branches:
+        return Cotangent(product, ct.zeros)
+    return Cotangent(product, ct.zeros | {SOFT if node.op in _SOFT_ROWS else ANYWHERE})
+
+
+def _guarded(ct: Node, product: Node) -> Node:
+    """``product``, but 0 where ``ct`` is 0 and the product is NaN.
+
+    Testing the product too keeps higher derivatives right where ``ct`` merely happens to be 0.
+    """
+    zero = build.full_like(ct, 0)
+    dead = build.elementwise(
+        "logical_and", build.elementwise("eq", ct, zero), build.elementwise("isnan", product)
+    )
+    return build.elementwise("where", dead, zero, product)
+
+
+def _active(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
+    """Nodes through which a change of ``wrt`` reaches the outputs."""
+    active = {w for w in wrt if w.dtype.kind in "fc"}
+    for node in order:
+        if node.dtype.kind in "fc" and any(
+            operand in active and _passes_gradient(node, position)
+            for position, operand in enumerate(node.inputs)
+        ):
+            active.add(node)
+    for node in active:
+        if node.dtype.kind == "c":
+            raise GradientError(
+                f"`{node.op}` gives complex values {node.type}; only real ones have gradients: "
+                "differentiate a function of the real and the imaginary part"
+            )
+    return active
+
+
+def _passes_gradient(node: Node, position: int) -> bool:
+    if node.op in RULES or not is_elementwise(node):
+        return True
+    return derivative_of(node, position) is not None
+
+
+def _may_be_nonfinite(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
+    """Nodes that can hold NaN or infinity while constants and ``wrt`` are finite."""
+    finite, suspect = set(wrt), set()
+    for node in order:
+        if node in finite or node.dtype.kind not in "fc":
+            continue
+        if node.op == "const":
+            risky = not np.isfinite(node.attr("value").array).all()
+        else:
+            risky = (
+                node.op in ("input", "placeholder")
+                or _is_singular(node)
+                or any(i in suspect for i in node.inputs)
+            )
+        if risky:
+            suspect.add(node)
+    return suspect
+
+
+def _is_singular(node: Node) -> bool:
+    """Whether finite operands can give an infinite or NaN value or derivative."""
+    if not OPS[node.op].singular:
+        return False
+    number = constant_value(node.inputs[1]) if len(node.inputs) == 2 else None
+    if number is None:
+        return True
+    if node.op == "div":
+        return number == 0
+    return not (node.op == "pow" and number >= 1 and number == int(number))
+
+
+def _no_rule(node: Node, source: Source | None) -> GradientError:
+    known = ", ".join(sorted(RULES))
+    return GradientError(
+        f"no gradient rule for op `{node.op}` ({node.type}){f' at {source}' if source else ''}\n"
+        f"  ops with a gradient: all elementwise functions, {known}\n"
+        "  write it with those, or treat the value as a constant: graphc.stop_gradient(value)"
+    )

@@ -1,0 +1,326 @@
+"""Vector-Jacobian products of the ops that are not elementwise: one rule an op.
+
+A rule takes the node, the cotangent of its result and which inputs want one; it returns one
+cotangent (or None) for each input. Rules are written with the same IR, so they can themselves
+be differentiated, and their shape arithmetic works with symbolic dims.
+
+Beside the values a cotangent carries where it can be zero *by structure*: see :class:`Cotangent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from graphc.ir import build
+from graphc.ir.dims import DimLike, product
+from graphc.ir.node import Node
+
+#: Zeros at any position: what ``where``, ``maximum``, ... leave on their dead side.
+ANYWHERE = -1
+#: Zeros only where the operand itself has a plain finite value (``sqrt`` and ``abs`` at 0).
+SOFT = -2
+
+Zeros = frozenset[int]
+CLEAN: Zeros = frozenset()
+
+
+class Cotangent(NamedTuple):
+    """A cotangent and where it can be zero by structure.
+
+    ``zeros`` holds the axes along which positions are dead (a slice, an index or a maximum did
+    not pick them), or the markers ``ANYWHERE`` and ``SOFT``. A sum over all those axes is alive
+    again. Dead positions must stay zero whatever their operands are: the walker pays for
+    ``0 * inf`` only where this says so.
+    """
+
+    node: Node
+    zeros: Zeros = CLEAN
+
+
+Rule = Callable[[Node, Cotangent, tuple[bool, ...]], list[Cotangent | None]]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*ops: str):
+    """Declare the vjp rule of ``ops``."""
+
+    def register(fn: Rule) -> Rule:
+        for op in ops:
+            RULES[op] = fn
+        return fn
+
+    return register
+
+
+def _moved(zeros: Zeros, axis_of: Callable[[int], int | None]) -> Zeros:
+    """``zeros`` with its axes renamed; None drops an axis (it was summed over)."""
+    moved = (a if a < 0 else axis_of(a) for a in zeros)
+    return frozenset(a for a in moved if a is not None)
+
+
+def _position(axes: Iterable[int]) -> Callable[[int], int | None]:
+    return {axis: i for i, axis in enumerate(axes)}.get
+
+
+def _zero(x: Node) -> Node:
+    return build.full_like(x, 0)
+
+
+def _where(cond: Node, a: Node, b: Node) -> Node:
+    return build.elementwise("where", cond, a, b)
+
+
+# ------------------------------------------------------------------------------------- views
+
+
+@rule("cast")
+def _cast(node, ct, needs):
+    return [Cotangent(build.cast(ct.node, node.inputs[0].dtype), ct.zeros)]
+
+
+@rule("reshape")
+def _reshape(node, ct, needs):
+    (x,) = node.inputs
+    kept_in = [a for a, d in enumerate(x.shape) if d != 1]
+    kept_out = [a for a, d in enumerate(node.shape) if d != 1]
+    if [x.shape[a] for a in kept_in] == [node.shape[a] for a in kept_out]:
+        axis_of = dict(zip(kept_out, kept_in, strict=True)).get
+    else:
+        axis_of = dict.fromkeys(kept_out, ANYWHERE).get
+    return [Cotangent(build.reshape(ct.node, x.shape), _moved(ct.zeros, axis_of))]
+
+
+@rule("transpose")
+def _transpose(node, ct, needs):
+    perm = node.attr("perm")
+    inverse = sorted(range(len(perm)), key=perm.__getitem__)
+    return [Cotangent(build.transpose(ct.node, inverse), _moved(ct.zeros, perm.__getitem__))]
+
+
+@rule("broadcast")
+def _broadcast(node, ct, needs):
+    dims = node.attr("dims")
+    repeated = [a for a in range(node.ndim) if a not in dims]
+    total = build.reduce("sum", ct.node, repeated)
+    return [Cotangent(total, _moved(ct.zeros, _position(dims)))]
+
+
+@rule("slice")
+def _slice(node, ct, needs):
+    (x,) = node.inputs
+    if any(isinstance(d, int) and d == 0 for d in node.shape):
+        return [None]
+    starts, steps, value = node.attr("start"), node.attr("step"), ct.node
+    backward = [a for a, step in enumerate(steps) if step < 0]
+    value = _flip(value, backward)
+    low, high, interior = [], [], []
+    for axis, (start, step, size) in enumerate(zip(starts, steps, node.shape, strict=True)):
+        if axis in backward:
+            start = start + (size - 1) * step
+        gap = abs(step) - 1 if size != 1 else 0
+        low.append(start)
+        interior.append(gap)
+        high.append(x.shape[axis] - start - size - (size - 1) * gap)
+    cut = {a for a in range(x.ndim) if node.shape[a] != x.shape[a]}
+    return [Cotangent(build.pad(value, low, high, interior), ct.zeros | cut)]
+
+
+def _flip(x: Node, axes: list[int]) -> Node:
+    if not axes:
+        return x
+    start = [d - 1 if a in axes else 0 for a, d in enumerate(x.shape)]
+    return build.slice_(x, start, x.shape, [-1 if a in axes else 1 for a in range(x.ndim)])
+
+
+@rule("pad")
+def _pad(node, ct, needs):
+    x, _ = node.inputs
+    low, high, interior = (node.attr(k) for k in ("low", "high", "interior"))
+    result: list[Cotangent | None] = [None, None]
+    if needs[0]:
+        back = build.slice_(ct.node, low, x.shape, [gap + 1 for gap in interior])
+        result[0] = Cotangent(back, ct.zeros)
+    if needs[1]:
+        inside = build.full(x.shape, False, bool)
+        filled = build.pad(inside, low, high, interior, build.const(True))
+        rest = _where(filled, ct.node, _zero(ct.node))
+        total = build.reduce("sum", rest, range(node.ndim))
+        result[1] = Cotangent(total, _moved(ct.zeros, lambda axis: None))
+    return result
+
+
+@rule("concat")
+def _concat(node, ct, needs):
+    axis = node.attr("axis")
+    # A slice further up may have picked one part only: then the others are dead as a whole.
+    zeros = _moved(ct.zeros, lambda a: ANYWHERE if a == axis else a)
+    result: list[Cotangent | None] = []
+    offset: DimLike = 0
+    for x, need in zip(node.inputs, needs, strict=True):
+        start = [offset if a == axis else 0 for a in range(x.ndim)]
+        offset = offset + x.shape[axis]
+        part = build.slice_(ct.node, start, x.shape, (1,) * x.ndim) if need else None
+        result.append(None if part is None else Cotangent(part, zeros))
+    return result
+
+
+# ---------------------------------------------------------------------------------- indexing
+
+
+@rule("take")
+def _take(node, ct, needs):
+    x, indices = node.inputs
+    axis = node.attr("axis")
+
+    def axis_of(a):
+        return a if a < axis else max(axis, a - indices.ndim + 1)
+
+    value = build.scatter_add(indices, ct.node, axis, x.shape[axis])
+    return [Cotangent(value, _moved(ct.zeros, axis_of) | {axis}), None]
+
+
+@rule("take_along")
+def _take_along(node, ct, needs):
+    x, indices = node.inputs
+    axis, count = node.attr("axis"), node.shape[node.attr("axis")]
+    if indices.dtype not in (np.int32, np.int64):
+        indices = build.cast(indices, np.int64)  # a narrow counter would wrap around
+    zeros = ct.zeros | {axis}
+    if isinstance(count, int) and count == 1:
+        picked = _equal(build.iota(x.shape, axis, indices.dtype), indices)
+        value = build.broadcast_to(ct.node, x.shape)
+        return [Cotangent(_where(picked, value, _zero(value)), zeros), None]
+    # One more axis (the picks) in front of the indexed one, summed away at the end.
+    shape = (*x.shape[:axis], count, *x.shape[axis:])
+    dims = [a for a in range(x.ndim + 1) if a != axis + 1]
+    picked = _equal(
+        build.iota(shape, axis + 1, indices.dtype), build.broadcast(indices, shape, dims)
+    )
+    value = build.broadcast(ct.node, shape, dims)
+    spread = _where(picked, value, _zero(value))
+    return [Cotangent(build.reduce("sum", spread, (axis,)), zeros), None]
+
+
+def _equal(a: Node, b: Node) -> Node:
+    return build.elementwise("eq", a, build.broadcast_to(b, a.shape))
+
+
+@rule("scatter_add")
+def _scatter_add(node, ct, needs):
+    indices, _ = node.inputs
+    axis = node.attr("axis")
+
+    def axis_of(a):
+        return a if a < axis else ANYWHERE if a == axis else a + indices.ndim - 1
+
+    return [None, Cotangent(build.take(ct.node, indices, axis), _moved(ct.zeros, axis_of))]
+
+
+# -------------------------------------------------------------------------------- reductions
+
+
+def _kept_axes(node: Node) -> list[int]:
+    return [a for a in range(node.inputs[0].ndim) if a not in node.attr("axes")]
+
+
+def _spread(node: Node, value: Node) -> Node:
+    """``value``, shaped as the result of a reduction, repeated over the reduced axes."""
+    return build.broadcast(value, node.inputs[0].shape, _kept_axes(node))
+
+
+@rule("sum")
+def _sum(node, ct, needs):
+    return [Cotangent(_spread(node, ct.node), _moved(ct.zeros, _kept_axes(node).__getitem__))]
+
+
+@rule("max", "min")
+def _extremum(node, ct, needs):
+    """Ties share the cotangent evenly."""
+    (x,) = node.inputs
+    attained = build.elementwise("eq", x, _spread(node, node))
+    ones = _where(attained, build.full_like(x, 1), _zero(x))
+    count = build.reduce("sum", ones, node.attr("axes"))
+    share = _spread(node, build.elementwise("div", ct.node, count))
+    zeros = _moved(ct.zeros, _kept_axes(node).__getitem__) | set(node.attr("axes"))
+    return [Cotangent(_where(attained, share, _zero(x)), zeros)]
+
+
+@rule("prod")
+def _prod(node, ct, needs):
+    """The product of the other elements, exact with any number of zeros.
+
+    Sizes that are known multiply in halves, a tree of plain products that stays exact for all
+    higher derivatives too. Over a symbolic axis zeros are counted instead: there the second
+    derivative between two elements, one of which is zero, is taken as 0.
+    """
+    (x,) = node.inputs
+    kept, axes = _kept_axes(node), list(node.attr("axes"))
+    zeros = _moved(ct.zeros, kept.__getitem__)
+    count = product(x.shape[a] for a in axes)
+    if not isinstance(count, int):
+        return [Cotangent(_prod_by_count(node, ct.node), zeros | {ANYWHERE})]
+    if count == 0:
+        return [None]
+    perm = kept + axes
+    batch = tuple(x.shape[a] for a in kept)
+    value = build.reshape(build.transpose(x, perm), (*batch, count))
+    grad = _prod_by_halves(value, build.reshape(ct.node, (*batch, 1)))
+    grad = build.reshape(grad, tuple(x.shape[a] for a in perm))
+    inverse = sorted(range(x.ndim), key=perm.__getitem__)
+    return [Cotangent(build.transpose(grad, inverse), zeros)]
+
+
+def _prod_by_halves(x: Node, ct: Node) -> Node:
+    """Cotangent of ``x`` [..., n] for the product over its last axis, whose own is [..., 1]."""
+    levels = []
+    while (n := x.shape[-1]) > 1:
+        half = n // 2
+        left, right = _part(x, 0, half), _part(x, half, half)
+        rest = [_part(x, 2 * half, 1)] if n % 2 else []
+        levels.append((left, right, half, n))
+        x = build.concat([build.elementwise("mul", left, right), *rest], x.ndim - 1)
+    for left, right, half, n in reversed(levels):
+        joint = _part(ct, 0, half)
+        rest = [_part(ct, half, 1)] if n % 2 else []
+        sides = [build.elementwise("mul", joint, other) for other in (right, left)]
+        ct = build.concat([*sides, *rest], ct.ndim - 1)
+    return ct
+
+
+def _part(x: Node, start: int, size: int) -> Node:
+    low = [0] * (x.ndim - 1)
+    return build.slice_(x, [*low, start], [*x.shape[:-1], size], [1] * x.ndim)
+
+
+def _prod_by_count(node: Node, ct: Node) -> Node:
+    (x,) = node.inputs
+    one, zero = build.full_like(x, 1), _zero(x)
+    is_zero = build.elementwise("eq", x, zero)
+    nonzero = _where(is_zero, one, x)
+    zeros = build.reduce("sum", _where(is_zero, one, zero), node.attr("axes"))
+    rest = build.elementwise("mul", ct, build.reduce("prod", nonzero, node.attr("axes")))
+    # Zeros other than the element itself.
+    others = build.elementwise("sub", _spread(node, zeros), _where(is_zero, one, zero))
+    alive = build.elementwise("eq", others, zero)
+    return _where(alive, build.elementwise("div", _spread(node, rest), nonzero), zero)
+
+
+@rule("matmul")
+def _matmul(node, ct, needs):
+    """Again products with transpose flags; no transposed array is ever made."""
+    a, b = node.inputs
+    ta, tb = node.attr("ta"), node.attr("tb")
+    rows, columns = node.ndim - 2, node.ndim - 1
+    result: list[Cotangent | None] = [None, None]
+    if needs[0]:
+        grad = build.matmul(b, ct.node, tb, 1) if ta else build.matmul(ct.node, b, 0, 1 - tb)
+        kept = {rows: columns if ta else rows, columns: None}
+        result[0] = Cotangent(grad, _moved(ct.zeros, lambda axis: kept.get(axis, axis)))
+    if needs[1]:
+        grad = build.matmul(ct.node, a, 1, ta) if tb else build.matmul(a, ct.node, 1 - ta, 0)
+        kept_b = {rows: None, columns: rows if tb else columns}
+        result[1] = Cotangent(grad, _moved(ct.zeros, lambda axis: kept_b.get(axis, axis)))
+    return result

@@ -1,0 +1,568 @@
+"""Compile a program to object code with Numba. Imported only when something must be compiled.
+
+All kernels and ``main`` go into one code library, so they are optimized and emitted once.
+Buffers are a type of our own: an access is one address computation and one load or store, with
+no wrap-around of negative indices and no array structure to type or pass.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import functools
+import operator
+import threading
+
+from llvmlite import ir
+from numba.core import cgutils, compiler, types
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from graphc.codegen import vmath
+from graphc.codegen.machine import KINDS, MATH
+from graphc.codegen.writer import KernelFunction, Program
+
+ENTRY = "graphc_main"
+_NUMBA = {kind: getattr(types, {"bool": "boolean"}.get(kind) or dtype.name)
+          for kind, dtype in KINDS.items()}  # fmt: skip
+_lock = threading.Lock()
+
+
+class Compiled:
+    """Object code of a program and, lazily, its LLVM text."""
+
+    def __init__(self, object_code: bytes, llvm: str, asm: str):
+        self.object_code, self.llvm, self.asm = object_code, llvm, asm
+
+
+# --------------------------------------------------------------------------------- buffer type
+
+
+class BufferType(types.Type):
+    """A pointer to scalars of one dtype."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(name=f"Buffer({dtype})")
+
+
+@register_model(BufferType)
+class _BufferModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        element = manager.lookup(fe_type.dtype).get_data_type()
+        super().__init__(manager, fe_type, element.as_pointer())
+
+
+def _index_type(index):
+    if isinstance(index, types.Integer) and index.bitwidth == 64:
+        return index
+    return types.int64 if isinstance(index, types.Integer | types.IntegerLiteral) else None
+
+
+@infer_global(operator.getitem)
+class _GetItem(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], BufferType) and (index := _index_type(args[1])):
+            return signature(args[0].dtype, args[0], index)
+
+
+@infer_global(operator.setitem)
+class _SetItem(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], BufferType) and (index := _index_type(args[1])):
+            return signature(types.none, args[0], index, args[0].dtype)
+
+
+@lower_builtin(operator.getitem, BufferType, types.Integer)
+def _lower_getitem(context, builder, sig, args):
+    pointer = builder.gep(args[0], [args[1]], inbounds=True)
+    return context.unpack_value(builder, sig.return_type, pointer)
+
+
+@lower_builtin(operator.setitem, BufferType, types.Integer, types.Any)
+def _lower_setitem(context, builder, sig, args):
+    pointer = builder.gep(args[0], [args[1]], inbounds=True)
+    context.pack_value(builder, sig.args[2], args[2], pointer)
+    return context.get_dummy_value()
+
+
+# --------------------------------------------------------------------------------- intrinsics
+
+
+def _inline(name: str, arity: int, typing, emit):
+    """An intrinsic of ``arity`` scalars: ``typing(*types) -> signature or None``."""
+    params = ", ".join(f"x{i}" for i in range(arity))
+    scope = {"typing": typing, "emit": emit}
+    exec(
+        f"def {name}(context, {params}):\n"
+        f"    sig = typing({params})\n"
+        "    return (sig, emit) if sig is not None else None\n",
+        scope,
+    )
+    return intrinsic(scope[name])
+
+
+def _llvm_call(builder, name: str, result, args):
+    suffix = {"float": "f32", "double": "f64"}[str(args[0].type)]
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(result, [a.type for a in args]), f"llvm.{name}.{suffix}"
+    )
+    return builder.call(function, args)
+
+
+def _is_float(t) -> bool:
+    return isinstance(t, types.Float)
+
+
+def _same(*args):
+    """All arguments converted to the first's type, which is the result's."""
+    return args[0](*([args[0]] * len(args)))
+
+
+def _float_intrinsic(name: str, llvm: str, arity: int = 1):
+    def typing(*args):
+        return _same(*args) if _is_float(args[0]) else None
+
+    def emit(context, builder, sig, args):
+        return _llvm_call(builder, llvm, args[0].type, list(args))
+
+    return _inline(name, arity, typing, emit)
+
+
+def _vector_math(name: str):
+    def typing(*args):
+        return _same(*args) if _is_float(args[0]) else None
+
+    def emit(context, builder, sig, args):
+        return _strict(builder, lambda: vmath.emit(name, builder, sig.return_type.name, args))
+
+    return _inline(name, vmath.FUNCTIONS[name].arity, typing, emit)
+
+
+def _strict(builder, emit):
+    """Mark what ``emit`` appends, so that no contraction is allowed there later."""
+    block, before = builder.block, len(builder.block.instructions)
+    value = emit()
+    for instruction in block.instructions[before:]:
+        instruction.graphc_strict = True
+    return value
+
+
+def _extremum(name: str, llvm: str, signed: str):
+    def emit(context, builder, sig, args):
+        kind = sig.return_type
+        if _is_float(kind):
+            return _llvm_call(builder, llvm, args[0].type, list(args))
+        if kind == types.boolean:
+            return builder.or_(*args) if llvm == "maximum" else builder.and_(*args)
+        compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
+        return builder.select(compare(signed, *args), *args)
+
+    return _inline(name, 2, _same, emit)
+
+
+def _accumulate(name: str, float_op: str, int_op: str):
+    def emit(context, builder, sig, args):
+        if _is_float(sig.return_type):
+            return getattr(builder, float_op)(*args, flags=("reassoc", "nsz", "contract"))
+        return getattr(builder, int_op)(*args)
+
+    return _inline(name, 2, _same, emit)
+
+
+def _select_typing(cond, a, b):
+    return a(types.boolean, a, a)
+
+
+def _select_emit(context, builder, sig, args):
+    return builder.select(*args)
+
+
+def _absolute_emit(context, builder, sig, args):
+    kind, (x,) = sig.return_type, args
+    if _is_float(kind):
+        return _llvm_call(builder, "fabs", x.type, [x])
+    if kind == types.boolean or not kind.signed:
+        return x
+    return builder.select(builder.icmp_signed("<", x, x.type(0)), builder.neg(x), x)
+
+
+def _sign_emit(context, builder, sig, args):
+    kind, (x,) = sig.return_type, args
+    one, zero = x.type(1), x.type(0)
+    if _is_float(kind):
+        positive = builder.fcmp_ordered(">", x, zero)
+        negative = builder.fcmp_ordered("<", x, zero)
+        kept = builder.select(builder.fcmp_ordered("==", x, zero), zero, x)  # NaN stays NaN
+        return builder.select(positive, one, builder.select(negative, x.type(-1), kept))
+    if not kind.signed:
+        return builder.select(builder.icmp_unsigned("==", x, zero), zero, one)
+    negative = builder.select(builder.icmp_signed("<", x, zero), x.type(-1), zero)
+    return builder.select(builder.icmp_signed(">", x, zero), one, negative)
+
+
+def _isinf_emit(context, builder, sig, args):
+    magnitude = _llvm_call(builder, "fabs", args[0].type, [args[0]])
+    return builder.fcmp_ordered("==", magnitude, args[0].type(float("inf")))
+
+
+def _relu_emit(context, builder, sig, args):
+    (x,), zero = args, args[0].type(0)
+    if not _is_float(sig.return_type):
+        return builder.select(builder.icmp_signed(">", x, zero), x, zero)
+    return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # NaN passes
+
+
+def _floor_div_emit(context, builder, sig, args):
+    kind, (a, b) = sig.return_type, args
+    if _is_float(kind):
+        mod = _float_mod(builder, a, b)
+        exact = builder.fdiv(builder.fsub(a, mod), b)
+        rounded = _llvm_call(builder, "rint", a.type, [exact])
+        by_zero = builder.fcmp_ordered("==", b, a.type(0))
+        return builder.select(by_zero, builder.fdiv(a, b), rounded)
+    safe, is_zero = _safe_divisor(builder, b, kind, a)
+    if not kind.signed:
+        return builder.select(is_zero, a.type(0), builder.udiv(a, safe))
+    quotient, remainder = builder.sdiv(a, safe), builder.srem(a, safe)
+    floored = builder.sub(quotient, a.type(1))
+    result = builder.select(_signs_differ(builder, remainder, safe), floored, quotient)
+    overflow = builder.icmp_signed("==", b, b.type(-1))
+    result = builder.select(overflow, builder.neg(a), result)
+    return builder.select(is_zero, a.type(0), result)
+
+
+def _floor_mod_emit(context, builder, sig, args):
+    kind, (a, b) = sig.return_type, args
+    if _is_float(kind):
+        return _float_mod(builder, a, b)
+    safe, is_zero = _safe_divisor(builder, b, kind, a)
+    if not kind.signed:
+        return builder.select(is_zero, a.type(0), builder.urem(a, safe))
+    remainder = builder.srem(a, safe)
+    moved = builder.add(remainder, safe)
+    result = builder.select(_signs_differ(builder, remainder, safe), moved, remainder)
+    return builder.select(is_zero, a.type(0), result)
+
+
+def _safe_divisor(builder, b, kind, a):
+    """A divisor that never traps (0 and -1 replaced; callers select their own results)."""
+    is_zero = builder.icmp_unsigned("==", b, b.type(0))
+    safe = builder.select(is_zero, b.type(1), b)
+    if kind.signed:
+        safe = builder.select(builder.icmp_signed("==", b, b.type(-1)), b.type(1), safe)
+    return safe, is_zero
+
+
+def _signs_differ(builder, remainder, divisor):
+    nonzero = builder.icmp_signed("!=", remainder, remainder.type(0))
+    opposite = builder.icmp_signed("<", builder.xor(remainder, divisor), remainder.type(0))
+    return builder.and_(nonzero, opposite)
+
+
+def _float_mod(builder, a, b):
+    """NumPy's remainder: the sign of the divisor, exact fmod underneath."""
+    zero = a.type(0)
+    remainder = builder.frem(a, b)
+    nonzero = builder.fcmp_ordered("!=", remainder, zero)
+    negative_r = builder.fcmp_ordered("<", remainder, zero)
+    negative_b = builder.fcmp_ordered("<", b, zero)
+    adjust = builder.and_(nonzero, builder.xor(negative_r, negative_b))
+    moved = builder.select(adjust, builder.fadd(remainder, b), remainder)
+    signed_zero = _llvm_call(builder, "copysign", a.type, [zero, b])
+    return builder.select(builder.fcmp_ordered("==", moved, zero), signed_zero, moved)
+
+
+def _power_typing(a, b):
+    return _same(a, b)
+
+
+def _power_emit(context, builder, sig, args):
+    if _is_float(sig.return_type):
+        name = sig.return_type.name
+        return _strict(builder, lambda: vmath.emit("pow", builder, name, args))
+    return _integer_power(builder, *args)
+
+
+def _integer_power(builder, base, exponent):
+    """Square and multiply; a negative exponent gives 0 (NumPy raises: checked when tracing)."""
+    kind = base.type
+    result, square, left = (cgutils.alloca_once_value(builder, v)
+                            for v in (kind(1), base, exponent))  # fmt: skip
+    with _counted(builder, left):
+        odd = builder.and_(builder.load(left), kind(1))
+        product = builder.mul(builder.load(result), builder.load(square))
+        is_odd = builder.icmp_unsigned("!=", odd, kind(0))
+        builder.store(builder.select(is_odd, product, builder.load(result)), result)
+        builder.store(builder.mul(builder.load(square), builder.load(square)), square)
+        builder.store(builder.ashr(builder.load(left), kind(1)), left)
+    return builder.load(result)
+
+
+class _counted:
+    """``while value > 0`` around the body."""
+
+    def __init__(self, builder, variable):
+        self.builder, self.variable = builder, variable
+
+    def __enter__(self):
+        builder = self.builder
+        self.head = builder.append_basic_block("power.head")
+        body = builder.append_basic_block("power.body")
+        self.exit = builder.append_basic_block("power.exit")
+        builder.branch(self.head)
+        builder.position_at_end(self.head)
+        value = builder.load(self.variable)
+        builder.cbranch(builder.icmp_signed(">", value, value.type(0)), body, self.exit)
+        builder.position_at_end(body)
+
+    def __exit__(self, *exc):
+        self.builder.branch(self.head)
+        self.builder.position_at_end(self.exit)
+
+
+# ------------------------------------------------------------------------- memory and libraries
+
+
+def _argument(kind: str):
+    result = BufferType(_NUMBA[kind])
+
+    def typing(args, index):
+        return result(args, types.int64)
+
+    def emit(context, builder, sig, args):
+        pointers = builder.bitcast(args[0], ir.IntType(8).as_pointer().as_pointer())
+        pointer = builder.load(builder.gep(pointers, [args[1]]))
+        return builder.bitcast(pointer, context.get_value_type(sig.return_type))
+
+    return _inline(f"argument_{kind}", 2, typing, emit)
+
+
+def _temporary(kind: str):
+    result = BufferType(_NUMBA[kind])
+
+    def typing(arena, offset):
+        return result(arena, types.int64)
+
+    def emit(context, builder, sig, args):
+        pointer = builder.gep(args[0], [args[1]], inbounds=True)
+        return builder.bitcast(pointer, context.get_value_type(sig.return_type))
+
+    return _inline(f"temporary_{kind}", 2, typing, emit)
+
+
+def _part_emit(context, builder, sig, args):
+    return builder.gep(args[0], [args[1]], inbounds=True)
+
+
+def _gemm(kind: str, symbol: str):
+    """A call of CBLAS on row-major contiguous matrices."""
+    real, buffer = _NUMBA[kind], BufferType(_NUMBA[kind])
+
+    def typing(ta, tb, m, n, k, alpha, a, b, beta, c):
+        size = types.int64
+        return types.none(size, size, size, size, size, real, buffer, buffer, real, buffer)
+
+    def emit(context, builder, sig, args):
+        ta, tb, m, n, k, alpha, a, b, beta, c = args
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        fp, pointer = alpha.type, a.type
+
+        def at_least_one(x):
+            return builder.select(builder.icmp_signed(">", x, i64(1)), x, i64(1))
+
+        def transposed(flag, yes, no):
+            return builder.select(builder.icmp_signed("!=", flag, i64(0)), yes, no)
+
+        lda = at_least_one(transposed(ta, m, k))
+        ldb = at_least_one(transposed(tb, k, n))
+        words = [
+            i32(101), transposed(ta, i32(112), i32(111)), transposed(tb, i32(112), i32(111)),
+            *(builder.trunc(x, i32) for x in (m, n, k)), alpha,
+            a, builder.trunc(lda, i32), b, builder.trunc(ldb, i32),
+            beta, c, builder.trunc(at_least_one(n), i32),
+        ]  # fmt: skip
+        kinds = [i32] * 6 + [fp, pointer, i32, pointer, i32, fp, pointer, i32]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), kinds), symbol
+        )
+        builder.call(function, words)
+        return context.get_dummy_value()
+
+    return _inline(f"gemm_{kind}", 10, typing, emit)
+
+
+def _checked_emit(context, builder, sig, args):
+    status, check, index, size = args
+    i64 = ir.IntType(64)
+    bad = builder.icmp_unsigned(">=", index, size)
+    with builder.if_then(bad, likely=False):
+        unset = builder.icmp_signed("==", builder.load(status), i64(0))
+        with builder.if_then(unset):
+            builder.store(check, status)
+            builder.store(index, builder.gep(status, [i64(1)], inbounds=True))
+    last = builder.sub(size, i64(1))
+    low = builder.select(builder.icmp_signed("<", index, i64(0)), i64(0), last)
+    return builder.select(bad, low, index)
+
+
+@functools.cache
+def native_words() -> dict[str, object]:
+    """The namespace in which Numba compiles a program."""
+    status = BufferType(types.int64)
+    words: dict[str, object] = {
+        "INF": float("inf"), "NAN": float("nan"),
+        "select": _inline("select", 3, _select_typing, _select_emit),
+        "larger": _extremum("larger", "maximum", ">"),
+        "smaller": _extremum("smaller", "minimum", "<"),
+        "absolute": _inline("absolute", 1, _same, _absolute_emit),
+        "sign": _inline("sign", 1, _same, _sign_emit),
+        "isinf": _inline("isinf", 1, lambda x: types.boolean(x), _isinf_emit),
+        "relu": _inline("relu", 1, _same, _relu_emit),
+        "floor_div": _inline("floor_div", 2, _same, _floor_div_emit),
+        "floor_mod": _inline("floor_mod", 2, _same, _floor_mod_emit),
+        "power": _inline("power", 2, _power_typing, _power_emit),
+        "accumulate_sum": _accumulate("accumulate_sum", "fadd", "add"),
+        "accumulate_prod": _accumulate("accumulate_prod", "fmul", "mul"),
+        "checked": _inline(
+            "checked", 4,
+            lambda s, c, i, n: types.int64(status, types.int64, types.int64, types.int64),
+            _checked_emit,
+        ),
+        "status_words": _inline("status_words", 1, lambda x: x(x), lambda c, b, s, a: a[0]),
+        "part": _inline("part", 2, lambda p, i: p(p, types.int64), _part_emit),
+        "gemm_f32": _gemm("f32", "scipy_cblas_sgemm"),
+        "gemm_f64": _gemm("f64", "scipy_cblas_dgemm"),
+    }  # fmt: skip
+    for name in ("floor", "ceil", "trunc", "rint"):
+        words[name] = _float_intrinsic(name, name)
+    words["copysign"] = _float_intrinsic("copysign", "copysign", 2)
+    for name in MATH:
+        words[name] = _vector_math(name)
+    for kind, dtype in KINDS.items():
+        if kind != "bool":
+            words[kind] = dtype.type
+        words[f"argument_{kind}"] = _argument(kind)
+        words[f"temporary_{kind}"] = _temporary(kind)
+    return words
+
+
+# -------------------------------------------------------------------------------- compilation
+
+_CONTRACTED = {"fadd", "fsub", "fmul"}
+
+
+def _after_lowering(module, library) -> None:
+    """Allow fused multiply-add in what users wrote; never inside the vector math."""
+    for function in module.functions:
+        for block in function.blocks:
+            for instruction in block.instructions:
+                if (
+                    instruction.opname in _CONTRACTED
+                    and not instruction.flags
+                    and not getattr(instruction, "graphc_strict", False)
+                ):
+                    instruction.flags.append("contract")
+
+
+@functools.cache
+def _contexts():
+    typing_context = cpu_target.typing_context
+    target = cpu_target.target_context
+    typing_context.refresh()
+    target.refresh()
+    target = copy.copy(target)
+    target.post_lowering = _after_lowering
+    return typing_context, target
+
+
+def _flags() -> compiler.Flags:
+    flags = compiler.Flags()
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.nrt = False
+    flags.noalias = True
+    flags.error_model = "numpy"
+    return flags
+
+
+def _argument_type(kind: str):
+    if kind == "dim":
+        return types.int64
+    return BufferType(types.int64 if kind == "status" else _NUMBA[kind])
+
+
+def compile_program(program: Program) -> Compiled:
+    """Object code with one C function ``graphc_main(args**, arena*, ints*)``."""
+    with _lock, global_compiler_lock:
+        typing_context, target = _contexts()
+        library = target.codegen().create_library("graphc")
+        library.enable_object_caching()
+        scope = dict(native_words())
+        for kernel in program.kernels:
+            scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
+        words = (types.voidptr, types.voidptr, BufferType(types.int64))
+        main = _compile(_function(program.main, "main", scope), words, library)
+        _export(main, target, library)
+        library.finalize()
+        return Compiled(
+            library._get_compiled_object(), library.get_llvm_str(), library.get_asm_str()
+        )
+
+
+def _function(text: str, name: str, scope: dict):
+    namespace = dict(scope)
+    exec(compile(ast.parse(text), f"<graphc {name}>", "exec"), namespace)
+    return namespace[name]
+
+
+def _compile_kernel(kernel: KernelFunction, scope, library):
+    arguments = tuple(_argument_type(p.kind) for p in kernel.parameters)
+    return _compile(_function(kernel.text, kernel.name, scope), arguments, library)
+
+
+def _compile(function, arguments, library):
+    typing_context, target = _contexts()
+    return compiler.compile_extra(
+        typing_context, target, function, arguments, types.none, _flags(), {}, library=library
+    )
+
+
+def _callable(name: str, result):
+    """An intrinsic that calls a kernel of the same library directly."""
+    descriptor, sig = result.fndesc, result.signature
+
+    def typing(*args):
+        return sig
+
+    def emit(context, builder, sig, args):
+        function = context.declare_function(builder.module, descriptor)
+        context.call_conv.call_function(
+            builder, function, descriptor.restype, descriptor.argtypes, args
+        )
+        return context.get_dummy_value()
+
+    return _inline(name, len(sig.args), typing, emit)
+
+
+def _export(result, target, library) -> None:
+    """The C entry point around Numba's calling convention."""
+    module = library.create_ir_module("graphc_entry")
+    pointer = ir.IntType(8).as_pointer()
+    words = ir.IntType(64).as_pointer()
+    function = ir.Function(
+        module, ir.FunctionType(ir.VoidType(), [pointer, pointer, words]), ENTRY
+    )
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    callee = target.declare_function(module, result.fndesc)
+    target.call_conv.call_function(
+        builder, callee, result.fndesc.restype, result.fndesc.argtypes, function.args
+    )
+    builder.ret_void()
+    library.add_ir_module(module)
+
+
+__all__ = ["ENTRY", "BufferType", "Compiled", "compile_program", "native_words"]

@@ -1,0 +1,122 @@
+"""Text of scalar expressions: one template a row of the op table.
+
+The names used in the templates are the machine's (see ``machine.py``); they mean the same to
+Numba and to plain Python.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.ir.dims import Dim
+from graphc.ir.types import short_dtype
+from graphc.schedule import loops as L
+
+# Arithmetic whose result Numba would widen for small integers is converted back ("exact").
+_INFIX = {
+    "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "({0} / {1})",
+    "eq": "({0} == {1})", "ne": "({0} != {1})", "lt": "({0} < {1})", "le": "({0} <= {1})",
+    "gt": "({0} > {1})", "ge": "({0} >= {1})", "neg": "(-{0})",
+    "logical_and": "({0} & {1})", "logical_or": "({0} | {1})", "logical_xor": "({0} ^ {1})",
+    "logical_not": "(not {0})", "bitwise_and": "({0} & {1})", "bitwise_or": "({0} | {1})",
+    "bitwise_xor": "({0} ^ {1})", "invert": "(~{0})", "stop_gradient": "{0}",
+    "isnan": "({0} != {0})", "isfinite": "(({0} - {0}) == ({0} - {0}))",
+}  # fmt: skip
+_CALLS = {
+    "where": "select({0}, {1}, {2})", "maximum": "larger({0}, {1})",
+    "minimum": "smaller({0}, {1})", "abs": "absolute({0})", "sign": "sign({0})",
+    "floor": "floor({0})", "ceil": "ceil({0})", "trunc": "trunc({0})", "rint": "rint({0})",
+    "copysign": "copysign({0}, {1})", "isinf": "isinf({0})", "relu": "relu({0})",
+    "mod": "floor_mod({0}, {1})", "floor_div": "floor_div({0}, {1})",
+}  # fmt: skip
+_VECTOR_MATH = {
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin",
+    "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
+    "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc",
+}  # fmt: skip
+_NONFINITE = {"inf": "INF", "-inf": "-INF", "nan": "NAN"}
+_NATURAL = {"float32", "float64", "int64", "uint64", "bool"}
+
+
+class ScalarText:
+    """Expressions of one kernel: dims and constants become its parameters and first lines."""
+
+    def __init__(self):
+        self.constants: dict[tuple[str, str], str] = {}
+
+    def expr(self, e: L.Expr) -> str:
+        if isinstance(e, L.Ref):
+            return e.name
+        if isinstance(e, L.Lit):
+            return self.constant(e.dtype, e.text)
+        if isinstance(e, L.Load):
+            return f"{e.buffer.name}[{self.position(e.index, e.dynamic)}]"
+        if isinstance(e, L.Apply):
+            return self.apply(e)
+        if isinstance(e, L.DimValue):
+            return f"{short_dtype(e.dtype)}({dim(e.dim)})"
+        if isinstance(e, L.IndexValue):
+            return f"i64({self.index(e.index)})"
+        if isinstance(e, L.Select):
+            return f"({self.expr(e.a)} if {self.expr(e.cond)} else {self.expr(e.b)})"
+        if isinstance(e, L.InRange):
+            parts = (f"0 <= {self.index(i)} < {dim(size)}" for i, size, _ in e.tests)
+            return "(" + " and ".join(f"({p})" for p in parts) + ")"
+        raise AssertionError(f"no text for {e}")
+
+    def apply(self, e: L.Apply) -> str:
+        args = [self.expr(a) for a in e.args]
+        kind = short_dtype(e.dtype)
+        if e.op == "cast":
+            if e.dtype == e.args[0].dtype:
+                return args[0]
+            return f"({args[0]} != 0)" if kind == "bool" else f"{kind}({args[0]})"
+        if e.op == "pow":
+            return f"power({args[0]}, {args[1]})"
+        if e.op in _VECTOR_MATH:
+            return f"{e.op}({', '.join(args)})"
+        template = _INFIX.get(e.op) or _CALLS.get(e.op)
+        if template is None:
+            raise AssertionError(f"op {e.op} has no scalar code")
+        text = template.format(*args)
+        if e.dtype.name in _NATURAL or e.args[0].dtype != e.dtype:
+            return text
+        return f"{kind}({text})"
+
+    def constant(self, dtype: np.dtype, text: str) -> str:
+        if dtype.kind == "b":
+            return text
+        key = (short_dtype(dtype), text)
+        return self.constants.setdefault(key, f"c{len(self.constants)}")
+
+    def constant_lines(self) -> list[str]:
+        lines = []
+        for (kind, text), name in self.constants.items():
+            value = _NONFINITE.get(text, text)
+            lines.append(f"{name} = {kind}({value})")
+        return lines
+
+    def index(self, index: L.Affine) -> str:
+        parts = []
+        for var, coeff in index.terms:
+            parts.append(var if coeff == 1 else f"{var} * {dim(coeff)}")
+        if index.offset != 0 or not parts:
+            parts.append(dim(index.offset))
+        return " + ".join(parts)
+
+    def position(self, index: L.Affine, dynamic=()) -> str:
+        parts = [] if dynamic and index == L.Affine() else [self.index(index)]
+        for expr, stride, size, check in dynamic:
+            at = f"checked(status, {check}, i64({self.expr(expr)}), {dim(size)})"
+            parts.append(at if stride == 1 else f"{at} * {dim(stride)}")
+        return " + ".join(parts)
+
+
+def dim(value) -> str:
+    """A dimension as Python text."""
+    return f"({value})" if isinstance(value, Dim) and len(value.terms) > 1 else str(value)
+
+
+def supported_ops() -> set[str]:
+    """Rows that have scalar code."""
+    return {*_INFIX, *_CALLS, *_VECTOR_MATH, "pow", "cast"}

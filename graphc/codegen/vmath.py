@@ -1,0 +1,1488 @@
+"""Branch-free elementary functions that LLVM's loop vectoriser can vectorise.
+
+Numba ships no vector math library, so ``math.exp`` in a loop is one scalar libm call an element
+and keeps the loop from being vectorised.  The functions here are straight-line arithmetic,
+selects and bit operations: written into a loop body they vectorise for any SIMD target.
+
+Every function is written once against a small operation set and runs on two backends:
+:class:`LLVMOps` emits scalar LLVM instructions through an llvmlite ``IRBuilder`` and
+:class:`NumpyOps` computes on arrays.  Importing this module imports neither Numba nor llvmlite.
+
+Rules the formulas keep:
+
+* ``v.fma`` is a *permission* to fuse (``llvm.fmuladd``); nothing depends on whether it does, and
+  the NumPy backend never does.  Everything else is strict, so error-free transformations hold.
+  Do not compile with ``fastmath``: it re-flags these instructions and breaks them.
+* Integers and floats are exchanged with the "magic number" 1.5*2**(p-1) instead of fptosi/sitofp
+  on 64-bit lanes, which only AVX-512 can vectorise.
+* NaN must survive every clamp: comparisons are ordered, and the select keeps ``x`` when they fail.
+
+Polynomial coefficients are weighted minimax fits (Remez exchange in 60-digit arithmetic), the
+low-order coefficients rounded to the target type one by one and the rest refitted each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["FUNCTIONS", "Function", "LLVMOps", "NumpyOps", "Value", "emit", "evaluate"]
+
+_INF = float("inf")
+_NAN = float("nan")
+
+
+class Value:
+    """A backend value (float ``f``, integer ``i`` or boolean ``b``) with arithmetic operators."""
+
+    __slots__ = ("kind", "ops", "raw")
+
+    def __init__(self, ops: _Ops, kind: str, raw: Any) -> None:
+        self.ops = ops
+        self.kind = kind
+        self.raw = raw
+
+    def _bin(self, op: str, other: Any, swap: bool = False) -> Value:
+        a, b = self, self.ops.lift(other, self.kind)
+        if swap:
+            a, b = b, a
+        return Value(self.ops, self.kind, self.ops.binary(self.kind + op, a.raw, b.raw))
+
+    def _cmp(self, op: str, other: Any) -> Value:
+        b = self.ops.lift(other, self.kind)
+        return Value(self.ops, "b", self.ops.compare(self.kind, op, self.raw, b.raw))
+
+    def __add__(self, o: Any) -> Value:
+        return self._bin("add", o)
+
+    def __radd__(self, o: Any) -> Value:
+        return self._bin("add", o, True)
+
+    def __sub__(self, o: Any) -> Value:
+        return self._bin("sub", o)
+
+    def __rsub__(self, o: Any) -> Value:
+        return self._bin("sub", o, True)
+
+    def __mul__(self, o: Any) -> Value:
+        return self._bin("mul", o)
+
+    def __rmul__(self, o: Any) -> Value:
+        return self._bin("mul", o, True)
+
+    def __truediv__(self, o: Any) -> Value:
+        return self._bin("div", o)
+
+    def __rtruediv__(self, o: Any) -> Value:
+        return self._bin("div", o, True)
+
+    def __and__(self, o: Any) -> Value:
+        return self._bin("and", o)
+
+    def __or__(self, o: Any) -> Value:
+        return self._bin("or", o)
+
+    def __xor__(self, o: Any) -> Value:
+        return self._bin("xor", o)
+
+    def __lshift__(self, o: int) -> Value:
+        return self._bin("shl", o)
+
+    def __rshift__(self, o: int) -> Value:
+        """Logical right shift: AVX2 has no arithmetic one for 64-bit lanes."""
+        return self._bin("lshr", o)
+
+    def __neg__(self) -> Value:
+        if self.kind == "i":
+            return self._bin("sub", 0, True)
+        return Value(self.ops, "f", self.ops.unary("neg", self.raw))
+
+    def __invert__(self) -> Value:
+        return self._bin("xor", True if self.kind == "b" else -1)
+
+    def __lt__(self, o: Any) -> Value:
+        return self._cmp("<", o)
+
+    def __le__(self, o: Any) -> Value:
+        return self._cmp("<=", o)
+
+    def __gt__(self, o: Any) -> Value:
+        return self._cmp(">", o)
+
+    def __ge__(self, o: Any) -> Value:
+        return self._cmp(">=", o)
+
+    def __eq__(self, o: object) -> Value:  # type: ignore[override]
+        return self._cmp("==", o)
+
+    def __ne__(self, o: object) -> Value:  # type: ignore[override]
+        return self._cmp("!=", o)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class _Ops:
+    """Operations shared by the backends; subclasses supply the raw primitives."""
+
+    dtype: str
+    width: int  # bits
+    mant: int  # explicit significand bits
+    bias: int
+
+    def __init__(self, dtype: str) -> None:
+        if dtype not in ("float32", "float64"):
+            raise TypeError(f"vmath works on float32 and float64, not {dtype}")
+        self.dtype = dtype
+        self.f32 = dtype == "float32"
+        self.width, self.mant, self.bias = (32, 23, 127) if self.f32 else (64, 52, 1023)
+        #: Adding it rounds to an integer, left in the low bits of the sum's representation.
+        self.magic = 1.5 * 2.0**self.mant
+        self.tiny = 2.0 ** (1 - self.bias)  # smallest normal
+        self.sign = 1 << (self.width - 1)
+
+    # primitives -----------------------------------------------------------------------------
+    def const(self, x: float) -> Value:
+        raise NotImplementedError
+
+    def iconst(self, n: int) -> Value:
+        raise NotImplementedError
+
+    def bconst(self, b: bool) -> Value:
+        raise NotImplementedError
+
+    def binary(self, op: str, a: Any, b: Any) -> Any:
+        raise NotImplementedError
+
+    def unary(self, op: str, a: Any) -> Any:
+        raise NotImplementedError
+
+    def compare(self, kind: str, op: str, a: Any, b: Any) -> Any:
+        raise NotImplementedError
+
+    # derived --------------------------------------------------------------------------------
+    def lift(self, x: Any, kind: str) -> Value:
+        if isinstance(x, Value):
+            return x
+        if kind == "f":
+            return self.const(float(x))
+        return self.bconst(bool(x)) if kind == "b" else self.iconst(int(x))
+
+    def abs(self, x: Value) -> Value:
+        return Value(self, "f", self.unary("abs", x.raw))
+
+    def sqrt(self, x: Value) -> Value:
+        return Value(self, "f", self.unary("sqrt", x.raw))
+
+    def rint(self, x: Value) -> Value:
+        return Value(self, "f", self.unary("rint", x.raw))
+
+    def copysign(self, x: Value, s: Value) -> Value:
+        return Value(self, "f", self.binary("copysign", x.raw, s.raw))
+
+    def bits_of(self, x: float) -> int:
+        """The representation of a constant."""
+        if self.f32:
+            return int(np.float32(x).view(np.int32))
+        return int(np.float64(x).view(np.int64))
+
+
+class NumpyOps(_Ops):
+    """The operation set on NumPy arrays (never fuses a multiply-add)."""
+
+    _BIN: dict[str, Callable[[Any, Any], Any]] = {
+        "fadd": np.add, "fsub": np.subtract, "fmul": np.multiply, "fdiv": np.divide,
+        "iadd": np.add, "isub": np.subtract, "imul": np.multiply,
+        "iand": np.bitwise_and, "ior": np.bitwise_or, "ixor": np.bitwise_xor,
+        "ishl": np.left_shift,
+        "band": np.logical_and, "bor": np.logical_or, "bxor": np.logical_xor,
+        "copysign": np.copysign,
+    }  # fmt: skip
+    _UN: dict[str, Callable[[Any], Any]] = {
+        "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt, "rint": np.rint,
+    }  # fmt: skip
+    _CMP: dict[str, Callable[[Any, Any], Any]] = {
+        "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal,
+        "==": np.equal, "!=": np.not_equal,
+    }  # fmt: skip
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__(dtype)
+        self.ft = np.dtype(dtype).type
+        self.it = np.int32 if self.f32 else np.int64
+        self.ut = np.uint32 if self.f32 else np.uint64
+
+    def arg(self, raw: Any) -> Value:
+        return Value(self, "f", raw)
+
+    def const(self, x: float) -> Value:
+        return Value(self, "f", self.ft(x))
+
+    def iconst(self, n: int) -> Value:
+        n &= (1 << self.width) - 1
+        return Value(self, "i", self.ut(n).view(self.it))
+
+    def bconst(self, b: bool) -> Value:
+        return Value(self, "b", np.bool_(b))
+
+    def binary(self, op: str, a: Any, b: Any) -> Any:
+        if op == "ilshr":
+            return np.right_shift(np.asarray(a).view(self.ut), np.asarray(b).view(self.ut)).view(
+                self.it
+            )
+        return self._BIN[op](a, b)
+
+    def unary(self, op: str, a: Any) -> Any:
+        return self._UN[op](a)
+
+    def compare(self, kind: str, op: str, a: Any, b: Any) -> Any:
+        return self._CMP[op](a, b)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Value:
+        a, b, c = (self.lift(t, "f").raw for t in (a, b, c))
+        return Value(self, "f", a * b + c)
+
+    def select(self, c: Value, a: Any, b: Any) -> Value:
+        kind = a.kind if isinstance(a, Value) else b.kind if isinstance(b, Value) else "f"
+        return Value(self, kind, np.where(c.raw, self.lift(a, kind).raw, self.lift(b, kind).raw))
+
+    def bits(self, x: Value) -> Value:
+        return Value(self, "i", np.asarray(x.raw).view(self.it))
+
+    def from_bits(self, n: Value) -> Value:
+        return Value(self, "f", np.asarray(n.raw).view(self.ft))
+
+    def to_float(self, n: Value) -> Value:
+        return Value(self, "f", np.asarray(n.raw).astype(self.ft))
+
+    def ult(self, a: Value, b: Value) -> Value:
+        return Value(self, "b", a.raw.view(np.uint64) < b.raw.view(np.uint64))
+
+    def umulh(self, a: Value, b: Value) -> Value:
+        x, y = a.raw.view(np.uint64), b.raw.view(np.uint64)
+        s, m = np.uint64(32), np.uint64(0xFFFFFFFF)
+        xh, xl, yh, yl = x >> s, x & m, y >> s, y & m
+        mid = (xl * yl >> s) + (xh * yl & m) + (xl * yh & m)
+        hi = xh * yh + (xh * yl >> s) + (xl * yh >> s) + (mid >> s)
+        return Value(self, "i", hi.view(np.int64))
+
+    def table(self, words: tuple[int, ...], index: Value) -> Value:
+        return Value(self, "i", np.array(words, np.uint64).view(np.int64)[index.raw])
+
+    def rare(
+        self, name: str, f: Callable[..., Value], limit: float, x: Value, y: Value
+    ) -> Value:
+        """``f(x)`` where ``limit < |x| < inf``, else ``y``."""
+        mask = (np.abs(x.raw) > limit) & (np.abs(x.raw) < np.inf)
+        if mask.any():
+            y.raw[mask] = f(self, self.arg(x.raw[mask])).raw
+        return y
+
+    def wide(self) -> NumpyOps:
+        return NumpyOps("float64")
+
+    def cast(self, x: Value) -> Value:
+        return Value(self, "f", np.asarray(x.raw).astype(self.ft))
+
+
+class LLVMOps(_Ops):
+    """The operation set as LLVM instructions appended to an llvmlite ``IRBuilder``."""
+
+    _BIN = {
+        "fadd": "fadd", "fsub": "fsub", "fmul": "fmul", "fdiv": "fdiv",
+        "iadd": "add", "isub": "sub", "imul": "mul", "iand": "and_", "ior": "or_", "ixor": "xor",
+        "ishl": "shl", "ilshr": "lshr", "band": "and_", "bor": "or_", "bxor": "xor",
+    }  # fmt: skip
+
+    def __init__(self, builder: Any, dtype: str) -> None:
+        super().__init__(dtype)
+        from llvmlite import ir
+
+        self.ir = ir
+        self.builder = builder
+        self.ft = ir.FloatType() if self.f32 else ir.DoubleType()
+        self.it = ir.IntType(self.width)
+        self.suffix = f"f{self.width}"
+
+    def arg(self, raw: Any) -> Value:
+        return Value(self, "f", raw)
+
+    def const(self, x: float) -> Value:
+        return Value(self, "f", self.ir.Constant(self.ft, x))
+
+    def iconst(self, n: int) -> Value:
+        return Value(self, "i", self.ir.Constant(self.it, n & ((1 << self.width) - 1)))
+
+    def bconst(self, b: bool) -> Value:
+        return Value(self, "b", self.ir.Constant(self.ir.IntType(1), int(b)))
+
+    def intrinsic(self, name: str, *args: Any) -> Any:
+        full = f"llvm.{name}.{self.suffix}"
+        mod = self.builder.module
+        fn = mod.globals.get(full)
+        if fn is None:
+            fn = self.ir.Function(
+                mod, self.ir.FunctionType(self.ft, [self.ft] * len(args)), full
+            )
+        return self.builder.call(fn, args)
+
+    def binary(self, op: str, a: Any, b: Any) -> Any:
+        if op == "copysign":
+            return self.intrinsic("copysign", a, b)
+        return getattr(self.builder, self._BIN[op])(a, b)
+
+    def unary(self, op: str, a: Any) -> Any:
+        if op == "neg":
+            return self.builder.fneg(a)
+        return self.intrinsic({"abs": "fabs"}.get(op, op), a)
+
+    def compare(self, kind: str, op: str, a: Any, b: Any) -> Any:
+        if kind == "i":
+            return self.builder.icmp_signed(op, a, b)
+        if op == "!=":  # true for NaN, as in Python
+            return self.builder.fcmp_unordered(op, a, b)
+        return self.builder.fcmp_ordered(op, a, b)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Value:
+        a, b, c = (self.lift(t, "f").raw for t in (a, b, c))
+        return Value(self, "f", self.intrinsic("fmuladd", a, b, c))
+
+    def select(self, c: Value, a: Any, b: Any) -> Value:
+        kind = a.kind if isinstance(a, Value) else b.kind if isinstance(b, Value) else "f"
+        raw = self.builder.select(c.raw, self.lift(a, kind).raw, self.lift(b, kind).raw)
+        return Value(self, kind, raw)
+
+    def bits(self, x: Value) -> Value:
+        return Value(self, "i", self.builder.bitcast(x.raw, self.it))
+
+    def from_bits(self, n: Value) -> Value:
+        return Value(self, "f", self.builder.bitcast(n.raw, self.ft))
+
+    def to_float(self, n: Value) -> Value:
+        return Value(self, "f", self.builder.sitofp(n.raw, self.ft))
+
+    def ult(self, a: Value, b: Value) -> Value:
+        return Value(self, "b", self.builder.icmp_unsigned("<", a.raw, b.raw))
+
+    def umulh(self, a: Value, b: Value) -> Value:
+        """High half of an unsigned product: scalar code only."""
+        w = self.ir.IntType(2 * self.width)
+        bd = self.builder
+        p = bd.mul(bd.zext(a.raw, w), bd.zext(b.raw, w))
+        return Value(self, "i", bd.trunc(bd.lshr(p, self.ir.Constant(w, self.width)), self.it))
+
+    def table(self, words: tuple[int, ...], index: Value) -> Value:
+        ir, mod = self.ir, self.builder.module
+        name = f"graphc.table.{abs(hash(words)):x}"
+        g = mod.globals.get(name)
+        if g is None:
+            ty = ir.ArrayType(self.it, len(words))
+            g = ir.GlobalVariable(mod, ty, name)
+            g.linkage = "internal"
+            g.global_constant = True
+            g.initializer = ir.Constant(ty, list(words))
+        p = self.builder.gep(g, [ir.Constant(self.it, 0), index.raw], inbounds=True)
+        return Value(self, "i", self.builder.load(p))
+
+    def rare(
+        self, name: str, f: Callable[..., Value], limit: float, x: Value, y: Value
+    ) -> Value:
+        """``f(x)`` where ``limit < |x| < inf``, else ``y``, without slowing the common case.
+
+        A call to a scalar function that has vector variants (LLVM's "vector-function-abi-variant"
+        attribute): the vectoriser calls the variant, which returns at once unless some lane needs
+        ``f`` and then works lane by lane.
+        """
+        fn = self._rare_function(name, f, limit)
+        # Constants of the loop are spilled around the call; keep their slots on cache lines.
+        set.add(self.builder.function.attributes, '"stackrealign"')
+        return Value(self, "f", self.builder.call(fn, [x.raw, y.raw]))
+
+    def _rare_function(self, name: str, f: Callable[..., Value], limit: float) -> Any:
+        ir, mod = self.ir, self.builder.module
+        base = f"graphc_{name}_rare_{self.suffix}"
+        if base in mod.globals:
+            return mod.globals[base]
+        i1, i32, ft = ir.IntType(1), ir.IntType(32), self.ft
+
+        def define(fname: str, args: list[Any], ret: Any) -> Any:
+            fn = ir.Function(mod, ir.FunctionType(ret, args), fname)
+            fn.linkage = "weak_odr"  # the vectoriser finds variants by name: keep them till then
+            fn.attributes.add("nounwind")
+            return fn
+
+        def needed(b: Any, x: Any, ty: Any, suffix: str, splat: Callable[[Any], Any]) -> Any:
+            fabs = mod.globals.get(f"llvm.fabs.{suffix}") or ir.Function(
+                mod, ir.FunctionType(ty, [ty]), f"llvm.fabs.{suffix}"
+            )
+            a = b.call(fabs, [x])
+            return b.and_(
+                b.fcmp_ordered(">", a, splat(limit)), b.fcmp_ordered("<", a, splat(_INF))
+            )
+
+        scalar = define(base, [ft, ft], ft)
+        scalar.attributes.add("noinline")
+        lanes = (2, 4, 8, 16)
+        names = {n: f"{base}_v{n}" for n in lanes}
+        variants = ",".join(f"_ZGV_LLVM_N{n}vv_{base}({names[n]})" for n in lanes)
+        for extra in (f'"vector-function-abi-variant"="{variants}"', "memory(none)", "willreturn"):
+            set.add(scalar.attributes, extra)
+        b = ir.IRBuilder(scalar.append_basic_block("entry"))
+        x, y = scalar.args
+        with b.if_then(needed(b, x, ft, self.suffix, lambda c: ir.Constant(ft, c)), likely=False):
+            o = LLVMOps(b, self.dtype)
+            b.ret(f(o, o.arg(x)).raw)
+        b.ret(y)
+
+        for n in lanes:
+            vt = ir.VectorType(ft, n)
+            fn = define(names[n], [vt, vt], vt)
+            b = ir.IRBuilder(fn.append_basic_block("entry"))
+            slow, done, loop = (fn.append_basic_block(t) for t in ("slow", "done", "loop"))
+            x, y = fn.args
+            m = needed(
+                b, x, vt, f"v{n}{self.suffix}", lambda c, vt=vt, n=n: ir.Constant(vt, [c] * n)
+            )
+            bits = b.bitcast(m, ir.IntType(n))
+            b.cbranch(b.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0)), slow, done)
+            b.position_at_end(slow)
+            b.branch(loop)
+            b.position_at_end(loop)
+            i = b.phi(i32)
+            acc = b.phi(vt)
+            r = b.call(scalar, [b.extract_element(x, i), b.extract_element(acc, i)])
+            nxt = b.insert_element(acc, r, i)
+            i1_ = b.add(i, ir.Constant(i32, 1))
+            i.add_incoming(ir.Constant(i32, 0), slow)
+            i.add_incoming(i1_, loop)
+            acc.add_incoming(y, slow)
+            acc.add_incoming(nxt, loop)
+            b.cbranch(b.icmp_unsigned("<", i1_, ir.Constant(i32, n)), loop, done)
+            b.position_at_end(done)
+            out = b.phi(vt)
+            out.add_incoming(y, fn.basic_blocks[0])
+            out.add_incoming(nxt, loop)
+            b.ret(out)
+        return scalar
+
+    def wide(self) -> LLVMOps:
+        return LLVMOps(self.builder, "float64")
+
+    def cast(self, x: Value) -> Value:
+        if x.ops.dtype == self.dtype:
+            return Value(self, "f", x.raw)
+        op = self.builder.fptrunc if self.f32 else self.builder.fpext
+        return Value(self, "f", op(x.raw, self.ft))
+
+
+# ------------------------------------------------------------------------------- building blocks
+
+
+def _split(x: str, *bits: int) -> tuple[float, ...]:
+    """Cut a decimal constant into float64 pieces: each of ``bits`` bits, then a rounded rest."""
+    from fractions import Fraction
+
+    rest = Fraction(x)
+    out = []
+    for b in bits:
+        e = math.frexp(float(rest))[1]
+        scale = Fraction(2) ** (b - e)
+        piece = Fraction(int(rest * scale)) / scale
+        out.append(float(piece))
+        rest -= piece
+    out.append(float(rest))
+    return tuple(out)
+
+
+_LN2 = "0.693147180559945309417232121458176568075500134360255254120680009"
+_LOG2E = "1.44269504088896340735992468100189213742664595415298593413544940693"
+_LOG10E = "0.434294481903251827651128918916605082294397005803666566114453783"
+_LOG10_2 = "0.301029995663981195213738894724493026768189881462108541310427461"
+
+# The high part times any exponent is exact, with or without FMA.
+_LN2_SPLIT = {True: _split(_LN2, 14), False: _split(_LN2, 40)}
+_LOG10_2_SPLIT = {True: _split(_LOG10_2, 14), False: _split(_LOG10_2, 40)}
+_LOG2E_SPLIT = {True: _split(_LOG2E, 24), False: _split(_LOG2E, 53)}
+_LOG10E_SPLIT = {True: _split(_LOG10E, 24), False: _split(_LOG10E, 53)}
+
+# exp(r) = 1 + r + r**2 q(r), |r| <= ln(2)/2; error relative to exp (EXP) or expm1 (EXPM1).
+_EXP = {
+    True: (0.49999994, 0.166665152, 0.0416680798, 0.00836937409, 0.00138414383),
+    False: (
+        0.5000000000000011, 0.16666666666666172, 0.041666666666522745, 0.008333333333661838,
+        0.0013888888946195711, 0.00019841269120853125, 2.480148996264674e-05,
+        2.7557948325263597e-06, 2.763150051144413e-07, 2.4880811025970535e-08,
+    ),
+}  # fmt: skip
+_EXPM1 = {
+    True: (0.49999997, 0.166665375, 0.0416677408, 0.00836732425, 0.00138375699),
+    False: (
+        0.5, 0.16666666666666677, 0.041666666666666706, 0.008333333333321334,
+        0.0013888888888850981, 0.00019841269887088743, 2.4801587415733167e-05,
+        2.755724300958287e-06, 2.7557177184375317e-07, 2.5109541251906262e-08,
+        2.0949807509017025e-09,
+    ),
+}  # fmt: skip
+# log(1 + f) = f - f**2/2 + f**3 p(f), 1 + f in [sqrt(1/2), sqrt(2)]
+_LOG_F32 = (
+    0.333333135, -0.250001639, 0.200022206, -0.16659528, 0.14209798, -0.125470787, 0.121043369,
+    -0.109297194, 0.0536512211,
+)  # fmt: skip
+# log(1 + f) = 2 s + s z p(z), s = f / (2 + f), z = s**2
+_LOG_F64 = (
+    0.6666666666666735, 0.3999999999940938, 0.28571428743631183, 0.2222219844029239,
+    0.18183571485044192, 0.15313861130183598, 0.14797906830882562,
+)  # fmt: skip
+
+
+def _poly(v: Any, x: Value, coefs: Sequence[float]) -> Value:
+    """Horner: iterations of the caller's loop overlap, so operation count beats latency."""
+    y = v.const(coefs[-1])
+    for c in reversed(coefs[:-1]):
+        y = v.fma(y, x, c)
+    return y
+
+
+def _min(v: Any, x: Value, hi: float) -> Value:
+    return v.select(x > hi, hi, x)
+
+
+def _max(v: Any, x: Value, lo: float) -> Value:
+    return v.select(x < lo, lo, x)
+
+
+def _exp_reduce(v: Any, x: Value) -> tuple[Value, Value]:
+    """Return ``(t, r)``: x = n ln2 + r; the low bits of t's representation are n + 2*bias."""
+    magic = v.magic + 2 * v.bias
+    t = v.fma(x, float.fromhex("0x1.71547652b82fep+0"), magic)
+    n = t - magic
+    hi, lo = _LN2_SPLIT[v.f32]
+    return t, v.fma(n, -lo, v.fma(n, -hi, x))
+
+
+def _two_powers(v: Any, t: Value) -> tuple[Value, Value]:
+    """Two factors with product 2**n for t of `_exp_reduce`: one alone would leave the range."""
+    b = v.bits(t)
+    half = b >> 1
+    return v.from_bits(half << v.mant), v.from_bits((b - half) << v.mant)
+
+
+def _exp_poly(v: Any, r: Value) -> Value:
+    return v.fma(_poly(v, r, _EXP[v.f32]), r * r, r) + 1.0
+
+
+def _exp_clamped(v: Any, x: Value) -> Value:
+    t, r = _exp_reduce(v, x)
+    a, b = _two_powers(v, t)
+    return _exp_poly(v, r) * a * b
+
+
+def _exp_range(v: Any) -> tuple[float, float]:
+    """Arguments beyond which exp is 0 or inf, barely: the exponent must not wrap around."""
+    return (-104.0, 89.0) if v.f32 else (-746.0, 710.0)
+
+
+# ------------------------------------------------------------------------------------- exp & co.
+
+
+def _exp(v: Any, x: Value) -> Value:
+    """exp: x = n ln2 + r with a two-part ln2 (Cody & Waite), minimax polynomial on r."""
+    lo, hi = _exp_range(v)
+    return _exp_clamped(v, _max(v, _min(v, x, hi), lo))
+
+
+def _expm1_parts(v: Any, x: Value) -> tuple[Value, Value]:
+    """Return (n's carrier t, exp(r) - 1)."""
+    t, r = _exp_reduce(v, x)
+    q = _poly(v, r, _EXPM1[v.f32])
+    return t, v.fma(r * r, q, r)
+
+
+def _expm1(v: Any, x: Value) -> Value:
+    """expm1: 2**n (exp(r) - 1) + (2**n - 1), both terms exact or nearly so."""
+    lo, hi = (-18.0, 89.0) if v.f32 else (-38.0, 710.0)
+    t, p = _expm1_parts(v, _max(v, _min(v, x, hi), lo))
+    # 2**(n-1), doubled at the end: 2**n itself overflows before expm1 does.
+    a = v.from_bits((v.bits(t) - (v.bias + 1)) << v.mant)
+    y = v.fma(a, p, a - 0.5)
+    return v.select(v.abs(x) < 2.0 ** -(v.mant + 2), x, y + y)  # keeps -0.0 and subnormals
+
+
+def _sigmoid(v: Any, x: Value) -> Value:
+    """2**n / (2**n + exp(-r)), x = n ln2 + r: a single rounding before the division."""
+    lo, hi = _exp_range(v)[0], 40.0
+    t, r = _exp_reduce(v, _max(v, _min(v, x, hi), lo))
+    p = v.fma(r * r, _poly(v, -r, _EXPM1[v.f32]), -r)  # exp(-r) - 1
+    a, b = _two_powers(v, t)
+    one = v.const(1.0)
+    neg = x < -8.0  # 2**n + 1 is exact but for tiny 2**n, 2**n + p then nearly so
+    return a / (v.fma(a, b, v.select(neg, p, one)) + v.select(neg, one, p)) * b
+
+
+# ------------------------------------------------------------------------------------ logarithms
+
+_SQRT_HALF = math.sqrt(0.5)
+
+
+def _log_split(v: Any, x: Value) -> tuple[Value, Value, Value]:
+    """x = 2**k m with m in [sqrt(1/2), sqrt(2)): (k as float, k << mant, m); normal x > 0."""
+    base = v.bits_of(np.float32(_SQRT_HALF) if v.f32 else _SQRT_HALF)
+    i = v.bits(x) - base
+    frac = i & ((1 << v.mant) - 1)
+    k = i - frac
+    m = v.from_bits(frac + base)
+    if v.f32:
+        kf = v.to_float(k) * 2.0**-23
+    else:
+        # 2**52 + (k + bias) assembled in the representation: i64 -> f64 is AVX-512 only
+        u = (i + (v.bias << 52)) >> 52
+        kf = v.from_bits(u | v.bits_of(2.0**52)) - (2.0**52 + v.bias)
+    return kf, k, m
+
+
+def _log_core(v: Any, f: Value) -> Value:
+    """log(1 + f) - f for 1 + f in about [sqrt(1/2), sqrt(2)]."""
+    if v.f32:
+        z = f * f
+        return v.fma(z * f, _poly(v, f, _LOG_F32), z * -0.5)
+    s = f / (f + 2.0)  # Tang 1990 / fdlibm: odd series in s
+    z = s * s
+    h = f * f * 0.5
+    return v.fma(s, v.fma(z, _poly(v, z, _LOG_F64), h), -h)
+
+
+def _log_specials(v: Any, x: Value, y: Value) -> Value:
+    y = v.select(x < _INF, y, x)
+    return v.select(x > 0.0, y, v.select(x == 0.0, v.const(-_INF), v.const(_NAN)))
+
+
+def _log_args(v: Any, x: Value) -> tuple[Value, Value]:
+    """(k, f): x = 2**k (1 + f), subnormal x included."""
+    sub = x < v.tiny
+    shift = 25.0 if v.f32 else 54.0
+    k, _, m = _log_split(v, v.select(sub, x * 2.0**shift, x))
+    return k - v.select(sub, v.const(shift), v.const(0.0)), m - 1.0
+
+
+def _log_sum(v: Any, k: Value, f: Value) -> Value:
+    """log(1 + f) + k ln2."""
+    hi, lo = _LN2_SPLIT[v.f32]
+    return v.fma(k, hi, f + v.fma(k, lo, _log_core(v, f)))
+
+
+def _log(v: Any, x: Value) -> Value:
+    """log: exponent plus log(1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1] (Tang 1990, Cephes)."""
+    k, f = _log_args(v, x)
+    return _log_specials(v, x, _log_sum(v, k, f))
+
+
+def _log2(v: Any, x: Value) -> Value:
+    """log2: as log, the factor log2(e) split in two; exact at powers of two."""
+    k, f = _log_args(v, x)
+    hi, lo = _LOG2E_SPLIT[v.f32]
+    y = v.fma(f, hi, v.fma(f, lo, _log_core(v, f) * hi))
+    return _log_specials(v, x, k + y)
+
+
+def _log10(v: Any, x: Value) -> Value:
+    """log10: as log, with split log10(e) and log10(2)."""
+    k, f = _log_args(v, x)
+    hi, lo = _LOG10E_SPLIT[v.f32]
+    khi, klo = _LOG10_2_SPLIT[v.f32]
+    y = v.fma(f, hi, v.fma(k, klo, v.fma(f, lo, _log_core(v, f) * hi)))
+    return _log_specials(v, x, v.fma(k, khi, y))
+
+
+def _log1p_args(v: Any, x: Value, lo: Value | None = None) -> tuple[Value, Value]:
+    """(k, f): 1 + x + lo = 2**k (1 + f), f correctly rounded or exact; x > -1."""
+    u = x + 1.0
+    b = u - 1.0
+    err = (1.0 - (u - b)) + (x - b)  # two-sum: u + err = 1 + x
+    if lo is not None:
+        err = err + lo
+    k, kbits, m = _log_split(v, u)
+    scale = v.from_bits(v.iconst(v.bits_of(2.0)) - kbits)  # 2**(1-k): 2**-k may not exist
+    return k, v.fma(err * 0.5, scale, m - 1.0)
+
+
+def _log1p(v: Any, x: Value) -> Value:
+    """log1p: log of the rounded 1 + x, its rounding error put back into the reduced argument."""
+    k, f = _log1p_args(v, x)
+    y = _log_sum(v, k, f)
+    y = v.select(x < _INF, y, x)
+    y = v.select(x > -1.0, y, v.select(x == -1.0, v.const(-_INF), v.const(_NAN)))
+    return v.select(v.abs(x) < 2.0 ** -(v.mant + 2), x, y)  # keeps -0.0 and subnormals
+
+
+def _softplus(v: Any, x: Value) -> Value:
+    """log(1 + exp(x)) as max(x, 0) + log1p(exp(-|x|))."""
+    e = _exp_clamped(v, _max(v, -v.abs(x), _exp_range(v)[0]))
+    big = e > math.sqrt(2.0) - 1.0  # then 1 + e = 2 (1 + (e - 1) / 2)
+    f = v.select(big, v.fma(e, 0.5, -0.5), e)
+    hi, lo = _LN2_SPLIT[v.f32]
+    y = f + (_log_core(v, f) + v.select(big, v.const(lo), v.const(0.0)))
+    y = y + v.select(big, v.const(hi), v.const(0.0))
+    return v.select(x > 0.0, x, v.const(0.0)) + v.select(x == x, y, x)
+
+
+def _sqrt(v: Any, x: Value) -> Value:
+    """The correctly rounded hardware square root."""
+    return v.sqrt(x)
+
+
+def _rsqrt(v: Any, x: Value) -> Value:
+    """1 / sqrt(x), two roundings."""
+    return 1.0 / v.sqrt(x)
+
+
+# ------------------------------------------------------------------- more exponentials, hyperbolics
+
+_SINH = {  # sinh(r) = r + r**3 p(r**2), |r| <= ln(2)/2
+    True: (
+        0.166666672, 0.00833317544, 0.000199740243,
+    ),
+    False: (
+        0.16666666666666677, 0.008333333333321376, 0.0001984126988686589,
+        2.7557243380589845e-06, 2.5109352039959312e-08,
+    ),
+}
+_COSH = {  # cosh(r) = 1 + z/2 + z**2 p(z), z = r**2
+    True: (
+        0.0416666679, 0.00138885831, 2.50055728e-05,
+    ),
+    False: (
+        0.041666666666666685, 0.0013888888888873264, 2.4801587349281772e-05,
+        2.7557251718311264e-07, 2.0921810752250027e-09,
+    ),
+}
+_TANH = {  # tanh(x) = x + x**3 p(x**2), |x| <= 0.551
+    True: (
+        -0.333333164, 0.133325443, -0.0538475476, 0.0210507065, -0.00624282053,
+    ),
+    False: (
+        -0.33333333333332277, 0.13333333333163447, -0.05396825387350125,
+        0.021869485912864334, -0.008863193662553103, 0.0035917127977579863,
+        -0.0014531819339157715, 0.0005790311798149622, -0.00021012473626437112,
+        5.089495065538082e-05,
+    ),
+}
+
+
+def _exp2(v: Any, x: Value) -> Value:
+    """exp2: the reduced argument x - n is exact; then exp's polynomial."""
+    x = _max(v, _min(v, x, 129.0 if v.f32 else 1025.0), -151.0 if v.f32 else -1076.0)
+    magic = v.magic + 2 * v.bias
+    t = x + magic
+    r = (x - (t - magic)) * float(_LN2)
+    a, b = _two_powers(v, t)
+    return _exp_poly(v, r) * a * b
+
+
+def _tanh(v: Any, x: Value) -> Value:
+    """1 - 2 / (exp(2x) + 1), and an odd polynomial where that would cancel."""
+    ax = v.abs(x)
+    z = ax * ax
+    small = v.fma(ax * z, _poly(v, z, _TANH[v.f32]), ax)
+    y = _min(v, ax, 10.0 if v.f32 else 20.0)
+    t, p = _expm1_parts(v, y + y)
+    a = v.from_bits((v.bits(t) - v.bias) << v.mant)
+    big = 1.0 - 2.0 / v.fma(a, p, a + 1.0)
+    return v.copysign(v.select(ax < 0.55, small, big), x)
+
+
+def _hyperbolic(v: Any, ax: Value) -> tuple[Value, Value, Value, Value, Value]:
+    """ax = n ln2 + r: (2**n - 2**-n) / 4, (2**n + 2**-n) / 4, r, sinh(r) - r, cosh(r) - 1."""
+    # Beyond the clamp both overflow, but 2**(n-2) does not.
+    t, r = _exp_reduce(v, _min(v, ax, 89.6 if v.f32 else 710.7))
+    n = (v.bits(t) - 2 * v.bias) << v.mant
+    up = v.from_bits(n + v.bits_of(0.25))
+    down = v.from_bits(v.iconst(v.bits_of(0.25)) - n)
+    down = v.select(ax > 40.0, v.const(0.0), down)  # negligible, and may not be representable
+    z = r * r
+    s = (r * z) * _poly(v, z, _SINH[v.f32])
+    c = v.fma(z * z, _poly(v, z, _COSH[v.f32]), z * 0.5)
+    return up - down, up + down, r, s, c
+
+
+def _sinh(v: Any, x: Value) -> Value:
+    """sinh(n ln2 + r) by the addition theorem: no division; large terms exact, added last."""
+    ax = v.abs(x)
+    a, b, r, s, c = _hyperbolic(v, ax)
+    y = a + v.fma(b, r, v.fma(a, c, b * s))
+    y = v.copysign(y + y, x)
+    return v.select(ax < 2.0 ** -(v.mant // 2 + 2), x, y)
+
+
+def _cosh(v: Any, x: Value) -> Value:
+    """cosh(n ln2 + r) by the addition theorem."""
+    a, b, r, s, c = _hyperbolic(v, v.abs(x))
+    y = b + v.fma(a, r, v.fma(b, c, a * s))
+    return y + y
+
+
+def _via_f64(impl: Callable[..., Value]) -> Callable[..., Value]:
+    """Compute float32 in float64, where twice the lanes would not make up for the extra care."""
+
+    def wrapped(v: Any, *args: Value) -> Value:
+        if not v.f32:
+            return impl(v, *args)
+        w = v.wide()
+        return v.cast(impl(w, *(w.cast(a) for a in args)))
+
+    return wrapped
+
+
+def _two_sum(a: Value, b: Value) -> tuple[Value, Value]:
+    """a + b exactly as a rounded sum and its error, |a| >= |b| (Dekker 1971)."""
+    s = a + b
+    return s, b - (s - a)
+
+
+def _two_product(v: Any, a: Value, b: Value) -> tuple[Value, Value]:
+    """a * b as a rounded product and its error; float64, halves cut by mask (Dekker 1971)."""
+    mask = -(1 << 27)
+    ah = v.from_bits(v.bits(a) & mask)
+    bh = v.from_bits(v.bits(b) & mask)
+    al = a - ah
+    bl = b - bh
+    p = a * b
+    return p, (((ah * bh - p) + ah * bl) + al * bh) + al * bl
+
+
+def _arcsinh(v: Any, x: Value) -> Value:
+    """log1p(x + x**2 / (1 + sqrt(1 + x**2))), the argument in two pieces."""
+    ax = v.abs(x)
+    big = ax > 2.0**60  # then log(2x) = log(x) + ln2
+    z = ax * ax
+    t = v.select(big, v.const(0.0), z / (v.sqrt(z + 1.0) + 1.0))
+    k, f = _log1p_args(v, *_two_sum(ax, t))
+    k = k + v.select(big, v.const(1.0), v.const(0.0))
+    y = v.select(ax < _INF, _log_sum(v, k, f), ax)
+    return v.select(ax < 2.0**-28, x, v.copysign(y, x))
+
+
+def _arccosh(v: Any, x: Value) -> Value:
+    """log1p(t + sqrt(t (t + 2))), t = x - 1, the square root in two pieces."""
+    big = x > 2.0**60  # then log(2x) = log(x) + ln2
+    t = x - 1.0
+    d = x + 1.0
+    p, e = _two_product(v, t, d)
+    q = v.sqrt(p)
+    qq, qe = _two_product(v, q, q)
+    rest = ((p - qq) - qe) + v.fma(t, 1.0 - (d - x), e)
+    qlo = v.select(q > 0.0, rest * 0.5 / q, v.const(0.0))
+    s = t + q
+    lo = (t - (s - q)) + qlo  # q >= t
+    s = v.select(big, x, s)
+    k, f = _log1p_args(v, s, v.select(big, v.const(0.0), lo))
+    k = k + v.select(big, v.const(1.0), v.const(0.0))
+    y = v.select(x < _INF, _log_sum(v, k, f), x)
+    return v.select(x >= 1.0, y, v.const(_NAN))
+
+
+def _arctanh(v: Any, x: Value) -> Value:
+    """log1p(2x / (1 - x)) / 2, the quotient in two pieces."""
+    ax = v.abs(x)
+    w = 1.0 - ax
+    wlo = (1.0 - w) - ax
+    inv = 1.0 / w
+    x2 = ax + ax
+    q = x2 * inv
+    p, e = _two_product(v, q, w)
+    lo = (((x2 - p) - e) - q * wlo) * inv
+    k, f = _log1p_args(v, q, lo)
+    y = _log_sum(v, k, f) * 0.5
+    y = v.select(ax < 1.0, y, v.select(ax == 1.0, v.const(_INF), v.const(_NAN)))
+    return v.select(ax < 2.0**-28, x, v.copysign(y, x))
+
+
+# ------------------------------------------------------------------------------------ trigonometry
+
+_PI = (
+    "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803"
+    "4825342117067982148086513282306647093844609550582231725359408128481117450284102701938521"
+)
+_PIO2 = "1.570796326794896619231321691639751442098584699687552910487472296153908203143"
+_PIO2_CUT = _split(_PIO2, 33, 33)  # times n < 2**20 the first two products are exact
+_PIO2_HL = {True: _split(_PIO2, 24), False: _split(_PIO2, 53)}
+_PI_HL = {True: _split(_PI[:80], 24), False: _split(_PI[:80], 53)}
+_TRIG_LIMIT = 2.0**20  # beyond it, Payne & Hanek
+
+# sin(r) = r + r**3 p(z), cos(r) = 1 - z/2 + z**2 p(z), z = r**2, |r| <= pi/4
+_SIN = {
+    True: (
+        -0.16666654536837025, 0.00833215606106939, -0.00019514632446728493,
+    ),
+    False: (
+        -0.1666666666666663, 0.00833333333332184, -0.0001984126982935855,
+        2.7557313538492944e-06, -2.5050734375489803e-08, 1.5895431576369132e-10,
+    ),
+}
+_COS = {
+    True: (
+        0.04166665476237127, -0.0013887659535880138, 2.446431814468839e-05,
+    ),
+    False: (
+        0.041666666666666595, -0.0013888888888867836, 2.480158728344031e-05,
+        -2.75573122127231e-07, 2.087539691160081e-09, -1.1341514723058446e-11,
+    ),
+}
+_ASIN = {  # asin(x) = x + x**3 p(x**2), |x| <= 1/2
+    True: (
+        0.166667521, 0.0749530941, 0.0454691648, 0.0241846554, 0.042158559,
+    ),
+    False: (
+        0.16666666666665408, 0.07500000000337126, 0.044642856828301436,
+        0.030381959133993178, 0.022371758242348206, 0.017359699945575204,
+        0.013885300375853622, 0.012168692796646645, 0.006530517255078137,
+        0.019520754688480083, -0.016211944187911533, 0.03190366293705049,
+    ),
+}
+_ATAN = {  # atan(x) = x + x**3 p(x**2), |x| <= 1
+    True: (
+        -0.333331525, 0.199937671, -0.142110109, 0.106658392, -0.0755187497, 0.0432079136,
+        -0.0163654946, 0.00292007555,
+    ),
+    False: (
+        -0.3333333333333186, 0.19999999999755258, -0.14285714271349575, 0.11111110679371523,
+        -0.09090901252712459, 0.07692213229694025, -0.06665863644596215,
+        0.05877331734297201, -0.05239354613814443, 0.04674392729511508,
+        -0.04093823730092044, 0.034091411046420994, -0.025861927221662518,
+        0.01701698935743179, -0.009216274799087293, 0.0038743887780543374,
+        -0.0011712889459554719, 0.00022473400491695755, -2.0444089999692092e-05,
+    ),
+}
+
+
+def _kernel(
+    v: Any, r: Value, lo: Value | None, f32: bool
+) -> tuple[Value, Value, Value, Value]:
+    """sin and cos of r + lo, |r| <= pi/4, as the last sum's two terms: large, small."""
+    z = r * r
+    s = (r * z) * _poly(v, z, _SIN[f32])
+    if lo is None:
+        return r, s, v.const(1.0), z * v.fma(z, _poly(v, z, _COS[f32]), -0.5)
+    h = z * 0.5
+    c = 1.0 - h
+    s = s + lo
+    tail = ((1.0 - c) - h) - r * lo
+    return r, s, c, v.fma(z * z, _poly(v, z, _COS[f32]), tail)
+
+
+def _place(
+    v: Any, kind: str, q: Value, parts: tuple[Value, Value, Value, Value], x: Value
+) -> Value:
+    """Put quadrant q (low two bits) and the sign of x to the sine and cosine of the rest."""
+    s1, s2, c1, c2 = parts
+    s, c = s1 + s2, c1 + c2
+    if kind == "cos":
+        q = q + 1
+    odd = (q & 1) != 0
+    sign = (q & 2) << (v.width - 2)
+    if kind != "tan":
+        y = v.select(odd, c, s)
+    else:
+        sign = q << (v.width - 1)
+        num, den = v.select(odd, c, s), v.select(odd, s, c)
+        inv = 1.0 / den
+        y = num * inv
+        # one correction step, the rounding errors of sine and cosine included
+        p, e = _two_product(v, y, den)
+        slo, clo = s2 - (s - s1), c2 - (c - c1)
+        rest = ((num - p) - e) + (v.select(odd, clo, slo) - y * v.select(odd, slo, clo))
+        y = v.fma(rest, inv, y)
+    if kind != "cos":
+        sign = sign ^ (v.bits(x) & -v.sign)
+    return v.from_bits(v.bits(y) ^ sign)
+
+
+def _trig_huge(v: Any, x: Value, kind: str) -> Value:
+    """Payne & Hanek 1983: x times the 192 bits of 2/pi that matter, modulo 4, in integers."""
+    bits = v.bits(x)
+    start = ((bits >> 52) & 0x7FF) - (1075 - 62)  # where those bits start in the table
+    m = (bits & ((1 << 52) - 1)) | (1 << 52)
+    word = start >> 6
+    s = start & 63
+    t = [v.table(_TWO_OVER_PI, word + i) for i in range(4)]
+    w = [(t[i] << s) | ((t[i + 1] >> 1) >> (63 - s)) for i in range(3)]
+    mid = m * w[1]
+    low = v.umulh(m, w[2])
+    mid2 = mid + low
+    carry = v.select(v.ult(mid2, mid), v.iconst(1), v.iconst(0))
+    top = m * w[0] + v.umulh(m, w[1]) + carry
+    # top:mid2 is the fraction in units of 2**-126 quadrants; round to the nearest quadrant
+    q = (top + (1 << 61)) >> 62
+    f = top - (q << 62)
+    neg = f < 0
+    f = v.select(neg, ~f + v.select(mid2 == 0, v.iconst(1), v.iconst(0)), f)
+    g = v.select(neg, -mid2, mid2)
+    a = v.to_float(f >> 20) * 2.0**20
+    b = v.to_float(f & 0xFFFFF) + v.to_float(g >> 11) * 2.0**-53
+    hi, lo = _two_sum(a, b)
+    big = hi == 0.0
+    hi, lo = v.select(big, b, hi), v.select(big, v.const(0.0), lo)
+    chi, clo = _PIO2_HL[False]
+    p, e = _two_product(v, hi, v.const(chi))
+    p, e = _two_sum(p, v.fma(lo, chi, v.fma(hi, clo, e)))
+    flip = v.select(neg, v.const(-(2.0**-62)), v.const(2.0**-62))
+    return _place(v, kind, q, _kernel(v, p * flip, e * flip, False), x)
+
+
+#: 64 zero bits, then 2/pi, in 64-bit words.
+def _two_over_pi(words: int) -> tuple[int, ...]:
+    # pi by Machin's formula in integers: no dependency, done once at import
+    n = 64 * words
+    one = 1 << (n + 32)
+
+    def arctan_inverse(k: int) -> int:
+        term = total = one // k
+        i, sign = 3, -1
+        while term:
+            term //= k * k
+            total += sign * (term // i)
+            i, sign = i + 2, -sign
+        return total
+
+    pi = 4 * (4 * arctan_inverse(5) - arctan_inverse(239))
+    bits = (2 << (n - 64)) * one // pi
+    return tuple((bits >> (64 * (words - 1 - i))) & ((1 << 64) - 1) for i in range(words))
+
+
+_TWO_OVER_PI = _two_over_pi(22)
+
+
+def _trig(kind: str) -> Callable[..., Value]:
+    def impl(v: Any, x: Value) -> Value:
+        # float32 too is reduced and evaluated in float64: in float32, without counting on FMA,
+        # the reduction alone would take eight more terms.
+        w = v.wide() if v.f32 else v
+        xw = w.cast(x) if v.f32 else x
+        ax = w.abs(xw)
+        t = w.fma(ax, 2.0 / math.pi, w.magic)
+        n = t - w.magic
+        c1, c2, c3 = _PIO2_CUT  # the first two products are exact
+        if v.f32:
+            r, lo = w.fma(n, -c2, w.fma(n, -c1, ax)), None
+        else:
+            r1 = w.fma(n, -c1, ax)
+            u = n * c2
+            r2 = r1 - u
+            r, lo = _two_sum(r2, w.fma(n, -c3, (r1 - r2) - u))
+        y = _place(w, kind, w.bits(t), _kernel(w, r, lo, v.f32), xw)
+        y = w.rare(kind, lambda o, a: _trig_huge(o, a, kind), _TRIG_LIMIT, xw, y)
+        return v.cast(y) if v.f32 else y
+
+    impl.__doc__ = (
+        f"{kind}: Cody & Waite reduction below 2**20, Payne & Hanek beyond, minimax polynomials."
+    )
+    return impl
+
+
+def _asin_parts(v: Any, ax: Value) -> tuple[Value, Value, Value]:
+    """(ax > 1/2, a, b): asin(a + b) parts with a = ax or sqrt((1 - ax) / 2), b = asin(a) - a."""
+    big = ax > 0.5
+    z = v.select(big, (1.0 - ax) * 0.5, ax * ax)
+    a = v.select(big, v.sqrt(z), ax)
+    return big, a, a * z * _poly(v, z, _ASIN[v.f32])
+
+
+def _arcsin(v: Any, x: Value) -> Value:
+    """asin: minimax polynomial below 1/2, pi/2 - 2 asin(sqrt((1 - x) / 2)) above."""
+    ax = v.abs(x)
+    big, a, b = _asin_parts(v, ax)
+    hi, lo = _PIO2_HL[v.f32]
+    y = v.select(big, hi - ((a + a) + ((b + b) - lo)), a + b)
+    return v.copysign(y, x)
+
+
+def _arccos(v: Any, x: Value) -> Value:
+    """acos: from asin's parts; 2 asin(sqrt((1 - x) / 2)) above 1/2."""
+    ax = v.abs(x)
+    big, a, b = _asin_parts(v, ax)
+    neg = x < 0.0
+    hi, lo = _PIO2_HL[v.f32]
+    phi, plo = _PI_HL[v.f32]
+    a = v.select(neg, -a, a)
+    b = v.select(neg, -b, b)
+    small = hi - (a + (b - lo))
+    far = v.select(neg, v.const(phi), v.const(0.0)) + (
+        (a + a) + ((b + b) + v.select(neg, v.const(plo), v.const(0.0)))
+    )
+    return v.select(big, far, small)
+
+
+def _arctan(v: Any, x: Value) -> Value:
+    """atan: minimax polynomial on [0, 1], pi/2 - atan(1/x) beyond."""
+    ax = v.abs(x)
+    inv = ax > 1.0
+    t = v.select(inv, v.const(-1.0), ax) / v.select(inv, ax, v.const(1.0))
+    z = t * t
+    hi, lo = _PIO2_HL[v.f32]
+    b = v.fma(t * z, _poly(v, z, _ATAN[v.f32]), v.select(inv, v.const(lo), v.const(0.0)))
+    y = v.select(inv, v.const(hi), v.const(0.0)) + (t + b)
+    return v.copysign(y, x)
+
+
+def _arctan2(v: Any, y: Value, x: Value) -> Value:
+    """atan2: atan of the smaller over the larger magnitude, moved to the right octant."""
+    ax = v.abs(x)
+    ay = v.abs(y)
+    swap = ay > ax
+    num = v.select(swap, ax, ay)
+    den = v.select(swap, ay, ax)
+    t = num / den
+    t = v.select(num == den, v.const(1.0), t)  # inf / inf
+    t = v.select(den == 0.0, v.const(0.0), t)
+    left = v.bits(x) < 0
+    flip = swap ^ left
+    z = t * t
+    hi, lo = _PIO2_HL[v.f32]
+    phi, plo = _PI_HL[v.f32]
+    b = t * z * _poly(v, z, _ATAN[v.f32])
+    t = v.select(flip, -t, t)
+    b = v.select(flip, -b, b)
+    zero = v.const(0.0)
+    off = v.select(swap, v.const(hi), v.select(left, v.const(phi), zero))
+    olo = v.select(swap, v.const(lo), v.select(left, v.const(plo), zero))
+    out = v.copysign(off + (t + (b + olo)), y)
+    return v.select((x == x) & (y == y), out, v.const(_NAN))
+
+
+# --------------------------------------------------------------------------------- error function
+
+_ERF = {  # erf(x) = x + x p(x**2), |x| <= 1
+    True: (
+        0.128379166, -0.37612626, 0.112835906, -0.026854476, 0.0051903883, -0.000803403789,
+        7.94726147e-05,
+    ),
+    False: (
+        0.12837916709551256, -0.37612638903183343, 0.11283791670937701,
+        -0.02686617064224069, 0.005223977600409538, -0.0008548325721512474,
+        0.00012055289148765248, -1.4924657454302816e-05, 1.6446777481818521e-06,
+        -1.620571806639967e-07, 1.3716192059780687e-08, -7.801518144527432e-10,
+    ),
+}
+_ERFQ = {  # log(erfc(1 + u)), 0 <= u <= 2.93 or 4.93
+    True: (
+        -1.84960556, -2.63896179, -0.843203008, -0.041014187, 0.00867803488,
+        -0.000411734829, -0.000558838132, 0.0001397343,
+    ),
+    False: (
+        -1.8496055099332482, -2.6389675142347886, -0.843107256358659, -0.04156109804218235,
+        0.010033825378453896, -0.0019779025939906424, 0.0002373225904857818,
+        2.6277562963476305e-05, -2.715847767128447e-05, 9.607961574897909e-06,
+        -2.0587455651377317e-06, 1.4203914291428575e-07, 9.805540623545944e-08,
+        -5.226646888350691e-08, 1.4986383189080805e-08, -2.881391233742216e-09,
+        3.7093190934542645e-10, -2.906392242324228e-11, 1.0494807577660124e-12,
+    ),
+}
+# log(erfc(x) exp(x**2) (x + k)) in t = scale / (x + k) - shift, x >= 0: (k, scale, shift)
+_ERFC = (2.5, 4.0, {True: 0.9375, False: 0.875})
+_ERFC_POLY = {
+    True: (
+        0.18783410051752977, 1.0114886738645081, 0.19645177435049238, -0.06720089394001628,
+        -0.05670679398042228, 0.010073850343946285, 0.019439197527743944, -0.002335411545022132,
+        -0.006898840345739512, 0.000610153642610773, 0.0017405519274776358,
+    ),
+    False: (
+        0.12539897764362617, 0.9862006850697197, 0.2077032878433058, -0.052724384557882774,
+        -0.0587171369256491, 0.002658569723768279, 0.019835800045731707, 0.001307791846111129,
+        -0.00755542703808333, -0.0008447345674077315, 0.003083094545131443,
+        0.0003133596569669633, -0.0012885870905405743, -6.357546494714228e-05,
+        0.000528836239358467, -1.4511805296981533e-05, -0.00020503510431376198,
+        2.2519104576317274e-05, 7.246702744739612e-05, -1.2670233725752007e-05,
+        -2.235603905386086e-05, 4.269436843063444e-06, 5.468958321242217e-06,
+        -7.130691806083616e-07, -7.890566366645523e-07,
+    ),
+}
+# the same for Phi(-x) = erfc(x / sqrt(2)) / 2 with exp(x**2 / 2)
+_PHI = (4.0, 8.0, {True: 1.09375, False: 1.09375})
+_PHI_POLY = {
+    True: (
+        -0.203541414238055, 0.8403704012174443, 0.1896938439676719, -0.0012030059467072931,
+        -0.027014243178923147, -0.007539707676693233, 0.0039470894996966165,
+        0.00261092127898034, -0.0006216418861134192, -0.0005932282789442597,
+        0.00017473947322031743,
+    ),
+    False: (
+        -0.2035414069578229, 0.8403703942022076, 0.1896930795718656, -0.001202597717666364,
+        -0.02700135068132357, -0.007547590205471351, 0.0038698276334981096,
+        0.002669029655992153, -0.0004273403922890531, -0.0007701418695046348,
+        -1.0173819706222544e-05, 0.00020457543424464518, 2.8994532316733076e-05,
+        -5.105954579827833e-05, -1.3114696145147885e-05, 1.1886648256554152e-05,
+        4.492913751411002e-06, -2.5064020760488227e-06, -1.3310188417259956e-06,
+        4.49244062280684e-07, 3.4053960826901577e-07, -6.003532732787076e-08,
+        -6.720123958436454e-08, 4.358279733215519e-09, 7.3725134245808106e-09,
+    ),
+}
+
+
+def _erf(v: Any, x: Value) -> Value:
+    """erf: odd polynomial below 1, then 1 - exp(q(x)) with a polynomial for log(erfc)."""
+    ax = v.abs(x)
+    z = ax * ax
+    small = v.fma(ax, _poly(v, z, _ERF[v.f32]), ax)
+    u = _min(v, ax, 3.93 if v.f32 else 5.93) - 1.0
+    t, r = _exp_reduce(v, _poly(v, u, _ERFQ[v.f32]))
+    a = v.from_bits((v.bits(t) - v.bias) << v.mant)
+    big = 1.0 - _exp_poly(v, r) * a
+    return v.copysign(v.select(ax < 1.0, small, big), x)
+
+
+def _tail(v: Any, ax: Value, half: bool, f32: bool) -> tuple[Value, Value, Value, Value]:
+    """(p, a, b, inv): erfc(ax), or with ``half`` Phi(-ax), is (1 + p) a b inv; float64.
+
+    Shepherd & Laframboise 1981 with the smooth factor moved into the exponent, where its rounding
+    errors are absolute.
+    """
+    k, scale, shift = _PHI if half else _ERFC
+    ax = _min(v, ax, 38.7 if half else 27.3)
+    d = ax + k
+    inv = 1.0 / d
+    t = inv * scale - shift[f32]  # exact but for tiny t: powers of two and a short constant
+    xh = v.from_bits(v.bits(ax) & -(1 << 27))
+    sq = xh * xh  # exact
+    small = -(ax - xh) * (ax + xh)
+    if half:
+        sq, small = sq * 0.5, small * 0.5
+    c0, c1, *coefs = (_PHI_POLY if half else _ERFC_POLY)[f32]
+    chi, slope = round(c0 * 1024.0) / 1024.0, round(c1 * 4.0) / 4.0
+    small = small + (c0 - chi)
+    if not f32:
+        # The rounding errors of d and inv amount to a shift of x by rho * d; g / d is roughly the
+        # logarithmic derivative of erfc(x) exp(x**2).
+        p, e = _two_product(v, d, inv)
+        u = d - k
+        rho = ((1.0 - p) - e) - ((ax - u) + (k - (d - u))) * inv
+        g = v.fma(v.fma(inv, 29.0, 1.5) if half else v.fma(inv, 8.0, 1.2), inv, 1.0)
+        small = v.fma(rho, g, small)
+    h = _poly(v, t, [c1 - slope, *coefs]) * t
+    magic = v.magic + 2 * v.bias
+    guess = v.fma(t, slope, h - sq) + c0
+    m = v.fma(guess, float.fromhex("0x1.71547652b82fep+0"), magic)
+    n = m - magic
+    hi, lo = _LN2_SPLIT[False]
+    # the large terms are exact, their sum is small
+    r = v.fma(t, slope, v.fma(n, -hi, -sq) + chi) + (h + v.fma(n, -lo, small))
+    p = v.fma(r * r, _poly(v, r, _EXP_LOW if f32 else _EXPM1[False]), r)
+    a, b = _two_powers(v, m)
+    return p, a, b, inv
+
+
+# exp(r) = 1 + r + r**2 q(r) to float32 accuracy with float64 coefficients
+_EXP_LOW = (
+    0.4999999338400981, 0.16666519516817035, 0.04166839824305653, 0.00836885191075075,
+    0.001381448333441899,
+)
+
+
+def _erfc(v: Any, x: Value) -> Value:
+    """erfc(|x|) = exp(-x**2 + h(x)) / (|x| + k), x**2 exact in two pieces; 2 - that for x < 0."""
+    w = v.wide() if v.f32 else v
+    xw = w.cast(x) if v.f32 else x
+    p, a, b, inv = _tail(w, w.abs(xw), False, v.f32)
+    y = w.fma(inv, p, inv) * a * b
+    y = w.select(xw < 0.0, 2.0 - y, y)
+    return v.cast(y) if v.f32 else y
+
+
+def _gelu(v: Any, x: Value) -> Value:
+    """x Phi(x): |x| Phi(-|x|) to full relative accuracy as in erfc, then max(x, 0) minus that."""
+    w = v.wide() if v.f32 else v
+    xw = w.cast(x) if v.f32 else x
+    ax = w.abs(xw)
+    p, a, b, inv = _tail(w, ax, True, v.f32)
+    c = _min(w, ax, 1e30) * inv
+    y = w.fma(c, p, c) * a * b
+    y = w.select(xw > 0.0, xw, w.const(-0.0)) - y
+    y = w.select(xw > -_INF, y, w.const(_NAN))  # -inf * 0, as in the defining formula
+    y = w.select(w.abs(xw) < 2.0**-60, xw * 0.5, y)
+    return v.cast(y) if v.f32 else y
+
+
+# -------------------------------------------------------------------------------- cube root, power
+
+
+def _cbrt(v: Any, x: Value) -> Value:
+    """x**(-1/3) from an exponent-thirding bit trick and Householder steps, then x y**2."""
+    ax = v.abs(x)
+    sub = ax < v.tiny * 8.0
+    ax = v.select(sub, ax * 2.0 ** (24 if v.f32 else 54), ax)
+    # -bits / 3 in floating point on the leading bits: 64-bit integers divide on no vector unit
+    drop = 10 if v.f32 else 32
+    two = 2.0**v.mant
+    top = v.from_bits((v.bits(ax) >> drop) | v.bits_of(two)) - two
+    start = 4.0 / 3.0 * (v.bits_of(1.0) >> drop) - 0.0515 * (1 << (v.mant - drop)) / 3.0 * 2.0
+    g = v.fma(top, -1.0 / 3.0, round(start)) + v.magic
+    y = v.from_bits((v.bits(g) - v.bits_of(v.magic)) << drop)
+    for _ in range(2):
+        h = v.fma(-(ax * y) * y, y, 1.0)
+        y = v.fma(y * h, v.fma(v.fma(h, 14.0 / 81.0, 2.0 / 9.0), h, 1.0 / 3.0), y)
+    y2 = y * y
+    c = ax * y2
+    half = c * 0.5  # c**3 may overflow
+    c = c - (half * half * half - ax * 0.125) * y2 * (8.0 / 3.0)
+    c = c * v.select(sub, v.const(2.0 ** (-8 if v.f32 else -18)), v.const(1.0))
+    return v.select((ax > 0.0) & (ax < _INF), v.copysign(c, x), x)
+
+
+# 2/3 + z r(z) = p(z) of _LOG_F64 to 2**-70, and a shorter one for float32
+_LOG_DD = (
+    0.3999999999999998, 0.2857142857145182, 0.22222222214694695, 0.18181819311110584,
+    0.15384522877905216, 0.13337716944228542, 0.11645360505574305, 0.12238366634284863,
+)
+_LOG_LOW = (
+    0.6666666564133433, 0.4000033622150188, 0.2853723780500779, 0.23583582698980055,
+)
+
+
+def _pow_log2_f32(v: Any, k: Value, f: Value) -> Value:
+    s = f / (f + 2.0)
+    z = s * s
+    y = v.fma(s * z, _poly(v, z, _LOG_LOW), s + s)
+    return v.fma(y, float(_LOG2E), k)
+
+
+def _pow_log2_f64(v: Any, k: Value, f: Value) -> tuple[Value, Value]:
+    """log2 in double-double, to about 2**-65: s = f / (2 + f), 2s + s z (2/3 + z r(z))."""
+    d = f + 2.0
+    dlo = f - (d - 2.0)
+    inv = 1.0 / d
+    s = f * inv
+    p, e = _two_product(v, s, d)
+    slo = (((f - p) - e) - s * dlo) * inv
+    z, zlo = _two_product(v, s, s)
+    zlo = v.fma(s + s, slo, zlo)
+    third = 2.0 / 3.0
+    q, qlo = _two_sum(v.const(third), z * _poly(v, z, _LOG_DD))
+    qlo = qlo + 3.700743415417188e-17  # 2/3 - fl(2/3)
+    w, wlo = _two_product(v, z, q)
+    wlo = wlo + v.fma(z, qlo, zlo * q)
+    g, glo = _two_sum(v.const(2.0), w)
+    glo = glo + wlo
+    y, ylo = _two_product(v, s, g)
+    ylo = ylo + v.fma(s, glo, slo * g)
+    chi, clo = _LOG2E_SPLIT[False]
+    u, ulo = _two_product(v, y, v.const(chi))
+    ulo = ulo + v.fma(y, clo, ylo * chi)
+    hi = k + u
+    return _two_sum(hi, (u - (hi - k)) + ulo)
+
+
+def _pow(v: Any, x: Value, y: Value) -> Value:
+    """exp2(y log2|x|), the logarithm in double-double for float64, then C99's special cases."""
+    w = v.wide() if v.f32 else v
+    xw, yw = (w.cast(x), w.cast(y)) if v.f32 else (x, y)
+    ax = w.abs(xw)
+    k, f = _log_args(w, ax)
+    y1 = _max(w, _min(w, yw, 2.0**65), -(2.0**65))  # large enough to decide, small enough to use
+    bound = (-160.0, 140.0) if v.f32 else (-1080.0, 1030.0)
+    magic = w.magic + 2 * w.bias
+    if v.f32:
+        e = y1 * _pow_log2_f32(w, k, f)
+        e = _max(w, _min(w, e, bound[1]), bound[0])
+        t = e + magic
+        r = e - (t - magic)
+    else:
+        lh, ll = _pow_log2_f64(w, k, f)
+        e, elo = _two_product(w, y1, lh)
+        elo = w.fma(y1, ll, elo)
+        out = (e > bound[1]) | (e < bound[0])
+        e = _max(w, _min(w, e, bound[1]), bound[0])
+        t = e + magic
+        r = (e - (t - magic)) + w.select(out, w.const(0.0), elo)
+    r = r * float(_LN2)
+    a, b = _two_powers(w, t)
+    z = w.fma(r * r, _poly(w, r, _EXP_LOW if v.f32 else _EXP[False]), r) + 1.0
+    z = z * a * b
+    # 0 and inf: 0 or inf by the sign of y; the sign of an odd power
+    down = yw < 0.0
+    z = w.select(ax == 0.0, w.select(down, w.const(_INF), w.const(0.0)), z)
+    z = w.select(ax == _INF, w.select(down, w.const(0.0), w.const(_INF)), z)
+    whole = w.rint(yw) == yw
+    half = yw * 0.5
+    odd = whole & (w.rint(half) != half)
+    neg = w.bits(xw) < 0
+    z = w.select(neg & odd, -z, z)
+    z = w.select((xw < 0.0) & ~whole & (ax < _INF), w.const(_NAN), z)
+    z = w.select((xw == xw) & (yw == yw), z, w.const(_NAN))
+    z = w.select((xw == 1.0) | (yw == 0.0), w.const(1.0), z)
+    return v.cast(z) if v.f32 else z
+
+
+# --------------------------------------------------------------------------------------- registry
+
+
+@dataclass(frozen=True)
+class Function:
+    """An entry: its argument count, formula, and error bound in ulp by dtype."""
+
+    name: str
+    arity: int
+    impl: Callable[..., Value]
+    ulp: dict[str, float]
+
+
+def _entry(name: str, impl: Callable[..., Value], f32: float, f64: float, arity: int = 1) -> None:
+    FUNCTIONS[name] = Function(name, arity, impl, {"float32": f32, "float64": f64})
+
+
+#: Name to entry.  Bounds are maxima seen in dense tests, rounded up.
+FUNCTIONS: dict[str, Function] = {}
+_entry("exp", _exp, 2.0, 2.0)
+_entry("expm1", _expm1, 2.0, 2.0)
+_entry("log", _log, 2.0, 2.0)
+_entry("log2", _log2, 2.0, 2.0)
+_entry("log10", _log10, 2.0, 2.0)
+_entry("log1p", _log1p, 2.0, 2.0)
+_entry("sigmoid", _sigmoid, 2.0, 2.0)
+_entry("softplus", _softplus, 2.0, 2.0)
+_entry("tanh", _tanh, 2.0, 2.0)
+_entry("exp2", _exp2, 2.0, 2.0)
+_entry("sinh", _sinh, 2.0, 2.0)
+_entry("cosh", _cosh, 2.0, 2.0)
+_entry("arcsinh", _via_f64(_arcsinh), 2.0, 2.0)
+_entry("arccosh", _via_f64(_arccosh), 2.0, 2.0)
+_entry("arctanh", _via_f64(_arctanh), 2.0, 2.0)
+_entry("sin", _trig("sin"), 2.0, 2.0)
+_entry("cos", _trig("cos"), 2.0, 2.0)
+_entry("tan", _trig("tan"), 2.0, 2.0)
+_entry("arcsin", _arcsin, 2.0, 2.0)
+_entry("arccos", _arccos, 2.0, 2.0)
+_entry("arctan", _arctan, 2.0, 2.0)
+_entry("arctan2", _arctan2, 2.0, 2.0, 2)
+_entry("erf", _erf, 2.0, 2.0)
+_entry("erfc", _erfc, 2.0, 2.0)
+_entry("gelu", _gelu, 2.0, 2.0)
+_entry("cbrt", _cbrt, 2.0, 2.0)
+_entry("pow", _pow, 2.0, 2.0, 2)
+_entry("sqrt", _sqrt, 0.5, 0.5)
+_entry("rsqrt", _rsqrt, 1.5, 1.5)
+
+
+def emit(name: str, builder: Any, dtype: str, args: Sequence[Any]) -> Any:
+    """Append the instructions of ``name`` to ``builder``; ``args`` are scalar LLVM values.
+
+    ``dtype`` is ``"float32"`` or ``"float64"`` and is the type of every argument and the result.
+    """
+    f = FUNCTIONS[name]
+    if len(args) != f.arity:
+        raise TypeError(f"{name} takes {f.arity} argument(s), not {len(args)}")
+    v = LLVMOps(builder, str(np.dtype(dtype)))
+    return f.impl(v, *(v.arg(a) for a in args)).raw
+
+
+def evaluate(name: str, dtype: str, *arrays: Any) -> Any:
+    """Compute ``name`` on arrays (broadcast, converted to ``dtype``) with the NumPy backend."""
+    f = FUNCTIONS[name]
+    if len(arrays) != f.arity:
+        raise TypeError(f"{name} takes {f.arity} argument(s), not {len(arrays)}")
+    v = NumpyOps(str(np.dtype(dtype)))
+    xs = np.broadcast_arrays(*(np.asarray(a, dtype=v.ft) for a in arrays))
+    shape = xs[0].shape
+    with np.errstate(all="ignore"):
+        y = f.impl(v, *(v.arg(np.ascontiguousarray(x).reshape(-1)) for x in xs)).raw
+    return np.asarray(y, dtype=v.ft).reshape(shape)

@@ -1,0 +1,224 @@
+"""The text of a program: a few functions with explicit loops, and a ``main`` that calls them.
+
+The same text is compiled by Numba and, in tests and for debugging, run as plain Python.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from graphc.codegen.scalar import ScalarText, dim
+from graphc.ir.types import short_dtype
+from graphc.schedule import loops as L
+
+_INDENT = "    "
+_ACCUMULATE = {"sum": "accumulate_sum", "prod": "accumulate_prod"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Of a kernel function: a buffer of a dtype, the status words, or a dimension (int64)."""
+
+    name: str
+    kind: str  # a short dtype, "status" or "dim"
+
+
+@dataclass(frozen=True)
+class KernelFunction:
+    name: str
+    parameters: tuple[Parameter, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """Source text in pieces. ``int_layout`` names the words of the ``ints`` argument of main:
+    two status words, the dims, the byte offset of each temporary."""
+
+    kernels: tuple[KernelFunction, ...]
+    main: str
+    calls: tuple[str, ...]  # which function each kernel of the schedule calls
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join([*(k.text for k in self.kernels), self.main])
+
+
+STATUS_WORDS = 2
+
+
+def write(schedule: L.Schedule) -> Program:
+    """The program of a schedule. Kernels with equal text are one function, called twice."""
+    functions: dict[str, KernelFunction] = {}
+    calls: list[str] = []
+    called: list[str] = []
+    for kernel in schedule.kernels:
+        if isinstance(kernel, L.GemmKernel):
+            calls += _gemm_call(kernel)
+            called.append("gemm")
+            continue
+        function, arguments = _function(kernel)
+        key = re.sub(r"\s*#.*", "", function.text)
+        function = functions.setdefault(key, _named(function, f"kernel{len(functions)}"))
+        calls.append(f"{function.name}({', '.join(arguments)})")
+        called.append(function.name)
+        if any(p.kind == "status" for p in function.parameters):
+            calls.append("if status[0] != 0: return")
+    return Program(tuple(functions.values()), _main(schedule, calls), tuple(called))
+
+
+def _named(function: KernelFunction, name: str) -> KernelFunction:
+    text = function.text.replace("def kernel(", f"def {name}(", 1)
+    return KernelFunction(name, function.parameters, text)
+
+
+# ------------------------------------------------------------------------------------- kernels
+
+
+def _function(kernel: L.LoopKernel) -> tuple[KernelFunction, list[str]]:
+    """A kernel as a function of its own names, and the caller's arguments for them."""
+    buffers = kernel.buffers
+    names = {b: f"{'o' if b in kernel.writes else 'a'}{i}" for i, b in enumerate(buffers)}
+    sizes = _runtime_extents(kernel.body)
+    writer = _Body(names, sizes)
+    lines = writer.block(kernel.body, 1)
+    head = [_INDENT + line for line in writer.text.constant_lines()]
+    parameters = [Parameter(names[b], short_dtype(b.dtype)) for b in buffers]
+    arguments = [b.name for b in buffers]
+    text = "\n".join([*head, *lines])
+    if "status" in text:
+        parameters.append(Parameter("status", "status"))
+        arguments.append("status")
+    for symbol in kernel.symbols:
+        if re.search(rf"\b{symbol}\b", text):
+            parameters.append(Parameter(symbol, "dim"))
+            arguments.append(symbol)
+    for extent, name in sizes.items():
+        parameters.append(Parameter(name, "dim"))
+        arguments.append(dim(extent))
+    signature = ", ".join(p.name for p in parameters)
+    return KernelFunction("kernel", tuple(parameters), f"def kernel({signature}):\n{text}"), [
+        *arguments
+    ]
+
+
+def _runtime_extents(body: list[L.Stmt]) -> dict:
+    """The extent of a flat kernel is passed in, so that sizes share one function."""
+    loops = [s for s in L.statements(body) if isinstance(s, L.For)]
+    if len(loops) != 1 or any(isinstance(s, L.For) for s in loops[0].body):
+        return {}
+    for stmt in loops[0].body:
+        for index in L.indices(stmt):
+            if any(c != 1 for _, c in index.terms):
+                return {}
+    return {loops[0].extent: "size"}
+
+
+class _Body:
+    """Statements of one kernel as lines."""
+
+    def __init__(self, names: dict[L.Buffer, str], sizes: dict):
+        self.names, self.sizes = names, sizes
+        self.text = _NamedText(names)
+
+    def block(self, body: list[L.Stmt], depth: int) -> list[str]:
+        lines: list[str] = []
+        for stmt in body:
+            lines += self.statement(stmt, depth)
+        return lines or [_INDENT * depth + "pass"]
+
+    def statement(self, stmt: L.Stmt, depth: int) -> list[str]:
+        pad, text = _INDENT * depth, self.text
+        if isinstance(stmt, L.For):
+            extent = self.sizes.get(stmt.extent) or dim(stmt.extent)
+            return [f"{pad}for {stmt.var} in range({extent}):", *self.block(stmt.body, depth + 1)]
+        if isinstance(stmt, L.Let):
+            line = f"{stmt.name} = {text.expr(stmt.expr)}"
+        elif isinstance(stmt, L.Store):
+            line = f"{self.names[stmt.buffer]}[{text.index(stmt.index)}] = {text.expr(stmt.expr)}"
+        elif isinstance(stmt, L.Accumulate):
+            line = f"{stmt.name} = {_combine(stmt.op, stmt.name, text.expr(stmt.expr))}"
+        elif isinstance(stmt, L.AccumulateInto):
+            place = f"{self.names[stmt.buffer]}[{text.index(stmt.index)}]"
+            line = f"{place} = {_combine(stmt.op, place, text.expr(stmt.expr))}"
+        elif isinstance(stmt, L.ScatterAdd):
+            place = f"{self.names[stmt.buffer]}[at]"
+            at = text.position(stmt.index, (stmt.dynamic,))
+            return [f"{pad}at = {at}", f"{pad}{place} = {place} + {text.expr(stmt.expr)}"]
+        else:
+            return self._arg_update(stmt, pad)
+        comment = f"  # {stmt.source}" if stmt.source else ""
+        return [pad + line + comment]
+
+    def _arg_update(self, stmt: L.ArgUpdate, pad: str) -> list[str]:
+        value, test = self.text.expr(stmt.expr), ">" if stmt.op == "argmax" else "<"
+        best = stmt.best
+        first = f"{self.text.index(stmt.index)} == 0"
+        better = f"(({value} != {value}) and ({best} == {best})) or ({value} {test} {best})"
+        return [
+            f"{pad}if {first} or {better}:",
+            f"{pad}{_INDENT}{best} = {value}",
+            f"{pad}{_INDENT}{stmt.position} = i64({self.text.index(stmt.index)})",
+        ]
+
+
+class _NamedText(ScalarText):
+    """Scalar text with a kernel's own buffer names."""
+
+    def __init__(self, names):
+        super().__init__()
+        self.names = names
+
+    def expr(self, e: L.Expr) -> str:
+        if isinstance(e, L.Load):
+            return f"{self.names[e.buffer]}[{self.position(e.index, e.dynamic)}]"
+        return super().expr(e)
+
+
+def _combine(op: str, a: str, b: str) -> str:
+    return f"{_ACCUMULATE.get(op) or {'max': 'larger', 'min': 'smaller'}[op]}({a}, {b})"
+
+
+# ---------------------------------------------------------------------------------------- main
+
+
+def _main(schedule: L.Schedule, calls: list[str]) -> str:
+    """Unpack the argument tables and call the kernels in order."""
+    lines = ["def main(args, arena, ints):", f"{_INDENT}status = status_words(ints)"]
+    used = " ".join(calls)
+    for position, symbol in enumerate(schedule.symbols):
+        lines.append(f"{_INDENT}{symbol} = ints[{STATUS_WORDS + position}]")
+    for position, buffer in enumerate(argument_buffers(schedule)):
+        if re.search(rf"\b{buffer.name}\b", used):
+            kind = short_dtype(buffer.dtype)
+            lines.append(f"{_INDENT}{buffer.name} = argument_{kind}(args, {position})")
+    first = STATUS_WORDS + len(schedule.symbols)
+    for position, buffer in enumerate(schedule.temps):
+        kind = short_dtype(buffer.dtype)
+        lines.append(f"{_INDENT}{buffer.name} = temporary_{kind}(arena, ints[{first + position}])")
+    lines += [_INDENT + call for call in calls]
+    return "\n".join(lines)
+
+
+def argument_buffers(schedule: L.Schedule) -> list[L.Buffer]:
+    """The order of the pointer table: inputs, outputs that have memory of their own, constants."""
+    own = [b for b in schedule.outputs if b.kind == "output"]
+    return [*schedule.inputs, *own, *schedule.consts]
+
+
+def _gemm_call(kernel: L.GemmKernel) -> list[str]:
+    kind = short_dtype(kernel.c.dtype)
+    m, n, k = dim(kernel.m), dim(kernel.n), dim(kernel.k)
+    comment = f"  # {kernel.source}" if kernel.source else ""
+    operands = [kernel.a.name, kernel.b.name, kernel.c.name]
+    if kernel.batch != 1:
+        steps = [f"{m} * {k}", f"{k} * {n}", f"{m} * {n}"]
+        operands = [
+            f"part({o}, batch * ({s}))" for o, s in zip(operands, steps, strict=True)
+        ]
+    a, b, c = operands
+    call = f"gemm_{kind}({kernel.ta}, {kernel.tb}, {m}, {n}, {k}, 1.0, {a}, {b}, 0.0, {c}){comment}"
+    if kernel.batch == 1:
+        return [call]
+    return [f"for batch in range({dim(kernel.batch)}):", _INDENT + call]

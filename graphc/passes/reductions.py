@@ -1,0 +1,153 @@
+"""Reductions of views, of broadcasts and of scaled values.
+
+Sums are unordered already (NumPy's own pairwise order is not promised), so moving a factor out
+of a sum is allowed: the result agrees within the rounding of a sum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.ir import build
+from graphc.ir.dims import Dim, product
+from graphc.ir.node import Node
+from graphc.passes.patterns import rewrites
+from graphc.passes.views import unit_axes_map
+
+_FOLDING = ("sum", "prod", "max", "min")
+
+
+@rewrites(*_FOLDING)
+def reduce_of_reduce(node: Node) -> Node | None:
+    """``sum(sum(x))`` is one sum over the axes of both."""
+    (inner,) = node.inputs
+    if inner.op != node.op:
+        return None
+    (x,) = inner.inputs
+    first = inner.attr("axes")
+    left = [a for a in range(x.ndim) if a not in first]
+    return build.reduce(node.op, x, [*first, *(left[a] for a in node.attr("axes"))])
+
+
+@rewrites(*_FOLDING)
+def reduce_unit_axes(node: Node) -> Node | None:
+    """A reduction over axes of size 1 is a reshape."""
+    (x,) = node.inputs
+    axes = node.attr("axes")
+    units = [a for a in axes if x.shape[a] == 1]
+    if not units or (x.dtype.kind == "b" and node.op in ("sum", "prod")):
+        return None
+    rest = [d for a, d in enumerate(x.shape) if a not in units]
+    renumbered = [a - sum(u < a for u in units) for a in axes if a not in units]
+    return build.reduce(node.op, build.reshape(x, rest), renumbered)
+
+
+@rewrites(*_FOLDING)
+def reduce_of_reshape(node: Node) -> Node | None:
+    """Through a reshape that moves axes of size 1, or when everything is reduced."""
+    (inner,) = node.inputs
+    if inner.op != "reshape":
+        return None
+    (x,) = inner.inputs
+    axes = node.attr("axes")
+    if len(axes) == inner.ndim and x.ndim:
+        return build.reduce(node.op, x, range(x.ndim))
+    moved = unit_axes_map(x.shape, inner.shape)
+    if moved is None:
+        return None
+    reduced = [a for a, new in moved.items() if new in axes]
+    return build.reshape(build.reduce(node.op, x, reduced), node.shape) if reduced else None
+
+
+@rewrites(*_FOLDING)
+def reduce_of_transpose(node: Node) -> Node | None:
+    (inner,) = node.inputs
+    if inner.op != "transpose":
+        return None
+    perm, axes = inner.attr("perm"), node.attr("axes")
+    small = build.reduce(node.op, inner.inputs[0], [perm[a] for a in axes])
+    left = [p for a, p in enumerate(perm) if a not in axes]
+    return build.transpose(small, [sorted(left).index(p) for p in left])
+
+
+@rewrites("max", "min")
+def extremum_of_broadcast(node: Node) -> Node | None:
+    """Repetition does not change a maximum."""
+    return _reduced_source(node)
+
+
+@rewrites("sum")
+def sum_of_broadcast(node: Node) -> Node | None:
+    """A value repeated n times sums to n times the value: one rounding instead of n.
+
+    An infinity over a symbolic axis that turns out empty gives NaN instead of 0.
+    """
+    (inner,) = node.inputs
+    if inner.op != "broadcast" or node.dtype.kind == "b":
+        return None
+    small = _reduced_source(node)
+    if small is None:
+        return None
+    dims = inner.attr("dims")
+    count = product(inner.shape[a] for a in node.attr("axes") if a not in dims)
+    if count == 0:
+        return None
+    if isinstance(count, Dim):
+        scale = build.size(count, node.dtype)
+    else:
+        with np.errstate(all="ignore"):
+            scale = build.const(np.asarray(count).astype(node.dtype))
+        if node.dtype.kind in "fc" and not np.isfinite(scale.attr("value").array):
+            return None
+    return build.make("mul", (small, build.broadcast(scale, node.shape, ())))
+
+
+def _reduced_source(node: Node) -> Node | None:
+    """The reduction of what a broadcast repeats, without the repeated axes."""
+    (inner,) = node.inputs
+    if inner.op != "broadcast":
+        return None
+    (x,) = inner.inputs
+    dims, axes = inner.attr("dims"), node.attr("axes")
+    if all(a in dims for a in axes):
+        return None
+    small = build.reduce(node.op, x, [k for k, d in enumerate(dims) if d in axes])
+    kept = [d for d in dims if d not in axes]
+    return build.broadcast(small, node.shape, [d - sum(a < d for a in axes) for d in kept])
+
+
+@rewrites("sum")
+def sum_of_neg(node: Node) -> Node | None:
+    (inner,) = node.inputs
+    if inner.op != "neg":
+        return None
+    return build.elementwise("neg", build.reduce("sum", inner.inputs[0], node.attr("axes")))
+
+
+@rewrites("sum")
+def sum_of_scaled(node: Node) -> Node | None:
+    """``sum(x * s)`` is ``sum(x) * s`` where s is one value along the summed axes; also ``/``."""
+    (inner,) = node.inputs
+    if inner.op not in ("mul", "div") or node.dtype.kind not in "fiu":
+        return None
+    axes = node.attr("axes")
+    for k in (1, 0) if inner.op == "mul" else (1,):
+        factor, x = inner.inputs[k], inner.inputs[1 - k]
+        if factor.op != "broadcast" or any(a in factor.attr("dims") for a in axes):
+            continue
+        dims = [d - sum(a < d for a in axes) for d in factor.attr("dims")]
+        scale = build.broadcast(factor.inputs[0], node.shape, dims)
+        return build.make(inner.op, (build.reduce("sum", x, axes), scale))
+    return None
+
+
+RULES = (
+    reduce_of_reduce,
+    reduce_unit_axes,
+    reduce_of_reshape,
+    reduce_of_transpose,
+    extremum_of_broadcast,
+    sum_of_broadcast,
+    sum_of_neg,
+    sum_of_scaled,
+)

@@ -1,0 +1,80 @@
+"""How a graph becomes a kernel, top to bottom.
+
+trace -> ir -> ad happens where the user's function runs (``api``); from the graph on:
+passes -> schedule -> codegen -> runtime.
+"""
+
+from __future__ import annotations
+
+import time
+
+from graphc import passes
+from graphc.codegen.writer import Program, write
+from graphc.ir.graph import Graph
+from graphc.ir.printer import print_graph
+from graphc.runtime import cache
+from graphc.runtime.artifact import Artifact, Output
+from graphc.runtime.executor import Executable
+from graphc.schedule import schedule
+from graphc.schedule.loops import GemmKernel, Schedule
+from graphc.schedule.memory import lifetimes
+
+
+def build(graph: Graph) -> Executable:
+    """The native function of a graph: from the cache, or compiled and cached."""
+    address = cache.key(_canonical_text(graph))
+    artifact = cache.load(address)
+    if artifact is None:
+        artifact = compile_graph(graph)
+        cache.store(address, artifact)
+    return Executable(artifact)
+
+
+def compile_graph(graph: Graph) -> Artifact:
+    """Optimize, schedule, write and compile a graph, whatever the cache holds."""
+    started = time.perf_counter()
+    optimized = passes.optimize(graph)
+    scheduled = schedule(optimized)
+    program = write(scheduled)
+    object_code = _compile(program).object_code
+    return package(scheduled, program, object_code, time.perf_counter() - started)
+
+
+def _compile(program: Program):
+    from graphc.codegen.numba_cpu import compile_program  # Numba: only when there is work for it
+
+    return compile_program(program)
+
+
+def package(scheduled: Schedule, program: Program, object_code: bytes, seconds: float) -> Artifact:
+    """Object code with what is needed to call it."""
+    graph = scheduled.graph
+    return Artifact(
+        name=graph.name,
+        inputs=tuple((i.attr("name"), i.type) for i in graph.inputs),
+        outputs=tuple(
+            Output(node.type, graph.donated.get(k)) for k, node in enumerate(graph.outputs)
+        ),
+        symbols=scheduled.symbols,
+        temps=tuple(lifetimes(scheduled.kernels, scheduled.temps)),
+        checks=tuple(scheduled.checks),
+        consts=tuple(scheduled.const_values),
+        object_code=object_code,
+        source=program.text,
+        compile_seconds=seconds,
+        facts={
+            "kernels": len(scheduled.kernels),
+            "functions": len(program.kernels),
+            "products": sum(isinstance(k, GemmKernel) for k in scheduled.kernels),
+        },
+    )
+
+
+def _canonical_text(graph: Graph) -> str:
+    """The graph without user lines, except where a run-time message quotes them."""
+    quoted = [
+        str(graph.sources[n])
+        for n in graph.order
+        if n.op in ("take", "take_along", "scatter_add") and n in graph.sources
+    ]
+    return "\n".join([print_graph(graph, sources=False), *quoted])

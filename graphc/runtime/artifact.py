@@ -1,0 +1,97 @@
+"""A compiled program that can travel: object code and what is needed to call it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphc.ir import dims as _dims
+from graphc.ir.types import TensorType, parse_type
+from graphc.schedule.memory import Lifetime
+
+_MAGIC = b"graphc artifact 1\n"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Type of an output, and the input whose memory it takes over (None: its own)."""
+
+    type: TensorType
+    donor: int | None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """``object_code`` exports ``graphc_main(args**, arena*, ints*)``.
+
+    args: inputs, outputs without a donor, constants. ints: two status words (number of the
+    failed check and the offending value), the dims of ``symbols``, the offset of each temporary.
+    """
+
+    name: str
+    inputs: tuple[tuple[str, TensorType], ...]
+    outputs: tuple[Output, ...]
+    symbols: tuple[str, ...]
+    temps: tuple[Lifetime, ...]
+    checks: tuple[str, ...]
+    consts: tuple[np.ndarray, ...]
+    object_code: bytes
+    source: str
+    compile_seconds: float = 0.0
+    facts: dict = field(default_factory=dict)  # kernel count and the like, for reports
+
+    def to_bytes(self) -> bytes:
+        head = {
+            "name": self.name,
+            "inputs": [(n, str(t)) for n, t in self.inputs],
+            "outputs": [(str(o.type), o.donor) for o in self.outputs],
+            "symbols": self.symbols,
+            "temps": [(str(t.nbytes), t.first, t.last) for t in self.temps],
+            "checks": self.checks,
+            "compile_seconds": self.compile_seconds,
+            "facts": self.facts,
+        }
+        packed = io.BytesIO()
+        np.savez(packed, **{f"c{i}": c for i, c in enumerate(self.consts)})
+        parts = [
+            json.dumps(head).encode(), packed.getvalue(), self.object_code, self.source.encode()
+        ]  # fmt: skip
+        sizes = json.dumps([len(p) for p in parts]).encode() + b"\n"
+        body = sizes + b"".join(parts)
+        return _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def from_bytes(data: bytes) -> Artifact:
+    """Inverse of :meth:`Artifact.to_bytes`; ValueError for anything damaged or foreign."""
+    if not data.startswith(_MAGIC):
+        raise ValueError("not a graphc artifact")
+    digest, body = data[len(_MAGIC) : len(_MAGIC) + 64], data[len(_MAGIC) + 65 :]
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise ValueError("checksum does not match")
+    sizes, _, rest = body.partition(b"\n")
+    parts = []
+    for size in json.loads(sizes):
+        parts.append(rest[:size])
+        rest = rest[size:]
+    head = json.loads(parts[0])
+    packed = np.load(io.BytesIO(parts[1]), allow_pickle=False)
+    return Artifact(
+        head["name"],
+        tuple((n, parse_type(t)) for n, t in head["inputs"]),
+        tuple(Output(parse_type(t), d) for t, d in head["outputs"]),
+        tuple(head["symbols"]),
+        tuple(Lifetime(_dims.parse(s), first, last) for s, first, last in head["temps"]),
+        tuple(head["checks"]),
+        tuple(packed[f"c{i}"] for i in range(len(packed.files))),
+        parts[2],
+        parts[3].decode(),
+        head["compile_seconds"],
+        head["facts"],
+    )
+
+
+__all__ = ["Artifact", "Output", "from_bytes"]

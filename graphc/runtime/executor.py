@@ -1,0 +1,125 @@
+"""Call an artifact with NumPy arrays: bind sizes once, plan the arena, pass pointers."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphc.errors import DTypeError, ShapeError
+from graphc.ir.dims import Dim
+from graphc.runtime.artifact import Artifact
+from graphc.runtime.loader import NativeFunction
+from graphc.schedule.memory import ALIGNMENT, Plan, plan
+
+ENTRY = "graphc_main"
+STATUS_WORDS = 2
+
+
+def aligned_empty(nbytes: int) -> np.ndarray:
+    """Bytes that start on a cache line."""
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    shift = -raw.ctypes.data % ALIGNMENT
+    return raw[shift : shift + nbytes]
+
+
+class Binding:
+    """One artifact at fixed sizes: arena, argument table and the words of ``ints``.
+
+    A binding serves one call at a time; the executor keeps a free list.
+    """
+
+    def __init__(self, artifact: Artifact, env: dict[str, int]):
+        self.env = env
+        self.plan: Plan = plan(artifact.temps, env)
+        self.arena = aligned_empty(max(self.plan.nbytes, ALIGNMENT))
+        self.ints = np.zeros(STATUS_WORDS + len(env) + len(self.plan.offsets), np.int64)
+        self.ints[STATUS_WORDS : STATUS_WORDS + len(env)] = [env[s] for s in artifact.symbols]
+        self.ints[STATUS_WORDS + len(env) :] = self.plan.offsets
+        own = [o for o in artifact.outputs if o.donor is None]
+        self.out_types = [(o.type.concrete_shape(env), o.type.dtype) for o in own]
+        count = len(artifact.inputs) + len(own) + len(artifact.consts)
+        self.table = (ctypes.c_void_p * max(count, 1))()
+        first_const = len(artifact.inputs) + len(own)
+        for k, const in enumerate(artifact.consts):
+            self.table[first_const + k] = pointer(const)
+        self.arena_address = pointer(self.arena)
+        self.ints_address = pointer(self.ints)
+
+
+def pointer(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+class Executable:
+    """Callable on flat lists of arrays. Safe to call from several threads at once."""
+
+    def __init__(self, artifact: Artifact):
+        self.artifact = artifact
+        self.native = NativeFunction(artifact.object_code, ENTRY)
+        self._free: dict[tuple[int, ...], list[Binding]] = {}
+        self._slots = _dim_slots(artifact)
+        self._donors = {o.donor for o in artifact.outputs if o.donor is not None}
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Outputs for inputs of the artifact's dtypes. Donated inputs must be writable and
+        contiguous, and are overwritten; every other output is new memory of the caller's."""
+        sizes = tuple([arrays[i].shape[axis] for i, axis in self._slots])
+        free = self._free.setdefault(sizes, [])
+        try:
+            binding = free.pop()
+        except IndexError:
+            binding = self._bind(sizes)
+        table = binding.table
+        ready = self._ready(arrays, binding.env)
+        for k, array in enumerate(ready):
+            table[k] = pointer(array)
+        fresh = [np.empty(shape, dtype) for shape, dtype in binding.out_types]
+        for k, array in enumerate(fresh, len(ready)):
+            table[k] = pointer(array)
+        self.native.call(table, binding.arena_address, binding.ints_address)
+        failed, value = binding.ints[:STATUS_WORDS].tolist() if self.artifact.checks else (0, 0)
+        binding.ints[:STATUS_WORDS] = 0
+        free.append(binding)
+        if failed:
+            raise IndexError(self.artifact.checks[failed - 1].format(value=value))
+        rest = iter(fresh)
+        return [next(rest) if o.donor is None else arrays[o.donor] for o in self.artifact.outputs]
+
+    def _bind(self, sizes: tuple[int, ...]) -> Binding:
+        return Binding(self.artifact, dict(zip(self.artifact.symbols, sizes, strict=True)))
+
+    def _ready(self, arrays, env) -> list[np.ndarray]:
+        ready = []
+        for k, (array, (name, kind)) in enumerate(zip(arrays, self.artifact.inputs, strict=True)):
+            if array.dtype != kind.dtype:
+                raise DTypeError(f"argument {name} is {array.dtype}, compiled for {kind}")
+            if array.shape != kind.concrete_shape(env):
+                raise ShapeError(f"argument {name} has shape {array.shape}, compiled for {kind}")
+            if not array.flags.c_contiguous or not array.flags.aligned:
+                if k in self._donors:
+                    raise ShapeError(f"argument {name} is donated and must be contiguous")
+                array = np.ascontiguousarray(array)
+            if k in self._donors and not array.flags.writeable:
+                raise ShapeError(f"argument {name} is donated but read-only")
+            ready.append(array)
+        return ready
+
+    def plan_for(self, env: dict[str, int]) -> Plan:
+        """The arena at given sizes, for reports."""
+        return plan(self.artifact.temps, env)
+
+
+def _dim_slots(artifact: Artifact) -> list[tuple[int, int]]:
+    """(input, axis) where each symbol's size is read."""
+    slots = []
+    for symbol in artifact.symbols:
+        found = [
+            (k, axis)
+            for k, (_, kind) in enumerate(artifact.inputs)
+            for axis, dim in enumerate(kind.shape)
+            if isinstance(dim, Dim) and str(dim) == symbol
+        ]
+        slots.append(found[0])
+    return slots

@@ -1,0 +1,267 @@
+"""From an optimized graph to kernels in order over planned buffers."""
+
+from __future__ import annotations
+
+import heapq
+
+from graphc.errors import DTypeError
+from graphc.ir.dims import Dim, product
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node
+from graphc.ir.ops import matmul_dims
+from graphc.schedule import loops as L
+from graphc.schedule.canonical import canonicalize, copy_of
+from graphc.schedule.deps import Deps, analyse, domain, storage_root
+from graphc.schedule.fuse import Fusion, Group
+from graphc.schedule.nest import NestBuilder
+
+
+def schedule(graph: Graph) -> L.Schedule:
+    """Group, order, give memory, lower."""
+    graph = canonicalize(graph)
+    _check_dtypes(graph)
+    deps, fusion, order = _grouped(graph)
+    storage, buffers = _assign_storage(graph, deps, order)
+    return _lower(graph, deps, order, storage, buffers, fusion.reasons)
+
+
+def _check_dtypes(graph: Graph) -> None:
+    for node in graph.order:
+        if node.dtype.name in ("float16", "complex64", "complex128"):
+            where = graph.sources.get(node)
+            raise DTypeError(
+                f"{node.op} : {node.type}" + (f" at {where}" if where else "")
+                + ": compiled code takes bool, integers, float32 and float64.\n"
+                "Convert with .astype, or evaluate with graphc.interpret(f)."
+            )  # fmt: skip
+
+
+# ------------------------------------------------------------------------- grouping and order
+
+
+def _grouped(graph: Graph) -> tuple[Deps, Fusion, list[Group]]:
+    """Fuse and order; an in-place update that would be read too late goes through a copy."""
+    staged: set[int] = set()
+    while True:
+        staged_graph = _stage_updates(graph, staged)
+        deps = analyse(staged_graph)
+        fusion = Fusion(deps)
+        groups = fusion.run()
+        blocked = _misaligned_updates(staged_graph, deps, fusion) - staged
+        if not blocked:
+            order, blocked = _ordered(staged_graph, deps, fusion, groups)
+            if not blocked:
+                return deps, fusion, order
+        if blocked <= staged:
+            raise AssertionError("in-place updates cannot be ordered")
+        staged |= blocked
+
+
+def _stage_updates(graph: Graph, staged: set[int]) -> Graph:
+    outputs = [copy_of(o) if k in staged else o for k, o in enumerate(graph.outputs)]
+    return graph.with_outputs(outputs)
+
+
+def _updates(graph: Graph):
+    """(output position, output root, input node) of each real in-place update."""
+    for out, donor in graph.donated.items():
+        root, target = storage_root(graph.outputs[out]), graph.inputs[donor]
+        if root is not target:
+            yield out, root, target
+
+
+def _misaligned_updates(graph: Graph, deps: Deps, fusion: Fusion) -> set[int]:
+    """Updates whose own kernel reads the old value at another position or in another pass."""
+    blocked = set()
+    for out, root, target in _updates(graph):
+        group = fusion.group_of[root]
+        uses = [u for m in group.members for u in deps.uses[m] if u.unit is target]
+        if uses and not all(_same_place(u, root, group) for u in uses):
+            blocked.add(out)
+    return blocked
+
+
+def _same_place(use, writer: Node, group: Group) -> bool:
+    """Whether a read happens in the iteration that writes the same element."""
+    space = domain(writer)
+    return (
+        not group.opaque
+        and domain(use.reader) == space
+        and use.unit.shape == writer.shape
+        and use.axes == tuple(range(len(space)))
+        and all(domain(u) == space for u in group.units)  # one segment
+    )
+
+
+def _ordered(graph: Graph, deps: Deps, fusion: Fusion, groups: list[Group]):
+    """Topological order in which a donated input is overwritten after its last reader."""
+    after: dict[int, set[int]] = {id(g): set() for g in groups}
+    by_id = {id(g): g for g in groups}
+    for unit in deps.units:
+        for use in deps.uses[unit]:
+            if use.unit in fusion.group_of:
+                source, target = fusion.group_of[use.unit], fusion.group_of[unit]
+                if source is not target:
+                    after[id(source)].add(id(target))
+    writer_of = {}
+    for out, root, target in _updates(graph):
+        writer = fusion.group_of[root]
+        writer_of[id(writer)] = writer_of.get(id(writer), set()) | {out}
+        for use in deps.used_by.get(target, ()):
+            reader = fusion.group_of[use.reader]
+            if reader is not writer:
+                after[id(reader)].add(id(writer))
+    waiting = {key: 0 for key in after}
+    for targets in after.values():
+        for key in targets:
+            waiting[key] += 1
+    rank = {id(g): fusion.position[g.members[0]] for g in groups}
+    ready = [(rank[key], key) for key, count in waiting.items() if not count]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        _, key = heapq.heappop(ready)
+        order.append(by_id[key])
+        for target in after[key]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                heapq.heappush(ready, (rank[target], target))
+    stuck = {key for key, count in waiting.items() if count}
+    blocked = {out for key in stuck for out in writer_of.get(key, ())}
+    return order, blocked
+
+
+# ------------------------------------------------------------------------------------ storage
+
+
+class _Buffers:
+    def __init__(self):
+        self.inputs, self.outputs, self.consts, self.temps = [], [], [], []
+        self.const_values = []
+
+    def temp(self, name: str, dtype, size) -> L.Buffer:
+        buffer = L.Buffer(f"{name}{len(self.temps)}", dtype, size, "temp", len(self.temps))
+        self.temps.append(buffer)
+        return buffer
+
+
+def _assign_storage(graph: Graph, deps: Deps, order: list[Group]):
+    buffers, storage = _Buffers(), {}
+    for index, node in enumerate(graph.inputs):
+        buffer = L.Buffer(f"in{index}", node.dtype, node.type.size, "input", index)
+        buffers.inputs.append(buffer)
+        storage[node] = buffer
+    for index, node in enumerate(graph.outputs):
+        if index in graph.donated:
+            buffer = buffers.inputs[graph.donated[index]]
+        else:
+            buffer = L.Buffer(f"out{index}", node.dtype, node.type.size, "output", index)
+        buffers.outputs.append(buffer)
+        storage[storage_root(node)] = buffer
+    for node in graph.order:
+        if node.op == "const" and node in deps.stored and node not in storage:
+            index = len(buffers.consts)
+            buffer = L.Buffer(f"const{index}", node.dtype, node.type.size, "const", index)
+            buffers.consts.append(buffer)
+            buffers.const_values.append(node.attr("value").array)
+            storage[node] = buffer
+    group_of = {m: g for g in order for m in g.members}
+    last_use = _last_uses(deps, order)
+    for position, group in enumerate(order):
+        taken: set[int] = set()
+        for unit in group.members:
+            if unit in storage or not _leaves_kernel(unit, group, deps, group_of):
+                continue
+            reused = _reusable(unit, group, deps, storage, last_use, position, taken)
+            if reused is not None:
+                taken.add(id(reused))
+                storage[unit] = reused
+            else:
+                storage[unit] = buffers.temp("tmp", unit.dtype, unit.type.size)
+    return storage, buffers
+
+
+def _leaves_kernel(unit: Node, group: Group, deps: Deps, group_of) -> bool:
+    if unit in deps.stored:
+        return True
+    return any(group_of[u.reader] is not group for u in deps.used_by.get(unit, ()))
+
+
+def _last_uses(deps: Deps, order: list[Group]) -> dict[Node, int]:
+    last: dict[Node, int] = {}
+    for position, group in enumerate(order):
+        for member in group.members:
+            last[member] = max(last.get(member, 0), position)
+            for use in deps.uses[member]:
+                last[use.unit] = position
+    return last
+
+
+def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer | None:
+    """A temporary that dies here and is read only where ``unit`` writes."""
+    if group.opaque or unit in group.post:
+        return None
+    for use in deps.uses[unit]:
+        buffer = storage.get(use.unit)
+        if buffer is None or buffer.kind != "temp" or id(buffer) in taken:
+            continue
+        if last_use[use.unit] != position or use.unit in group.members:
+            continue
+        if use.unit.type != unit.type:
+            continue
+        sharing = [n for n, b in storage.items() if b is buffer]
+        if any(last_use.get(n, 0) > position for n in sharing):
+            continue
+        reads = [u for m in group.members for u in deps.uses[m] if storage.get(u.unit) is buffer]
+        if all(_same_place(u, unit, group) for u in reads):
+            return buffer
+    return None
+
+
+# ----------------------------------------------------------------------------------- lowering
+
+
+def _lower(graph, deps, order, storage, buffers: _Buffers, reasons) -> L.Schedule:
+    checks: list[str] = []
+
+    def new_check(node: Node) -> int:
+        label = _check_label(graph, node)
+        if label not in checks:
+            checks.append(label)
+        return checks.index(label) + 1
+
+    kernels: list[L.Kernel] = []
+    for group in order:
+        name = f"k{len(kernels)}"
+        if group.units and group.units[0].op == "matmul":
+            kernels.append(_gemm(name, group.units[0], storage, graph))
+        else:
+            builder = NestBuilder(deps, group, storage, buffers.temp, new_check)
+            kernels.append(builder.build(name))
+    return L.Schedule(
+        graph, kernels, buffers.inputs, buffers.outputs, buffers.consts, buffers.temps,
+        buffers.const_values, checks, list(reasons), graph.symbols,
+    )  # fmt: skip
+
+
+def _gemm(name: str, node: Node, storage, graph) -> L.GemmKernel:
+    a, b = (storage[storage_root(i)] for i in node.inputs)
+    batch, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
+    return L.GemmKernel(
+        name, a, b, storage[node], product(batch), m, n, k,
+        node.attr("ta"), node.attr("tb"), (node,), graph.sources.get(node),
+    )  # fmt: skip
+
+
+def _check_label(graph: Graph, node: Node) -> str:
+    """What an out-of-range index is reported as; ``{value}`` is filled in at run time."""
+    indices = node.inputs[0] if node.op == "scatter_add" else node.inputs[1]
+    size = node.attr("size") if node.op == "scatter_add" else node.inputs[0].shape[
+        node.attr("axis")]  # fmt: skip
+    while indices.op not in ("input", "const") and len(indices.inputs) == 1:
+        indices = indices.inputs[0]
+    name = f" in {indices.attr('name')}" if indices.op == "input" else ""
+    where = graph.sources.get(node)
+    line = f" ({where})" if where else ""
+    symbolic = " (symbolic)" if isinstance(size, Dim) else ""
+    return f"index {{value}}{name} is out of bounds for an axis of size {size}{symbolic}{line}"

@@ -1,0 +1,251 @@
+"""Who reads what, and how the axes line up: the facts that fusion decides on.
+
+A *unit* is a node that gets computed by a loop or a library call. Views (broadcast, transpose,
+slice, ...) and cheap expressions of stored arrays (*virtual* nodes) are folded into the units
+that read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from graphc.ir.dims import DimLike, evaluate
+from graphc.ir.graph import Graph
+from graphc.ir.node import Node
+from graphc.ir.ops import OPS
+
+_FOLDED = {"broadcast", "transpose", "slice", "pad", "iota", "size", "const", "take", "take_along"}
+_LIBRARY = {"matmul"}
+_OPAQUE = {"matmul", "concat", "scatter_add"}
+_VIRTUAL_FLOPS = 4
+_VIRTUAL_BYTES = 1.25
+_NOMINAL_DIM = 64  # stands for a symbolic dimension where only a rough size matters
+
+AxisMap = tuple[int | None, ...]
+
+
+def nominal(dim: DimLike) -> int:
+    """A size for estimates."""
+    return evaluate(dim, _Nominal())
+
+
+class _Nominal(dict):
+    def __missing__(self, key):
+        return _NOMINAL_DIM
+
+
+@dataclass(frozen=True)
+class Use:
+    """``reader`` reads ``unit``; axis i of the unit's value is loop axis ``axes[i]`` of the
+    reader (None: some other position)."""
+
+    reader: Node
+    unit: Node
+    axes: AxisMap
+
+
+@dataclass
+class Deps:
+    graph: Graph
+    units: list[Node]
+    stored: set[Node]  # must be in memory whatever is fused
+    virtual: set[Node]
+    uses: dict[Node, list[Use]]  # reader -> what it reads
+    used_by: dict[Node, list[Use]] = field(default_factory=dict)
+
+
+def domain(unit: Node) -> tuple[DimLike, ...]:
+    """The iteration space of a unit."""
+    if OPS[unit.op].kind == "reduction":
+        return unit.inputs[0].shape
+    if unit.op == "scatter_add":
+        return unit.inputs[1].shape
+    return unit.shape
+
+
+def reduced_axes(unit: Node) -> tuple[int, ...]:
+    return unit.attr("axes") if OPS[unit.op].kind == "reduction" else ()
+
+
+def is_opaque(unit: Node) -> bool:
+    """Units that are kernels of their own."""
+    return unit.op in _OPAQUE
+
+
+def storage_root(node: Node) -> Node:
+    """The node whose memory a chain of reshapes shares."""
+    while node.op == "reshape":
+        node = node.inputs[0]
+    return node
+
+
+def only_unit_axes(a, b) -> bool:
+    """Whether two shapes differ by axes of size 1 only."""
+    return [d for d in a if d != 1] == [d for d in b if d != 1]
+
+
+def is_scalar_const(node: Node) -> bool:
+    return node.op == "const" and node.attr("value").array.size == 1
+
+
+def analyse(graph: Graph) -> Deps:
+    """Units, storage and uses of a graph."""
+    stored = _must_store(graph)
+    virtual = _virtual(graph, stored)
+    units = [
+        n
+        for n in graph.order
+        if n.op != "input" and n.op != "reshape" and n not in virtual
+        and (n.op not in _FOLDED or (n in stored and n.op != "const"))
+    ]  # fmt: skip
+    deps = Deps(graph, units, stored, virtual, {})
+    for unit in units:
+        deps.uses[unit] = list(dict.fromkeys(_uses(unit, deps)))
+        for use in deps.uses[unit]:
+            deps.used_by.setdefault(use.unit, []).append(use)
+    return deps
+
+
+def _must_store(graph: Graph) -> set[Node]:
+    stored: set[Node] = set()
+    for node in graph.outputs:
+        stored.add(storage_root(node))
+    for node in graph.order:
+        if node.op in ("input", *_OPAQUE):
+            stored.add(node)
+        if node.op == "const" and not is_scalar_const(node):
+            stored.add(node)
+        if node.op in ("matmul", "scatter_add"):
+            stored.update(storage_root(i) for i in node.inputs)
+        elif node.op in ("take", "take_along"):
+            stored.add(storage_root(node.inputs[0]))
+        elif node.op == "reshape" and not only_unit_axes(node.shape, node.inputs[0].shape):
+            stored.add(storage_root(node))
+    return stored
+
+
+def _virtual(graph: Graph, stored: set[Node]) -> set[Node]:
+    """Elementwise nodes that are cheaper to recompute from stored arrays than to store."""
+    virtual: set[Node] = set()
+    facts: dict[Node, tuple[int, frozenset[Node]] | None] = {}  # flops, stored leaves
+    for node in graph.order:
+        if node in stored:
+            facts[node] = (0, frozenset([node]))
+            continue
+        kind = OPS[node.op].kind
+        if kind not in ("elementwise", "view", "leaf"):
+            facts[node] = None
+            continue
+        parts = [facts[i] for i in node.inputs]
+        if any(p is None for p in parts):
+            facts[node] = None
+            continue
+        flops = sum(p[0] for p in parts) + (OPS[node.op].cost if kind == "elementwise" else 0)
+        leaves = frozenset().union(*(p[1] for p in parts))
+        fact = (flops, leaves)
+        if kind == "elementwise":
+            read = sum(nominal(leaf.type.nbytes) for leaf in leaves)
+            if flops <= _VIRTUAL_FLOPS and read <= _VIRTUAL_BYTES * nominal(node.type.nbytes):
+                virtual.add(node)
+            else:
+                fact = None
+        facts[node] = fact
+    return virtual
+
+
+def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
+    """Walk from a unit through folded nodes to the units and inputs it reads."""
+    start = tuple(range(len(domain(unit))))
+    stack: list[tuple[Node, AxisMap]] = []
+    if unit.op == "matmul":
+        stack = [(i, (None,) * i.ndim) for i in unit.inputs]
+    elif unit.op == "concat":
+        axis = unit.attr("axis")
+        piece = tuple(a if a != axis else None for a in start)
+        stack = [(i, piece) for i in unit.inputs]
+    elif unit.op == "scatter_add":
+        stack = [(i, (None,) * i.ndim) for i in unit.inputs]
+    elif unit.op in _FOLDED:
+        stack = list(_through_view(unit, start))
+    else:
+        stack = [(i, start) for i in unit.inputs]
+    seen = set()
+    while stack:
+        node, axes = stack.pop()
+        if (node, axes) in seen:
+            continue
+        seen.add((node, axes))
+        if node.op == "input" or node in deps.stored or _is_unit(node, deps):
+            if not is_scalar_const(node):
+                yield Use(unit, node, axes)
+        elif node in deps.virtual:
+            stack.extend((i, axes) for i in node.inputs)
+        else:
+            stack.extend(_through_view(node, axes))
+
+
+def _is_unit(node: Node, deps: Deps) -> bool:
+    return node.op not in _FOLDED and node.op != "reshape" and node not in deps.virtual
+
+
+def _through_view(node: Node, axes: AxisMap) -> Iterator[tuple[Node, AxisMap]]:
+    """The operands of a folded node with their axes in terms of the reader's loops."""
+    op = node.op
+    if op == "broadcast":
+        yield node.inputs[0], tuple(axes[d] for d in node.attr("dims"))
+    elif op == "transpose":
+        below: list[int | None] = [None] * node.ndim
+        for position, axis in enumerate(node.attr("perm")):
+            below[axis] = axes[position]
+        yield node.inputs[0], tuple(below)
+    elif op == "slice":
+        whole = zip(node.attr("start"), node.attr("step"), node.inputs[0].shape, node.shape,
+                    axes, strict=True)  # fmt: skip
+        yield (
+            node.inputs[0],
+            tuple(a if s == 0 and t == 1 and d == e else None for s, t, d, e, a in whole),
+        )
+    elif op == "pad":
+        whole = zip(node.attr("low"), node.attr("high"), node.attr("interior"), axes, strict=True)
+        yield node.inputs[0], tuple(a if lo == hi == g == 0 else None for lo, hi, g, a in whole)
+        yield node.inputs[1], ()
+    elif op == "reshape":
+        yield node.inputs[0], _reshape_axes(node.inputs[0].shape, node.shape, axes)
+    elif op == "take":
+        axis, (x, indices) = node.attr("axis"), node.inputs
+        yield x, axes[:axis] + (None,) + axes[axis + indices.ndim :]
+        yield indices, axes[axis : axis + indices.ndim]
+    elif op == "take_along":
+        axis, (x, indices) = node.attr("axis"), node.inputs
+        yield x, axes[:axis] + (None,) + axes[axis + 1 :]
+        yield indices, axes
+
+
+def _reshape_axes(below, above, axes: AxisMap) -> AxisMap:
+    """Axes that a reshape leaves alone, matched from both ends; axes of size 1 are skipped."""
+    result: list[int | None] = [None] * len(below)
+    for step in (1, -1):
+        i, j = (0, 0) if step == 1 else (len(below) - 1, len(above) - 1)
+        while 0 <= i < len(below) and 0 <= j < len(above):
+            if below[i] == above[j]:
+                result[i] = axes[j]
+                i, j = i + step, j + step
+            elif below[i] == 1:
+                i += step
+            elif above[j] == 1:
+                j += step
+            else:
+                break
+    return tuple(result)
+
+
+def aligned_depth(use: Use) -> int:
+    """How many leading loops reader and unit can share: same index, not reduced by the unit."""
+    reduced = reduced_axes(use.unit)
+    kept = [a for a in range(len(domain(use.unit))) if a not in reduced]
+    position = dict(zip(kept, use.axes, strict=True)) if not is_opaque(use.unit) else {}
+    depth = 0
+    while depth in position and position[depth] == depth:
+        depth += 1
+    return depth

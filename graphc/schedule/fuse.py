@@ -1,0 +1,213 @@
+"""Fusion: which units share a kernel. Two functions decide, and the first gives its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.ir.dims import DimLike
+from graphc.ir.node import Node
+from graphc.schedule.deps import (
+    Deps,
+    Use,
+    aligned_depth,
+    domain,
+    is_opaque,
+    nominal,
+    reduced_axes,
+)
+
+_MAX_UNITS = 96
+_MAX_BUFFERS = 40
+
+
+@dataclass(eq=False)
+class Group:
+    """Units of one kernel, in order. They share the loops over ``outer``; scalar units in
+    ``post`` run once, after the loops."""
+
+    units: list[Node]
+    post: list[Node]
+    outer: tuple[DimLike, ...]
+    opaque: bool = False
+
+    @property
+    def members(self) -> list[Node]:
+        return [*self.units, *self.post]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether two groups can fuse, the loops they would share, or why not."""
+
+    yes: bool
+    reason: str = ""
+    depth: int = 0
+    epilogue: bool = False
+
+
+def initial_depth(unit: Node) -> int:
+    """Loops outside of a unit's own reduction; all of them when it reduces leading axes."""
+    rank, reduced = len(domain(unit)), reduced_axes(unit)
+    if reduced and (reduced == tuple(range(rank - len(reduced), rank)) or _is_arg(unit)):
+        return rank - len(reduced) or (0 if _is_arg(unit) else rank)
+    return rank
+
+
+def _is_arg(unit: Node) -> bool:
+    return unit.op in ("argmax", "argmin")
+
+
+class Fusion:
+    """The state of grouping one graph."""
+
+    def __init__(self, deps: Deps):
+        self.deps = deps
+        self.position = {u: i for i, u in enumerate(deps.units)}
+        self.group_of: dict[Node, Group] = {}
+        self.reasons: list[str] = []
+        for unit in deps.units:
+            outer = domain(unit)[: initial_depth(unit)]
+            self.group_of[unit] = Group([unit], [], outer, is_opaque(unit))
+
+    def groups(self) -> list[Group]:
+        return list(dict.fromkeys(self.group_of[u] for u in self.deps.units))
+
+    # ------------------------------------------------------------------------------- decisions
+
+    def can_fuse(self, a: Group, b: Group) -> Decision:
+        """Whether ``b`` (not before ``a``) may join ``a``; the first obstacle found if not."""
+        if a.opaque or b.opaque:
+            name = next(u.op for g in (a, b) if g.opaque for u in g.units)
+            return Decision(False, f"{name} is a kernel of its own")
+        between = list(self._uses_between(a, b))
+        if self._is_epilogue(a, b, between):
+            if self._path_through_others(a, b):
+                return Decision(False, "another kernel must run between them")
+            return Decision(True, depth=len(a.outer), epilogue=True)
+        depth = min([len(a.outer), len(b.outer), *(aligned_depth(u) for u in between)])
+        while depth and a.outer[:depth] != b.outer[:depth]:
+            depth -= 1
+        if depth == 0 and (a.outer or b.outer or a.post):
+            return Decision(False, self._why_no_common_loop(between))
+        if a.post and any(u.unit in a.post for u in between):
+            return Decision(False, "a scalar computed after the loops is needed inside them")
+        if len(a.members) + len(b.members) > _MAX_UNITS:
+            return Decision(False, f"the kernel would have more than {_MAX_UNITS} operations")
+        if len(self._reads(a) | self._reads(b)) > _MAX_BUFFERS:
+            return Decision(False, f"the kernel would read more than {_MAX_BUFFERS} arrays")
+        if self._path_through_others(a, b):
+            return Decision(False, "another kernel must run between them")
+        return Decision(True, depth=depth)
+
+    def fusion_gain(self, a: Group, b: Group) -> int:
+        """Bytes of memory traffic that fusing saves (symbolic sizes estimated)."""
+        saved, members = 0, {*a.members, *b.members}
+        for unit in dict.fromkeys(u.unit for u in self._uses_between(a, b)):
+            size = nominal(unit.type.nbytes)
+            saved += size
+            readers = {u.reader for u in self.deps.used_by.get(unit, ())}
+            if unit not in self.deps.stored and readers <= members:
+                saved += size
+        shared = self._reads(a) & self._reads(b)
+        return saved + sum(nominal(n.type.nbytes) for n in shared if n.type.size != 1)
+
+    def _is_epilogue(self, a: Group, b: Group, between: list[Use]) -> bool:
+        """Scalars that follow complete reductions of ``a``'s loops."""
+        if not between or b.outer or any(domain(u) for u in b.members) or not a.outer:
+            return False
+        return all(u.unit.type.size == 1 and not u.unit.shape for u in between)
+
+    def _why_no_common_loop(self, between: list[Use]) -> str:
+        for use in between:
+            if aligned_depth(use) == 0:
+                if reduced_axes(use.unit):
+                    axes = ", ".join(map(str, reduced_axes(use.unit)))
+                    return f"{use.unit.op} over axis {axes} must finish first"
+                return f"{use.reader.op} reads {use.unit.op} in another order"
+        return "they have no loop in common"
+
+    def _uses_between(self, a: Group, b: Group):
+        for reader in b.members:
+            for use in self.deps.uses[reader]:
+                if self.group_of.get(use.unit) is a:
+                    yield use
+        for reader in a.members:
+            for use in self.deps.uses[reader]:
+                if self.group_of.get(use.unit) is b:
+                    yield use
+
+    def _reads(self, group: Group) -> set[Node]:
+        members = set(group.members)
+        return {u.unit for m in members for u in self.deps.uses[m] if u.unit not in members}
+
+    def _path_through_others(self, a: Group, b: Group) -> bool:
+        """Whether a third group depends on one of the two and feeds the other."""
+        limit = max(self.position[u] for g in (a, b) for u in g.members)
+        stack = [s for g in (a, b) for s in self._successors(g) if s is not a and s is not b]
+        seen: set[int] = set()
+        while stack:
+            group = stack.pop()
+            if group is a or group is b:
+                return True
+            if id(group) in seen or min(self.position[u] for u in group.members) > limit:
+                continue
+            seen.add(id(group))
+            stack.extend(self._successors(group))
+        return False
+
+    def _successors(self, group: Group):
+        for member in group.members:
+            for use in self.deps.used_by.get(member, ()):
+                target = self.group_of[use.reader]
+                if target is not group:
+                    yield target
+
+    # --------------------------------------------------------------------------------- merging
+
+    def merge(self, a: Group, b: Group, decision: Decision) -> Group:
+        by_position = self.position.__getitem__
+        if decision.epilogue:
+            merged = Group(a.units, sorted([*a.post, *b.members], key=by_position), a.outer)
+        else:
+            outer = (a.outer if len(a.outer) <= len(b.outer) else b.outer)[: decision.depth]
+            units = sorted([*a.units, *b.units], key=by_position)
+            merged = Group(units, sorted([*a.post, *b.post], key=by_position), outer)
+        for member in merged.members:
+            self.group_of[member] = merged
+        return merged
+
+    def run(self) -> list[Group]:
+        """Greedy: each unit joins what it reads, best gain first; then siblings that read the
+        same arrays join each other."""
+        for unit in self.deps.units:
+            candidates = dict.fromkeys(
+                self.group_of[u.unit] for u in self.deps.uses[unit] if u.unit in self.group_of
+            )
+            self._fuse_best(unit, candidates, explain=True)
+        for unit in self.deps.units:
+            siblings = dict.fromkeys(
+                self.group_of[other.reader]
+                for use in self.deps.uses[unit]
+                if use.unit.type.size != 1
+                for other in self.deps.used_by[use.unit]
+            )
+            self._fuse_best(unit, siblings, explain=False)
+        return self.groups()
+
+    def _fuse_best(self, unit: Node, candidates, explain: bool) -> None:
+        here = self.group_of[unit]
+        ranked = sorted(
+            (g for g in candidates if g is not here),
+            key=lambda g: (-self.fusion_gain(g, here), self.position[g.members[0]]),
+        )
+        for group in ranked:
+            here = self.group_of[unit]
+            group = self.group_of[group.members[0]]
+            if group is here:
+                continue
+            first, second = sorted((group, here), key=lambda g: self.position[g.members[-1]])
+            decision = self.can_fuse(first, second)
+            if decision.yes and (self.fusion_gain(first, second) > 0 or decision.epilogue):
+                self.merge(first, second, decision)
+            elif explain and not decision.yes:
+                self.reasons.append(f"{group.members[-1].op} | {unit.op}: {decision.reason}")

@@ -1,0 +1,403 @@
+"""The loop-nest language: what a kernel does, knowing nothing of Numba or of the CPU.
+
+A kernel body is a list of statements over named buffers. Buffers are flat; every access is an
+affine function of the loop variables, so transposes, slices and broadcasts cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphc.ir.dims import DimLike
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A flat piece of memory. ``kind``: input, output, const or temp."""
+
+    name: str
+    dtype: np.dtype
+    size: DimLike
+    kind: str
+    index: int = 0  # position among the buffers of its kind
+
+    def __repr__(self) -> str:
+        return f"{self.name}:{self.dtype.name}[{self.size}]"
+
+
+# ------------------------------------------------------------------------------------- indices
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``sum(coeff * var) + offset``; coefficients and offset may be symbolic dims."""
+
+    terms: tuple[tuple[str, DimLike], ...] = ()
+    offset: DimLike = 0
+
+    def __add__(self, other: Affine | DimLike) -> Affine:
+        if not isinstance(other, Affine):
+            return Affine(self.terms, self.offset + other)
+        total = dict(self.terms)
+        for var, coeff in other.terms:
+            total[var] = total.get(var, 0) + coeff
+        kept = tuple((v, c) for v, c in total.items() if c != 0)
+        return Affine(kept, self.offset + other.offset)
+
+    def __mul__(self, factor: DimLike) -> Affine:
+        if factor == 0:
+            return Affine()
+        return Affine(tuple((v, c * factor) for v, c in self.terms), self.offset * factor)
+
+    def coeff(self, var: str) -> DimLike:
+        return dict(self.terms).get(var, 0)
+
+
+def variable(name: str) -> Affine:
+    return Affine(((name, 1),))
+
+
+def flatten_index(index: tuple[Affine, ...], shape: tuple[DimLike, ...]) -> Affine:
+    """Row-major position of a multi-index."""
+    total, stride = Affine(), 1
+    for position, size in zip(reversed(index), reversed(shape), strict=True):
+        total = position * stride + total
+        stride = size * stride
+    return total
+
+
+# --------------------------------------------------------------------------------- expressions
+
+
+@dataclass(frozen=True)
+class Expr:
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
+class Ref(Expr):
+    """A local scalar."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Lit(Expr):
+    """A constant scalar; ``text`` is its repr, so NaN compares equal to itself."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class DimValue(Expr):
+    """The value of a dimension."""
+
+    dim: DimLike
+
+
+@dataclass(frozen=True)
+class IndexValue(Expr):
+    """An affine index as a value."""
+
+    index: Affine
+
+
+@dataclass(frozen=True)
+class Load(Expr):
+    """``buffer[index + sum(stride * dynamic)]``; each dynamic index is clamped and checked."""
+
+    buffer: Buffer
+    index: Affine
+    dynamic: tuple[tuple[Expr, DimLike, DimLike, int], ...] = ()  # expr, stride, size, check id
+
+
+@dataclass(frozen=True)
+class Apply(Expr):
+    """An elementwise op of the table on scalars."""
+
+    op: str
+    args: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class InRange(Expr):
+    """True where every index lies in [0, size) and is a multiple of its step."""
+
+    tests: tuple[tuple[Affine, DimLike, int], ...]
+
+
+@dataclass(frozen=True)
+class Select(Expr):
+    """``a if cond else b``, evaluating only the chosen one."""
+
+    cond: Expr
+    a: Expr
+    b: Expr
+
+
+# ---------------------------------------------------------------------------------- statements
+
+
+@dataclass
+class For:
+    var: str
+    extent: DimLike
+    body: list[Stmt]
+
+
+@dataclass
+class Let:
+    """``name = expr``; ``source`` is the user's line, when known."""
+
+    name: str
+    expr: Expr
+    source: object = None
+
+
+@dataclass
+class Store:
+    buffer: Buffer
+    index: Affine
+    expr: Expr
+    source: object = None
+
+
+@dataclass
+class ScatterAdd:
+    """``buffer[index + stride * clamp(dynamic)] += expr``."""
+
+    buffer: Buffer
+    index: Affine
+    dynamic: tuple[Expr, DimLike, DimLike, int]
+    expr: Expr
+    source: object = None
+
+
+@dataclass
+class Accumulate:
+    """``name = name <op> expr`` for op sum, prod, max or min, free to reassociate."""
+
+    name: str
+    op: str
+    expr: Expr
+    source: object = None
+
+
+@dataclass
+class AccumulateInto:
+    """``buffer[index] = buffer[index] <op> expr``."""
+
+    buffer: Buffer
+    index: Affine
+    op: str
+    expr: Expr
+    source: object = None
+
+
+@dataclass
+class ArgUpdate:
+    """Keep the first best value of argmax/argmin and its position."""
+
+    best: str
+    position: str
+    op: str
+    expr: Expr
+    index: Affine
+    source: object = None
+
+
+Stmt = For | Let | Store | ScatterAdd | Accumulate | AccumulateInto | ArgUpdate
+
+
+@dataclass
+class LoopKernel:
+    """A fused kernel: one function of explicit loops."""
+
+    name: str
+    body: list[Stmt]
+    reads: tuple[Buffer, ...] = ()
+    writes: tuple[Buffer, ...] = ()
+    nodes: tuple = ()  # what it computes, for reports
+    symbols: tuple[str, ...] = ()
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        return tuple(dict.fromkeys((*self.reads, *self.writes)))
+
+
+@dataclass
+class GemmKernel:
+    """``c = alpha * op(a) @ op(b) + beta * c`` on contiguous matrices, ``batch`` times."""
+
+    name: str
+    a: Buffer
+    b: Buffer
+    c: Buffer
+    batch: DimLike
+    m: DimLike
+    n: DimLike
+    k: DimLike
+    ta: int
+    tb: int
+    nodes: tuple = ()
+    source: object = None
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        return (self.a, self.b)
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        return (self.c,)
+
+
+Kernel = LoopKernel | GemmKernel
+
+
+@dataclass
+class Schedule:
+    """Kernels in execution order and every buffer they touch."""
+
+    graph: object
+    kernels: list[Kernel]
+    inputs: list[Buffer]
+    outputs: list[Buffer]  # may be an input's buffer where memory was donated
+    consts: list[Buffer]
+    temps: list[Buffer]
+    const_values: list[np.ndarray]
+    checks: list[str] = field(default_factory=list)  # what each run-time index check guards
+    reasons: list[str] = field(default_factory=list)  # why neighbouring kernels were not fused
+    symbols: tuple[str, ...] = ()
+
+
+# ----------------------------------------------------------------------------------- traversal
+
+
+def statements(body: list[Stmt]) -> Iterator[Stmt]:
+    """Every statement, loops before their bodies."""
+    stack = list(reversed(body))
+    while stack:
+        stmt = stack.pop()
+        yield stmt
+        if isinstance(stmt, For):
+            stack.extend(reversed(stmt.body))
+
+
+def expressions(stmt: Stmt) -> Iterator[Expr]:
+    """Every expression of one statement (not of nested loops)."""
+    stack = [] if isinstance(stmt, For) else [stmt.expr]
+    if isinstance(stmt, ScatterAdd):
+        stack.append(stmt.dynamic[0])
+    while stack:
+        expr = stack.pop()
+        yield expr
+        if isinstance(expr, Apply):
+            stack.extend(expr.args)
+        elif isinstance(expr, Select):
+            stack.extend((expr.cond, expr.a, expr.b))
+        elif isinstance(expr, Load):
+            stack.extend(d[0] for d in expr.dynamic)
+
+
+def indices(stmt: Stmt) -> Iterator[Affine]:
+    """Every affine index that a statement uses."""
+    if isinstance(stmt, Store | ScatterAdd | AccumulateInto | ArgUpdate):
+        yield stmt.index
+    for expr in expressions(stmt):
+        if isinstance(expr, Load | IndexValue):
+            yield expr.index
+        elif isinstance(expr, InRange):
+            yield from (t[0] for t in expr.tests)
+
+
+def dims_used(body: list[Stmt]) -> Iterator[DimLike]:
+    """Every dimension that the body's text mentions."""
+    for stmt in statements(body):
+        if isinstance(stmt, For):
+            yield stmt.extent
+            continue
+        for index in indices(stmt):
+            yield index.offset
+            yield from (c for _, c in index.terms)
+        if isinstance(stmt, ScatterAdd):
+            yield from stmt.dynamic[1:3]
+        for expr in expressions(stmt):
+            if isinstance(expr, DimValue):
+                yield expr.dim
+            elif isinstance(expr, InRange):
+                yield from (t[1] for t in expr.tests)
+            elif isinstance(expr, Load):
+                yield from (d for dyn in expr.dynamic for d in dyn[1:3])
+
+
+def collapse(body: list[Stmt]) -> list[Stmt]:
+    """Drop loops of one step and merge perfectly nested loops that walk memory as one."""
+    result: list[Stmt] = []
+    for stmt in body:
+        if not isinstance(stmt, For):
+            result.append(stmt)
+            continue
+        inner = collapse(stmt.body)
+        if stmt.extent == 1:
+            result.extend(rename(s, {stmt.var: Affine()}) for s in inner)
+            continue
+        if len(inner) == 1 and isinstance(inner[0], For) and _walks_as_one(stmt, inner[0]):
+            only = inner[0]
+            body = [rename(s, {stmt.var: Affine()}) for s in only.body]
+            result.append(For(only.var, stmt.extent * only.extent, body))
+        else:
+            result.append(For(stmt.var, stmt.extent, inner))
+    return result
+
+
+def _walks_as_one(outer: For, inner: For) -> bool:
+    for stmt in statements(inner.body):
+        if isinstance(stmt, For) and (outer.var in str(stmt.extent)):
+            return False
+        if isinstance(stmt, For):
+            continue
+        for index in indices(stmt):
+            if index.coeff(outer.var) != index.coeff(inner.var) * inner.extent:
+                return False
+        if any(isinstance(e, InRange) for e in expressions(stmt)) or isinstance(stmt, ArgUpdate):
+            return False
+    return True
+
+
+def rename(stmt: Stmt, mapping: Mapping[str, Affine]) -> Stmt:
+    """``stmt`` with loop variables replaced by affine indices."""
+    if isinstance(stmt, For):
+        return For(stmt.var, stmt.extent, [rename(s, mapping) for s in stmt.body])
+    changes = {"expr": _rename_expr(stmt.expr, mapping)}
+    if hasattr(stmt, "index"):
+        changes["index"] = _rename_index(stmt.index, mapping)
+    if isinstance(stmt, ScatterAdd):
+        changes["dynamic"] = (_rename_expr(stmt.dynamic[0], mapping), *stmt.dynamic[1:])
+    return type(stmt)(**{**stmt.__dict__, **changes})
+
+
+def _rename_index(index: Affine, mapping) -> Affine:
+    result = Affine((), index.offset)
+    for var, coeff in index.terms:
+        result = result + mapping.get(var, variable(var)) * coeff
+    return result
+
+
+def _rename_expr(expr: Expr, mapping) -> Expr:
+    if isinstance(expr, Load):
+        dynamic = tuple((_rename_expr(d[0], mapping), *d[1:]) for d in expr.dynamic)
+        return Load(expr.dtype, expr.buffer, _rename_index(expr.index, mapping), dynamic)
+    if isinstance(expr, IndexValue):
+        return IndexValue(expr.dtype, _rename_index(expr.index, mapping))
+    if isinstance(expr, Apply):
+        return Apply(expr.dtype, expr.op, tuple(_rename_expr(a, mapping) for a in expr.args))
+    if isinstance(expr, Select):
+        parts = (_rename_expr(e, mapping) for e in (expr.cond, expr.a, expr.b))
+        return Select(expr.dtype, *parts)
+    if isinstance(expr, InRange):
+        tests = tuple((_rename_index(i, mapping), size, step) for i, size, step in expr.tests)
+        return InRange(expr.dtype, tests)
+    return expr

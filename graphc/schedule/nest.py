@@ -1,0 +1,453 @@
+"""Lower one fused group of units to a loop nest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from graphc.ir.dims import DimLike, product
+from graphc.ir.node import Node
+from graphc.ir.ops import OPS
+from graphc.schedule import loops as L
+from graphc.schedule.deps import Deps, domain, only_unit_axes, reduced_axes, storage_root
+from graphc.schedule.fuse import Group
+
+_RECOMPUTE_FLOPS = 4
+_BOOL, _INDEX = np.dtype(bool), np.dtype(np.int64)
+
+Index = tuple[L.Affine, ...]
+
+
+@dataclass
+class Segment:
+    """Units computed in one inner nest; the kernel's outer loops run its segments in turn."""
+
+    inner: tuple[DimLike, ...]
+    units: list[Node] = field(default_factory=list)
+
+
+@dataclass
+class _Level:
+    """What happens around the loops of a segment, by nesting depth."""
+
+    before: list[L.Stmt] = field(default_factory=list)
+    after: list[L.Stmt] = field(default_factory=list)
+
+
+class NestBuilder:
+    """Builds the kernel of one group.
+
+    ``storage`` maps stored nodes to buffers; ``new_temp(name, dtype, size)`` makes scratch rows;
+    ``new_check(indices, size)`` registers a run-time index check and returns its number.
+    """
+
+    def __init__(
+        self, deps: Deps, group: Group, storage: dict[Node, L.Buffer],
+        new_temp: Callable, new_check: Callable,
+    ):  # fmt: skip
+        self.deps, self.group, self.storage = deps, group, storage
+        self.new_temp, self.new_check = new_temp, new_check
+        self.members = set(group.members)
+        self.outer_index: Index = tuple(L.variable(f"i{k}") for k in range(len(group.outer)))
+        self.segments: list[Segment] = []
+        self.segment_of: dict[Node, int] = {}
+        self.locals: dict[Node, str] = {}
+        self.scratch: dict[Node, L.Buffer] = {}
+        self.counter = 0
+        self.current = -1  # the segment being emitted
+        self.body: list[L.Stmt] = []  # where Lets go
+        self.memo: dict[tuple[Node, Index], L.Expr] = {}
+        self.lazy = 0  # inside a conditional expression: no Lets
+        self.prologue: list[L.Stmt] = []
+        self.epilogue: list[L.Stmt] = []
+        self.source = None
+
+    # ------------------------------------------------------------------------------ the recipe
+
+    def build(self, name: str) -> L.LoopKernel:
+        op = self.group.units[0].op
+        if op == "concat":
+            body = self._concat(self.group.units[0])
+        elif op == "scatter_add":
+            body = self._scatter_add(self.group.units[0])
+        else:
+            body = self._fused()
+        body = L.collapse(body)
+        reads, writes = _touched(body)
+        symbols = sorted(
+            {s for d in L.dims_used(body) if not isinstance(d, int) for s in d.symbols}
+        )
+        members = tuple(self.group.members)
+        return L.LoopKernel(name, body, reads, writes, members, tuple(symbols))
+
+    def _fused(self) -> list[L.Stmt]:
+        self._place()
+        self._choose_scratch()
+        outer_body: list[L.Stmt] = []
+        for position, segment in enumerate(self.segments):
+            self.current = position
+            outer_body += self._segment(segment)
+        body = outer_body
+        for position, extent in reversed(list(enumerate(self.group.outer))):
+            body = [L.For(f"i{position}", extent, body)]
+        self.current = len(self.segments)
+        self.body, self.memo = self.epilogue, {}
+        for unit in self.group.post:
+            self._compute(unit, ())
+        self._store_units(self.group.post, ())
+        return [*self.prologue, *body, *self.epilogue]
+
+    # ------------------------------------------------------------------------------- placement
+
+    def _inner(self, unit: Node) -> tuple[DimLike, ...]:
+        return domain(unit)[len(self.group.outer) :]
+
+    def _place(self) -> None:
+        """Put each unit into the first segment of its shape that comes late enough."""
+        for unit in self.group.units:
+            inner = self._inner(unit)
+            earliest = 0
+            for use in self.deps.uses[unit]:
+                if use.unit in self.segment_of:
+                    same = self._flows_by_register(use, inner)
+                    earliest = max(earliest, self.segment_of[use.unit] + (0 if same else 1))
+            for position in range(earliest, len(self.segments)):
+                if self.segments[position].inner == inner:
+                    break
+            else:
+                position = len(self.segments)
+                self.segments.append(Segment(inner))
+            self.segments[position].units.append(unit)
+            self.segment_of[unit] = position
+
+    def _flows_by_register(self, use, inner) -> bool:
+        unit = use.unit
+        if reduced_axes(unit) or self._inner(unit) != inner:
+            return False
+        return use.axes == tuple(range(len(domain(unit))))
+
+    def _choose_scratch(self) -> None:
+        """Rows that a later segment needs and that are dear to recompute."""
+        for unit in self.group.units:
+            position = self.segment_of[unit]
+            row = self._value_inner(unit)
+            if unit in self.storage or not row:
+                continue
+            later = [
+                u for u in self.deps.used_by.get(unit, ())
+                if self.segment_of.get(u.reader, position) != position
+            ]  # fmt: skip
+            if later and (reduced_axes(unit) or not self._cheap(unit)):
+                self.scratch[unit] = self.new_temp("row", unit.dtype, product(row))
+
+    def _value_inner(self, unit: Node) -> tuple[DimLike, ...]:
+        """Inner axes of a unit's value."""
+        reduced = reduced_axes(unit)
+        rank = len(self.group.outer)
+        return tuple(d for a, d in enumerate(domain(unit)) if a >= rank and a not in reduced)
+
+    def _cheap(self, unit: Node) -> bool:
+        """Whether recomputing reads only memory or scalars of the outer loops."""
+        if OPS[unit.op].kind != "elementwise" or OPS[unit.op].cost > _RECOMPUTE_FLOPS:
+            return False
+        for use in self.deps.uses[unit]:
+            if use.unit in self.segment_of and self._value_inner(use.unit):
+                return False
+        return True
+
+    # -------------------------------------------------------------------------------- segments
+
+    def _segment(self, segment: Segment) -> list[L.Stmt]:
+        depth = len(segment.inner)
+        inner_index = tuple(L.variable(f"j{k}") for k in range(depth))
+        index = self.outer_index + inner_index
+        levels = [_Level() for _ in range(depth + 1)]
+        self.body, self.memo = [], {}
+        for unit in segment.units:
+            if reduced_axes(unit):
+                self._reduce(unit, index, levels)
+            else:
+                self._compute(unit, index)
+        self._store_units(segment.units, index)
+        body = self.body
+        for level in range(depth, -1, -1):
+            body = [*levels[level].before, *body, *levels[level].after]
+            if level:
+                body = [L.For(f"j{level - 1}", segment.inner[level - 1], body)]
+        return body
+
+    def _compute(self, unit: Node, index: Index) -> None:
+        self.source = self.deps.graph.sources.get(unit)
+        expr = self._expand(unit, index)
+        name = self._fresh("t")
+        self.body.append(L.Let(name, expr, self.source))
+        self.locals[unit] = name
+        self.memo[unit, index] = L.Ref(unit.dtype, name)
+
+    def _store_units(self, units, index: Index) -> None:
+        """Stores come last, so that an output may take the memory of an input."""
+        for unit in units:
+            if reduced_axes(unit):
+                continue
+            ref = L.Ref(unit.dtype, self.locals[unit])
+            for target, position in self._targets(unit, index):
+                self.body.append(L.Store(target, position, ref))
+
+    def _targets(self, unit: Node, index: Index):
+        """Where the value of a unit at ``index`` (of its own axes) is kept."""
+        if unit in self.storage:
+            yield self.storage[unit], L.flatten_index(index, unit.shape)
+        if unit in self.scratch:
+            rank = len(self.group.outer)
+            yield self.scratch[unit], L.flatten_index(index[rank:], self._value_inner(unit))
+
+    def _reduce(self, unit: Node, index: Index, levels: list[_Level]) -> None:
+        self.source = source = self.deps.graph.sources.get(unit)
+        rank, axes, space = len(self.group.outer), reduced_axes(unit), domain(unit)
+        value = self.value(unit.inputs[0], index)
+        kept = tuple(index[a] for a in range(len(space)) if a not in axes)
+        crosses_outer = any(a < rank for a in axes)
+        inner_axes = [a for a in axes if a >= rank]
+        is_suffix = inner_axes == list(range(len(space) - len(inner_axes), len(space)))
+        if unit.op in ("argmax", "argmin"):
+            self._arg_reduce(unit, value, index, levels[len(space) - rank - 1], kept)
+        elif crosses_outer and not kept:
+            name = self._fresh("s")
+            self.prologue.append(self._identity(name, unit))
+            self.body.append(L.Accumulate(name, unit.op, value, source))
+            self.locals[unit] = name
+            for target, position in self._targets(unit, ()):
+                self.epilogue.append(L.Store(target, position, L.Ref(unit.dtype, name)))
+        elif inner_axes and is_suffix:
+            level = levels[len(space) - rank - len(inner_axes)]
+            name = self._fresh("s")
+            level.before.append(self._identity(name, unit))
+            self.body.append(L.Accumulate(name, unit.op, value, source))
+            self.locals[unit] = name
+            ref = L.Ref(unit.dtype, name)
+            if crosses_outer:
+                self._accumulate_into(unit, kept, ref, level.after, source)
+            else:
+                for target, position in self._targets(unit, kept):
+                    level.after.append(L.Store(target, position, ref, source))
+        elif crosses_outer:
+            self._accumulate_into(unit, kept, value, self.body, source)
+        else:  # reduces inner axes that are not the last: a row of accumulators in memory
+            for target, position in self._targets(unit, kept):
+                levels[0].before += self._filled(unit, target, position, kept)
+                self.body.append(L.AccumulateInto(target, position, unit.op, value, source))
+
+    def _accumulate_into(self, unit, kept: Index, value, where: list, source) -> None:
+        target = self.storage[unit]
+        position = L.flatten_index(kept, unit.shape)
+        self.prologue += self._filled(unit, target, position, kept)
+        where.append(L.AccumulateInto(target, position, unit.op, value, source))
+
+    def _filled(self, unit: Node, target: L.Buffer, position: L.Affine, kept: Index):
+        """Loops that set a target to the identity of the reduction."""
+        extents = {}
+        axes = (a for a in range(len(domain(unit))) if a not in reduced_axes(unit))
+        for affine, axis in zip(kept, axes, strict=True):
+            extents[affine.terms[0][0]] = domain(unit)[axis]
+        used = [v for v in extents if position.coeff(v) != 0 or extents[v] == 1]
+        body: list[L.Stmt] = [L.Store(target, position, self._identity("", unit).expr)]
+        for var in reversed(used):
+            body = [L.For(var, extents[var], body)]
+        return body
+
+    def _arg_reduce(self, unit, value, index, level: _Level, kept) -> None:
+        best, name = self._fresh("s"), self._fresh("p")
+        dtype = unit.inputs[0].dtype
+        worst = _extreme(dtype, lowest=unit.op == "argmax")
+        level.before.append(L.Let(best, L.Lit(dtype, worst)))
+        level.before.append(L.Let(name, L.Lit(_INDEX, "0")))
+        self.body.append(L.ArgUpdate(best, name, unit.op, value, index[-1], self.source))
+        self.locals[unit] = name
+        for target, position in self._targets(unit, kept):
+            level.after.append(L.Store(target, position, L.Ref(_INDEX, name), self.source))
+
+    def _identity(self, name: str, unit: Node) -> L.Let:
+        op, dtype = unit.op, unit.dtype
+        if op in ("max", "min"):
+            text = _extreme(dtype, lowest=op == "max")
+        else:
+            text = _literal(np.zeros((), dtype) if op == "sum" else np.ones((), dtype))
+        return L.Let(name, L.Lit(dtype, text))
+
+    # ---------------------------------------------------------------------------------- values
+
+    def value(self, node: Node, index: Index) -> L.Expr:
+        """The scalar of ``node`` at ``index``, computed at most once in the current body."""
+        key = (node, index)
+        if key in self.memo:
+            return self.memo[key]
+        if node.op == "const" and node.attr("value").array.size == 1:
+            return L.Lit(node.dtype, _literal(node.attr("value").array.reshape(())))
+        available = self._available(node, index)
+        if available is not None and isinstance(available, L.Ref):
+            return available
+        expr = available if available is not None else self._expand(node, index)
+        if self.lazy or isinstance(expr, L.Ref | L.Lit):
+            return expr
+        name = self._fresh("t")
+        self.body.append(L.Let(name, expr, self.deps.graph.sources.get(node, self.source)))
+        self.memo[key] = L.Ref(node.dtype, name)
+        return self.memo[key]
+
+    def _available(self, node: Node, index: Index) -> L.Expr | None:
+        """A register, scratch row or stored array that already holds the value."""
+        if node in self.members and node in self.locals:
+            in_loops = node in self.segment_of
+            if in_loops and not self._value_inner(node) and index == self.outer_index:
+                return L.Ref(node.dtype, self.locals[node])
+            if not node.shape:
+                return L.Ref(node.dtype, self.locals[node])
+            if in_loops and node in self.scratch:
+                row = index[len(self.group.outer) :]
+                position = L.flatten_index(row, self._value_inner(node))
+                return L.Load(node.dtype, self.scratch[node], position)
+        if node in self.storage:
+            position = L.flatten_index(index, node.shape)
+            return L.Load(node.dtype, self.storage[node], position)
+        return None
+
+    def _expand(self, node: Node, index: Index) -> L.Expr:
+        """The value from the operands of ``node``."""
+        op, inputs = node.op, node.inputs
+        if OPS[op].kind == "elementwise":
+            return L.Apply(node.dtype, op, tuple(self.value(i, index) for i in inputs))
+        if op == "broadcast":
+            return self.value(inputs[0], tuple(index[d] for d in node.attr("dims")))
+        if op == "transpose":
+            below: list = [None] * node.ndim
+            for position, axis in enumerate(node.attr("perm")):
+                below[axis] = index[position]
+            return self.value(inputs[0], tuple(below))
+        if op == "slice":
+            moved = zip(index, node.attr("start"), node.attr("step"), strict=True)
+            return self.value(inputs[0], tuple(i * step + start for i, start, step in moved))
+        if op == "reshape":
+            return self._reshaped(node, index)
+        if op == "pad":
+            return self._padded(node, index)
+        if op == "iota":
+            position = L.IndexValue(_INDEX, index[node.attr("axis")])
+            return position if node.dtype == _INDEX else L.Apply(node.dtype, "cast", (position,))
+        if op == "size":
+            return L.DimValue(node.dtype, node.attr("dim"))
+        if op in ("take", "take_along"):
+            return self._taken(node, index)
+        raise AssertionError(f"{op} cannot be folded into a kernel")
+
+    def _reshaped(self, node: Node, index: Index) -> L.Expr:
+        below = node.inputs[0]
+        if only_unit_axes(below.shape, node.shape):
+            kept = iter(i for i, d in zip(index, node.shape, strict=True) if d != 1)
+            return self.value(below, tuple(L.Affine() if d == 1 else next(kept)
+                                           for d in below.shape))  # fmt: skip
+        position = L.flatten_index(index, node.shape)
+        return L.Load(node.dtype, self.storage[storage_root(node)], position)
+
+    def _padded(self, node: Node, index: Index) -> L.Expr:
+        x, fill = node.inputs
+        tests, inside = [], []
+        parts = zip(index, node.attr("low"), node.attr("interior"), x.shape, node.shape,
+                    strict=True)  # fmt: skip
+        for position, low, gap, size, out in parts:
+            shifted = position + low * -1
+            if gap:
+                raise AssertionError("interior padding is lowered before scheduling")
+            if size != out:
+                tests.append((shifted, size, 1))
+            inside.append(shifted)
+        outside = self.value(fill, ())
+        self.lazy += 1
+        chosen = self.value(x, tuple(inside))
+        self.lazy -= 1
+        if not tests:
+            return chosen
+        return L.Select(node.dtype, L.InRange(_BOOL, tuple(tests)), chosen, outside)
+
+    def _taken(self, node: Node, index: Index) -> L.Expr:
+        axis, (x, indices) = node.attr("axis"), node.inputs
+        if node.op == "take":
+            at, rest = index[axis : axis + indices.ndim], index[axis + indices.ndim :]
+            static = (*index[:axis], L.Affine(), *rest)
+        else:
+            at, static = index, (*index[:axis], L.Affine(), *index[axis + 1 :])
+        size, stride = x.shape[axis], product(x.shape[axis + 1 :])
+        dynamic = (self.value(indices, at), stride, size, self.new_check(node))
+        position = L.flatten_index(static, x.shape)
+        return L.Load(node.dtype, self.storage[storage_root(x)], position, (dynamic,))
+
+    def _fresh(self, prefix: str) -> str:
+        self.counter += 1
+        return f"{prefix}{self.counter}"
+
+    # -------------------------------------------------------------------------- opaque kernels
+
+    def _nest(self, shape, emit: Callable[[Index], None]) -> list[L.Stmt]:
+        """Loops over ``shape`` around what ``emit(index)`` appends to the body."""
+        self.body, self.memo = [], {}
+        emit(tuple(L.variable(f"j{k}") for k in range(len(shape))))
+        body = self.body
+        for position, extent in reversed(list(enumerate(shape))):
+            body = [L.For(f"j{position}", extent, body)]
+        return body
+
+    def _concat(self, unit: Node) -> list[L.Stmt]:
+        target, axis, offset = self.storage[unit], unit.attr("axis"), 0
+        statements: list[L.Stmt] = []
+        for piece in unit.inputs:
+
+            def emit(index, piece=piece, offset=offset):
+                value = self.value(piece, index)
+                moved = tuple(i + offset if a == axis else i for a, i in enumerate(index))
+                self.body.append(L.Store(target, L.flatten_index(moved, unit.shape), value))
+
+            statements += self._nest(piece.shape, emit)
+            offset = piece.shape[axis] + offset
+        return statements
+
+    def _scatter_add(self, unit: Node) -> list[L.Stmt]:
+        indices, updates = unit.inputs
+        axis, target = unit.attr("axis"), self.storage[unit]
+        stride = product(unit.shape[axis + 1 :])
+        zero = L.Lit(unit.dtype, _literal(np.zeros((), unit.dtype)))
+        clear = L.For("j0", unit.type.size, [L.Store(target, L.variable("j0"), zero)])
+
+        def emit(index):
+            at = index[axis : axis + indices.ndim]
+            static = (*index[:axis], L.Affine(), *index[axis + indices.ndim :])
+            dynamic = (self.value(indices, at), stride, unit.shape[axis], self.new_check(unit))
+            position = L.flatten_index(static, unit.shape)
+            self.body.append(L.ScatterAdd(target, position, dynamic, self.value(updates, index)))
+
+        return [clear, *self._nest(updates.shape, emit)]
+
+
+def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:
+    reads, writes = {}, {}
+    for stmt in L.statements(body):
+        if isinstance(stmt, L.Store | L.ScatterAdd | L.AccumulateInto):
+            writes[stmt.buffer] = None
+        for expr in L.expressions(stmt):
+            if isinstance(expr, L.Load):
+                reads[expr.buffer] = None
+    return tuple(reads), tuple(writes)
+
+
+def _literal(array: np.ndarray) -> str:
+    return repr(array.item())
+
+
+def _extreme(dtype: np.dtype, lowest: bool) -> str:
+    """The identity of max (lowest) or min."""
+    if dtype.kind == "f":
+        return "-inf" if lowest else "inf"
+    if dtype.kind == "b":
+        return repr(not lowest)
+    info = np.iinfo(dtype)
+    return repr(info.min if lowest else info.max)

@@ -1,0 +1,119 @@
+"""The state of one trace: user lines of its nodes, and the way values enter it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import DTypeError, EscapedTracerError, TraceError
+from graphc.ir import build
+from graphc.ir.dims import Dim
+from graphc.ir.graph import Source, inherit
+from graphc.ir.node import Node
+from graphc.ir.types import is_supported_dtype
+from graphc.trace import source as _source
+from graphc.trace.tracer import Tracer
+from graphc.trace.tree import flatten
+
+_CONTAINERS = (dict, list, tuple)
+
+
+class TraceContext:
+    """Made by :func:`graphc.trace.tracing.trace`; every tracer holds the one it belongs to."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.alive = True
+        self.sources: dict[Node, Source] = {}
+        self._levels = 0
+
+    def new_level(self) -> int:
+        """A number for the placeholders of one nested differentiation."""
+        self._levels += 1
+        return self._levels
+
+    def record(self, node: Node) -> Node:
+        """Note the user's current line for ``node`` and what is new below it."""
+        if node not in self.sources and node.op not in ("input", "const", "placeholder"):
+            line = _source.here()
+            if line is not None:
+                inherit(self.sources, node, line)
+        return node
+
+    def wrap(self, node: Node, weak: bool = False) -> Tracer:
+        return Tracer(self, self.record(node), weak)
+
+    def lift(self, value: Any) -> Tracer:
+        """``value`` as a tracer of this trace: a tracer, a number, an array, a dimension, or a
+        list of these. Python numbers stay weak, as in NumPy's promotion."""
+        if isinstance(value, Tracer):
+            if value.context is not self:
+                raise EscapedTracerError(
+                    _source.located(
+                        f"a value traced in `{value.context.name}` was used in the trace of "
+                        f"`{self.name}`; pass it as an argument"
+                    )
+                )
+            return value
+        if isinstance(value, Dim):
+            return Tracer(self, build.size(value, np.int64), True)
+        if isinstance(value, list | tuple) and any_tracer(value):
+            from graphc.trace.creation import array
+
+            return array(self, value)
+        weak = is_python_number(value)
+        array_value = np.asarray(value)
+        if not is_supported_dtype(array_value.dtype):
+            raise DTypeError(
+                _source.located(
+                    f"a {type(value).__name__} of dtype {array_value.dtype} cannot be used in a "
+                    "traced function; convert it to numbers first"
+                )
+            )
+        return Tracer(self, build.const(array_value), weak)
+
+
+def is_python_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic)
+
+
+def any_tracer(value: Any) -> bool:
+    """Is there a tracer in ``value`` (also nested in lists and tuples)?"""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Tracer):
+            return True
+        if isinstance(item, list | tuple):
+            stack.extend(item)
+    return False
+
+
+def current_trace(*values: Any) -> TraceContext | None:
+    """The trace that ``values`` (trees) belong to, None if there is no tracer among them."""
+    found = None
+    for value in values:
+        leaves = (value,) if isinstance(value, Tracer) else _leaves(value)
+        for leaf in leaves:
+            if isinstance(leaf, Tracer):
+                leaf.check_alive()
+                if found is not None and leaf.context is not found:
+                    raise TraceError(
+                        _source.located(
+                            f"values of two traces, `{found.name}` and `{leaf.context.name}`, "
+                            "meet here; pass both as arguments of one function"
+                        )
+                    )
+                found = leaf.context
+    return found
+
+
+def _leaves(value: Any):
+    is_tree = isinstance(value, _CONTAINERS) or hasattr(type(value), "__dataclass_fields__")
+    return flatten(value)[0] if is_tree else (value,)
+
+
+def wrap(context: TraceContext, node: Node, weak: bool | None = None) -> Tracer:
+    """``node`` as a value of the trace; ``weak`` if it stands for a Python number."""
+    return context.wrap(node, bool(weak))

@@ -1,0 +1,56 @@
+"""NumPy's promotion, asked from NumPy itself."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from graphc.errors import DTypeError
+from graphc.ir import build
+from graphc.ir.node import Node
+
+_PYTHON = {"i": int, "u": int, "f": float, "c": complex}
+_SAMPLES = {"b": True, "i": 1, "u": 1, "f": 1.0, "c": 1j}
+
+
+def promotion_key(value) -> np.dtype | type:
+    """How a tracer enters promotion: its dtype, or a Python type if it is weak."""
+    dtype = value.node.dtype
+    return _PYTHON.get(dtype.kind, dtype) if value.weak else dtype
+
+
+@lru_cache(maxsize=4096)
+def resolve(ufunc: np.ufunc, operands: tuple, dtype: np.dtype | None = None) -> tuple:
+    """The loop dtypes, inputs then outputs, that NumPy chooses for ``ufunc``."""
+    signature = None
+    if dtype is not None:
+        signature = (None,) * ufunc.nin + (dtype,) * ufunc.nout
+    try:
+        return ufunc.resolve_dtypes((*operands, *(None,) * ufunc.nout), signature=signature)
+    except TypeError as error:
+        names = ", ".join(getattr(o, "name", None) or f"Python {o.__name__}" for o in operands)
+        reason = str(error).split("\n")[0]
+        raise DTypeError(f"np.{ufunc.__name__} does not take ({names}): {reason}") from None
+
+
+def common_dtype(*values) -> np.dtype:
+    """``np.result_type`` of tracers, weak ones as Python numbers."""
+    keys = [_SAMPLES[v.node.dtype.kind] if v.weak else v.node.dtype for v in values]
+    return np.result_type(*keys)
+
+
+def cast(node: Node, dtype) -> Node:
+    """``node`` in ``dtype``; scalar constants and sizes are made in it outright."""
+    dtype = np.dtype(dtype)
+    if node.dtype == dtype:
+        return node
+    if node.op == "const" and node.ndim == 0:
+        value = node.attr("value").array[()]
+        if value.dtype.kind in "iu" and dtype.kind in "iu":
+            return build.const(int(value), dtype)  # OverflowError as in NumPy
+        with np.errstate(all="ignore"):
+            return build.const(value.astype(dtype))
+    if node.op == "size" and dtype.kind in "iuf":
+        return build.size(node.attr("dim"), dtype)
+    return build.cast(node, dtype)

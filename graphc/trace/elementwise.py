@@ -1,0 +1,449 @@
+"""Elementwise functions: each ufunc is a rule over nodes of the dtypes that NumPy resolves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graphc.errors import DTypeError, ShapeError, SymbolicDimError
+from graphc.ir import build
+from graphc.ir.build import elementwise as op
+from graphc.ir.build import full_like
+from graphc.ir.dims import Dim
+from graphc.ir.node import Node
+from graphc.trace.dispatch import FUNCTIONS, UFUNCS, implements
+from graphc.trace.dtypes import cast, common_dtype, promotion_key, resolve
+from graphc.trace.source import operand_texts
+
+_SYMBOLS = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//",
+    "remainder": "%", "power": "**", "matmul": "@", "equal": "==", "not_equal": "!=", "less": "<",
+    "less_equal": "<=", "greater": ">", "greater_equal": ">=", "bitwise_and": "&",
+    "bitwise_or": "|", "bitwise_xor": "^",
+}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------- broadcasting
+
+
+def shape_text(shape) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def broadcast_shapes(name: str, *shapes) -> tuple:
+    """The joint shape by NumPy's rule; ShapeError names the operands as the user wrote them."""
+    result: list = []
+    for axis in range(-max(map(len, shapes), default=0), 0):
+        joint = 1
+        for shape in shapes:
+            dim = shape[axis] if -axis <= len(shape) else 1
+            if dim == 1 or dim == joint:
+                continue
+            if joint != 1:
+                if isinstance(dim, Dim) or isinstance(joint, Dim):
+                    raise SymbolicDimError(f"{name}: sizes {joint} and {dim} must be known")
+                raise ShapeError(mismatch(name, shapes, f"{joint} != {dim}"))
+            joint = dim
+        result.append(joint)
+    return tuple(result)
+
+
+def mismatch(name: str, shapes, reason: str) -> str:
+    """``W (64, 10) @ h (32, 64): 10 != 32`` in the user's names."""
+    texts = operand_texts(len(shapes))
+    parts = [
+        f"`{text}` {shape_text(shape)}" if text else shape_text(shape)
+        for text, shape in zip(texts, shapes, strict=True)
+    ]
+    if len(parts) == 2 and name in _SYMBOLS:
+        return f"{parts[0]} {_SYMBOLS[name]} {parts[1]}: {reason}"
+    return f"np.{name} of {', '.join(parts)}: {reason}"
+
+
+def fit(tracer, dtype, shape) -> Node:
+    """The tracer's node in ``dtype``, broadcast to ``shape``."""
+    return build.broadcast_to(cast(tracer.node, dtype), shape)
+
+
+def fit_all(context, name: str, *values) -> list[Node]:
+    """Values in their common dtype and shape."""
+    tracers = [context.lift(v) for v in values]
+    dtype = common_dtype(*tracers)
+    shape = broadcast_shapes(name, *(t.shape for t in tracers))
+    return [fit(t, dtype, shape) for t in tracers]
+
+
+# ------------------------------------------------------------------------------- application
+
+
+def _handler(ufunc: np.ufunc):
+    def apply(context, *args, dtype=None):
+        operands = [context.lift(a) for a in args]
+        dtype = np.dtype(dtype) if dtype is not None else None
+        keys = tuple(promotion_key(o) for o in operands)
+        dtypes = resolve(ufunc, keys, dtype)[: ufunc.nin]
+        if ufunc.nin == 2 and dtypes[0] != dtypes[1]:  # int64 with uint64 in comparisons
+            dtypes = (np.result_type(*dtypes),) * 2
+        shape = broadcast_shapes(ufunc.__name__, *(o.shape for o in operands))
+        nodes = [fit(o, d, shape) for o, d in zip(operands, dtypes, strict=True)]
+        if any(n.dtype.kind == "c" for n in nodes) and ufunc in _REAL_ONLY:
+            raise DTypeError(f"np.{ufunc.__name__} of complex values is not supported")
+        result = UFUNCS[ufunc](*nodes)
+        if isinstance(result, tuple):
+            return tuple(context.wrap(r) for r in result)
+        return context.wrap(result)
+
+    apply.__name__ = ufunc.__name__
+    return apply
+
+
+def rule(*ufuncs: np.ufunc | None):
+    """Declare the rule of ufuncs: nodes of the resolved dtypes and one shape -> node(s)."""
+
+    def register(function):
+        for ufunc in ufuncs:
+            if ufunc is not None:
+                UFUNCS[ufunc] = function
+                FUNCTIONS[ufunc] = _handler(ufunc)
+        return function
+
+    return register
+
+
+def _primitive(name: str):
+    return lambda *nodes: op(name, *nodes)
+
+
+_SAME_NAME = (
+    "sign exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh "
+    "arcsinh arccosh arctanh sqrt cbrt maximum minimum arctan2 copysign isnan isinf isfinite "
+    "bitwise_and bitwise_or bitwise_xor invert"
+)
+for _name in _SAME_NAME.split():
+    rule(getattr(np, _name))(_primitive(_name))
+for _name, _ufunc in (
+    ("neg", np.negative), ("div", np.true_divide), ("floor_div", np.floor_divide),
+    ("mod", np.remainder), ("eq", np.equal), ("ne", np.not_equal), ("lt", np.less),
+    ("le", np.less_equal), ("gt", np.greater), ("ge", np.greater_equal),
+    ("sub", np.subtract), ("abs", np.absolute), ("abs", np.fabs),
+):  # fmt: skip
+    rule(_ufunc)(_primitive(_name))
+
+_REAL_ONLY = frozenset({np.absolute, np.fabs, np.sign, np.sqrt, np.maximum, np.minimum})
+
+
+def _is_float(x: Node) -> bool:
+    return x.dtype.kind in "fc"
+
+
+@rule(np.add)
+def _add(x, y):
+    return op("logical_or" if x.dtype == bool else "add", x, y)
+
+
+@rule(np.multiply)
+def _multiply(x, y):
+    return op("logical_and" if x.dtype == bool else "mul", x, y)
+
+
+for _name, _ufunc in (("floor", np.floor), ("ceil", np.ceil), ("trunc", np.trunc)):
+    rule(_ufunc)(lambda x, name=_name: op(name, x) if _is_float(x) else x)
+rule(np.rint)(_primitive("rint"))
+
+
+@rule(np.positive, np.conjugate)
+def _identity(x):
+    return x
+
+
+@rule(np.square)
+def _square(x):
+    return _multiply(x, x)
+
+
+@rule(np.reciprocal)
+def _reciprocal(x):
+    return op("div" if _is_float(x) else "floor_div", full_like(x, 1), x)
+
+
+def constant_scalar(x: Node):
+    """The value of a constant of equal elements, else None."""
+    while x.op == "broadcast":
+        x = x.inputs[0]
+    return x.attr("value").array.item() if x.op == "const" and x.ndim == 0 else None
+
+
+@rule(np.power, np.float_power, getattr(np, "pow", None))
+def _power(x, y):
+    exponent = constant_scalar(y)
+    if x.dtype.kind in "iu":
+        if exponent is not None and exponent < 0:
+            raise DTypeError(
+                f"integers to the negative power {exponent} are not integers; "
+                "write np.power(x.astype(float), y)"
+            )
+        if exponent == 2:
+            return op("mul", x, x)
+    elif exponent in (1, 2, 3):  # as NumPy does itself for 2; exact derivatives
+        return x if exponent == 1 else _square(x) if exponent == 2 else op("mul", _square(x), x)
+    elif exponent == 0.5 and x.dtype.kind == "f":
+        return op("sqrt", x)
+    elif exponent == -1:
+        return _reciprocal(x)
+    return op("pow", x, y)
+
+
+@rule(np.fmod)
+def _fmod(x, y):
+    if x.dtype.kind == "u":
+        return op("mod", x, y)
+    remainder = op("mod", op("abs", x), op("abs", y))
+    if _is_float(x):
+        return op("copysign", remainder, x)
+    return op("where", op("lt", x, full_like(x, 0)), op("neg", remainder), remainder)
+
+
+@rule(np.divmod)
+def _divmod(x, y):
+    return op("floor_div", x, y), op("mod", x, y)
+
+
+@rule(np.modf)
+def _modf(x):
+    whole = op("trunc", x)
+    fraction = op("where", op("isinf", x), full_like(x, 0), op("sub", x, whole))
+    return op("copysign", fraction, x), whole
+
+
+def truth(x: Node) -> Node:
+    """``x != 0``."""
+    return x if x.dtype == bool else op("ne", x, full_like(x, 0))
+
+
+rule(np.logical_not)(lambda x: op("logical_not", truth(x)))
+rule(np.logical_and)(lambda x, y: op("logical_and", truth(x), truth(y)))
+rule(np.logical_or)(lambda x, y: op("logical_or", truth(x), truth(y)))
+rule(np.logical_xor)(lambda x, y: op("logical_xor", truth(x), truth(y)))
+
+
+@rule(np.deg2rad, np.radians)
+def _deg2rad(x):
+    return op("mul", x, full_like(x, math.pi / 180))
+
+
+@rule(np.rad2deg, np.degrees)
+def _rad2deg(x):
+    return op("mul", x, full_like(x, 180 / math.pi))
+
+
+@rule(np.hypot)
+def _hypot(x, y):
+    # Scaled by the larger side, as a constant to differentiation: no overflow, no new kinks.
+    largest = op("maximum", op("abs", x), op("abs", y))
+    usable = op("logical_and", op("isfinite", largest), truth(largest))
+    scale = op("stop_gradient", op("where", usable, largest, full_like(x, 1)))
+    a, b = op("div", x, scale), op("div", y, scale)
+    return op("mul", scale, op("sqrt", op("add", _square(a), _square(b))))
+
+
+def _log_add(x, y, log1p, exp, of_two):
+    difference = op("neg", op("abs", op("sub", x, y)))
+    apart = op("add", op("maximum", x, y), log1p(op(exp, difference)))
+    # Equal infinities have no difference.
+    same = op("logical_and", op("eq", x, y), op("isinf", x))
+    return op("where", same, op("add", x, full_like(x, of_two)), apart)
+
+
+@rule(np.logaddexp)
+def _logaddexp(x, y):
+    return _log_add(x, y, lambda t: op("log1p", t), "exp", math.log(2))
+
+
+@rule(np.logaddexp2)
+def _logaddexp2(x, y):
+    def log1p2(t):
+        return op("mul", op("log1p", t), full_like(t, 1 / math.log(2)))
+
+    return _log_add(x, y, log1p2, "exp2", 1.0)
+
+
+@rule(np.fmax)
+def _fmax(x, y):
+    return _skip_nan("maximum", x, y)
+
+
+@rule(np.fmin)
+def _fmin(x, y):
+    return _skip_nan("minimum", x, y)
+
+
+def _skip_nan(name, x, y):
+    if not _is_float(x):
+        return op(name, x, y)
+    return op("where", op("isnan", x), y, op("where", op("isnan", y), x, op(name, x, y)))
+
+
+@rule(np.heaviside)
+def _heaviside(x, at_zero):
+    zero = full_like(x, 0)
+    step = op("where", op("gt", x, zero), full_like(x, 1), zero)
+    step = op("where", op("eq", x, zero), at_zero, step)
+    return op("where", op("isnan", x), x, step)
+
+
+@rule(np.signbit)
+def _signbit(x):
+    if x.dtype.kind == "f":
+        x = op("copysign", full_like(x, 1), x)
+    return op("lt", x, full_like(x, 0))
+
+
+# ----------------------------------------------------------------- functions that are no ufunc
+
+
+@implements(np.clip)
+def clip(context, a, a_min=None, a_max=None, *, min=None, max=None, dtype=None):
+    low, high = (a_min if min is None else min), (a_max if max is None else max)
+    bounds = [b for b in (low, high) if b is not None]
+    nodes = fit_all(context, "clip", a, *bounds)
+    result = nodes.pop(0)
+    if low is not None:
+        result = op("maximum", result, nodes.pop(0))
+    if high is not None:
+        result = op("minimum", result, nodes.pop(0))
+    return context.wrap(result if dtype is None else cast(result, dtype))
+
+
+@implements(np.round, np.around)
+def around(context, a, decimals=0):
+    x = context.lift(a).node
+    decimals = int(decimals)
+    if x.dtype.kind == "b":
+        x = cast(x, np.float16)
+    if not _is_float(x):
+        if decimals >= 0:
+            return context.wrap(x)
+        scale = full_like(x, 10**-decimals)
+        scaled = op("rint", op("div", cast(x, np.float64), cast(scale, np.float64)))
+        return context.wrap(op("mul", cast(scaled, x.dtype), scale))
+    if decimals == 0:
+        return context.wrap(op("rint", x))
+    scale = full_like(x, 10.0 ** abs(decimals))
+    there, back = ("mul", "div") if decimals > 0 else ("div", "mul")
+    return context.wrap(op(back, op("rint", op(there, x, scale)), scale))
+
+
+@implements(np.where)
+def where(context, condition, x=None, y=None):
+    if x is None or y is None:
+        from graphc.trace.indexing import data_dependent
+
+        raise data_dependent("np.where with one argument")
+    condition, x, y = context.lift(condition), context.lift(x), context.lift(y)
+    shape = broadcast_shapes("where", condition.shape, x.shape, y.shape)
+    dtype = common_dtype(x, y)
+    chosen = build.broadcast_to(truth(condition.node), shape)
+    return context.wrap(op("where", chosen, fit(x, dtype, shape), fit(y, dtype, shape)))
+
+
+@implements(np.select)
+def select(context, condlist, choicelist, default=0):
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise ShapeError("np.select: give one choice for each condition, and at least one")
+    choices = [context.lift(c) for c in (*choicelist, default)]
+    dtype = common_dtype(*choices)
+    result = context.wrap(cast(choices.pop().node, dtype))
+    for condition, choice in zip(reversed(condlist), reversed(choices), strict=True):
+        result = where(context, condition, context.wrap(cast(choice.node, dtype)), result)
+    return result
+
+
+@implements(np.nan_to_num)
+def nan_to_num(context, x, copy=True, nan=0.0, posinf=None, neginf=None):
+    node = context.lift(x).node
+    if not _is_float(node):
+        return context.wrap(node)
+    limits = np.finfo(node.dtype)
+    zero = full_like(node, 0)
+    result = op("where", op("isnan", node), full_like(node, nan), node)
+    for test, value in (
+        ("gt", limits.max if posinf is None else posinf),
+        ("lt", limits.min if neginf is None else neginf),
+    ):
+        infinite = op("logical_and", op("isinf", node), op(test, node, zero))
+        result = op("where", infinite, full_like(node, value), result)
+    return context.wrap(result)
+
+
+@implements(np.isclose)
+def isclose(context, a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    a, b = context.lift(a), context.lift(b)
+    near = np.abs(a - b) <= atol + rtol * np.abs(b)
+    if context.lift(b).dtype.kind == "f":
+        near = np.logical_or(np.logical_and(near, np.isfinite(b)), a == b)
+    if equal_nan:
+        near = np.logical_or(near, np.logical_and(np.isnan(a), np.isnan(b)))
+    return near
+
+
+@implements(np.allclose)
+def allclose(context, a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    return isclose(context, a, b, rtol, atol, equal_nan).all()
+
+
+@implements(np.array_equal)
+def array_equal(context, a1, a2):
+    a, b = context.lift(a1), context.lift(a2)
+    return (a == b).all() if a.shape == b.shape else False
+
+
+@implements(np.sinc)
+def sinc(context, x):
+    x = context.lift(x)
+    scaled = np.pi * x
+    safe = np.where(scaled == 0, 1, scaled)
+    return np.where(scaled == 0, 1, np.sin(safe) / safe)
+
+
+@implements(np.real)
+def real(context, val):
+    value = context.lift(val)
+    if value.dtype.kind == "c":
+        raise DTypeError("the real part of complex values is not supported")
+    return value
+
+
+@implements(np.imag)
+def imag(context, val):
+    value = context.lift(val)
+    if value.dtype.kind == "c":
+        raise DTypeError("the imaginary part of complex values is not supported")
+    return context.wrap(full_like(value.node, 0))
+
+
+@implements(np.astype)
+def astype(context, x, dtype, *, copy=True):
+    return context.wrap(cast(context.lift(x).node, np.dtype(dtype)))
+
+
+@implements(np.copy)
+def copy(context, a, order="K"):
+    return context.wrap(context.lift(a).node)
+
+
+def _infinity(sign):
+    def handler(context, x):
+        x = context.lift(x)
+        return np.logical_and(np.isinf(x), x > 0 if sign > 0 else x < 0)
+
+    return handler
+
+
+implements(np.isposinf)(_infinity(1))
+implements(np.isneginf)(_infinity(-1))
+
+
+@implements(np.isreal)
+def isreal(context, x):
+    return context.wrap(build.full(context.lift(x).shape, True, bool))

@@ -1,0 +1,129 @@
+"""Operators, ``__array_ufunc__`` and ``__array_function__``, in terms of the dispatch tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import DTypeError, ShapeError, TraceError
+from graphc.trace import blame, dispatch
+from graphc.trace.dtypes import cast
+from graphc.trace.source import located, operand_texts
+
+_REDUCTIONS = {
+    np.add: np.sum,
+    np.multiply: np.prod,
+    np.maximum: np.max,
+    np.minimum: np.min,
+    np.logical_and: np.all,
+    np.logical_or: np.any,
+}
+_ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
+_SUGAR = ("where", "casting", "order", "subok")
+
+
+def operator(ufunc: np.ufunc, context, operands) -> Any:
+    """A Python operator: Python numbers among themselves stay Python numbers."""
+    result = dispatch.call(ufunc, context, operands, {})
+    if all(context.lift(o).weak for o in operands):
+        for r in result if isinstance(result, tuple) else (result,):
+            r.weak = True
+    return result
+
+
+def inplace(ufunc: np.ufunc, context, target, other) -> Any:
+    """``target op= other``: the same array with new elements; numbers are rebound instead."""
+    result = operator(ufunc, context, (target, other))
+    if target.weak or not target.ndim:
+        return result
+    assign(target, result, f"np.{ufunc.__name__}")
+    return target
+
+
+def assign(target, result, name: str) -> None:
+    """Write ``result`` into ``target`` under NumPy's rules for output arguments."""
+    if result.shape != target.shape:
+        raise ShapeError(
+            located(
+                f"in-place {name}: the result has shape {_text(result.shape)}, "
+                f"the array it goes into {_text(target.shape)}"
+            )
+        )
+    if not np.can_cast(result.dtype, target.dtype, "same_kind"):
+        raise DTypeError(
+            located(
+                f"in-place {name}: the result is {result.dtype} and cannot go into an array of "
+                f"{target.dtype}; write x = x ... to make a new array"
+            )
+        )
+    target.assign(cast(result.node, target.dtype))
+
+
+def _text(shape) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
+    """``Tracer.__array_ufunc__``."""
+    out = kwargs.pop("out", None)
+    context = _context((inputs, out))
+    defaults = {"where": True, "casting": "same_kind", "order": "K", "subok": True}
+    for name, default in defaults.items():
+        if method == "__call__" and name in kwargs and kwargs[name] is not default:
+            if kwargs[name] != default:
+                raise TraceError(
+                    located(f"np.{ufunc.__name__}: the argument `{name}` is not supported here")
+                )
+    if method == "__call__":
+        arguments = {k: v for k, v in kwargs.items() if k not in defaults}
+        result = dispatch.call(ufunc, context, inputs, arguments)
+    elif method == "reduce" and ufunc in _REDUCTIONS:
+        kwargs.setdefault("axis", 0)
+        result = dispatch.call(_REDUCTIONS[ufunc], context, inputs, kwargs)
+    elif method == "accumulate" and ufunc in _ACCUMULATIONS:
+        kwargs.setdefault("axis", 0)
+        result = dispatch.call(_ACCUMULATIONS[ufunc], context, inputs, kwargs)
+    elif method == "outer" and ufunc.nin == 2:
+        a, b = (context.lift(i) for i in inputs)
+        a = a.reshape((*a.shape, *(1,) * b.ndim))
+        result = dispatch.call(ufunc, context, (a, b), kwargs)
+    elif method == "at" and ufunc is np.add:
+        from graphc.trace.indexing import add_at
+
+        with dispatch.Located():
+            return add_at(context, *inputs)
+    else:
+        raise TraceError(
+            located(f"np.{ufunc.__name__}.{method} is not supported on traced values")
+        )
+    return result if out is None else _store(ufunc, result, out)
+
+
+def _store(ufunc, result, out):
+    outs = out if isinstance(out, tuple) else (out,)
+    results = result if isinstance(result, tuple) else (result,)
+    for target, value in zip(outs, results, strict=True):
+        if target is None:
+            continue
+        if isinstance(target, np.ndarray):
+            blame.plain_output(operand_texts(2)[0])
+        assign(target, value, f"np.{ufunc.__name__}")
+    stored = tuple(v if t is None else t for t, v in zip(outs, results, strict=True))
+    return stored if isinstance(result, tuple) else stored[0]
+
+
+def array_function(function, args, kwargs) -> Any:
+    """``Tracer.__array_function__``."""
+    context = _context((args, kwargs))
+    if kwargs.get("out") is not None:
+        raise TraceError(
+            located(f"{dispatch.public_name(function)}: the argument `out` is not supported")
+        )
+    return dispatch.call(function, context, args, kwargs)
+
+
+def _context(values):
+    from graphc.trace.context import current_trace
+
+    return current_trace(values)

@@ -1,0 +1,105 @@
+"""Where the user is: the innermost frame outside graphc and NumPy, and what is written there."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import linecache
+import sys
+from types import FrameType
+
+from graphc.ir.graph import Source
+
+_INTERNAL = frozenset({"graphc", "numpy", "optree", "functools", "contextlib", "copy"})
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame that the user wrote."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _INTERNAL:
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def here() -> Source | None:
+    """The user's current line."""
+    frame = user_frame()
+    if frame is None:
+        return None
+    code = frame.f_code
+    return Source(code.co_filename, frame.f_lineno, code.co_name)
+
+
+def line_text(source: Source) -> str:
+    """The text of a line, empty where the file cannot be read."""
+    return linecache.getline(source.file, source.line).strip()
+
+
+def located(message: str, source: Source | None = None) -> str:
+    """``message`` with the user's line below it."""
+    source = source or here()
+    if source is None:
+        return message
+    text = line_text(source)
+    return f"{message}\n  at {source} in {source.function}{': ' + text if text else ''}"
+
+
+def current_expression() -> tuple[ast.AST | None, list[ast.AST]]:
+    """The expression that the user's frame is evaluating, and the nodes around it, outermost
+    first. ``(None, [])`` where the source is not available."""
+    frame = user_frame()
+    if frame is None:
+        return None, []
+    code = frame.f_code
+    positions = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None), None)
+    lines = linecache.getlines(code.co_filename, frame.f_globals)
+    if not lines or positions is None or None in positions:
+        return None, []
+    try:
+        tree = ast.parse("".join(lines))
+    except SyntaxError:
+        return None, []
+    line, end_line, column, end_column = positions
+    start, end = (line, column), (end_line, end_column)
+    found, around, node = None, [], tree
+    while node is not None:
+        found, inner = node, None
+        for child in ast.iter_child_nodes(node):
+            if not hasattr(child, "lineno"):
+                continue
+            begin = (child.lineno, child.col_offset)
+            if begin <= start and end <= (child.end_lineno, child.end_col_offset):
+                inner = child
+                break
+        if inner is not None:
+            around.append(node)
+        node = inner
+    return found, around
+
+
+def operand_texts(count: int) -> list[str | None]:
+    """How the user wrote the operands of the current expression, None where unknown."""
+    expression, _ = current_expression()
+    if isinstance(expression, ast.BinOp):
+        parts = [expression.left, expression.right]
+    elif isinstance(expression, ast.Compare) and len(expression.comparators) == 1:
+        parts = [expression.left, expression.comparators[0]]
+    elif isinstance(expression, ast.AugAssign):
+        parts = [expression.target, expression.value]
+    elif isinstance(expression, ast.Call):
+        parts = list(expression.args)
+        if isinstance(expression.func, ast.Attribute) and len(parts) == count - 1:
+            parts.insert(0, expression.func.value)
+        if len(parts) == 1 and isinstance(parts[0], ast.List | ast.Tuple):
+            parts = parts[0].elts
+    else:
+        parts = []
+    texts: list[str | None] = [_short(p) for p in parts[:count]]
+    return texts + [None] * (count - len(texts))
+
+
+def _short(node: ast.AST) -> str | None:
+    text = ast.unparse(node)
+    return text if len(text) <= 32 else None

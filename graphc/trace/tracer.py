@@ -1,0 +1,270 @@
+"""The stand-in for an array while a function is traced.
+
+It answers NumPy's protocols, the operators, indexing and the ndarray methods; what each of them
+means is declared in the modules that fill ``dispatch``.
+"""
+
+from __future__ import annotations
+
+import operator as _operator
+
+import numpy as np
+
+from graphc.errors import TraceAttributeError, TraceError
+from graphc.ir.dims import Dim
+from graphc.ir.node import Node
+from graphc.ir.types import short_dtype
+from graphc.trace import blame, dispatch, protocols
+from graphc.trace.storage import Storage, View, read, write
+
+
+def _unary(ufunc):
+    def method(self):
+        return protocols.operator(ufunc, self.context, (self,))
+
+    return method
+
+
+def _binary(ufunc, swapped=False):
+    def method(self, other):
+        if not isinstance(other, _OPERANDS):
+            return NotImplemented
+        operands = (other, self) if swapped else (self, other)
+        return protocols.operator(ufunc, self.context, operands)
+
+    return method
+
+
+def _inplace(ufunc):
+    def method(self, other):
+        if not isinstance(other, _OPERANDS):
+            return NotImplemented
+        return protocols.inplace(ufunc, self.context, self, other)
+
+    return method
+
+
+def _method(function):
+    def method(self, *args, **kwargs):
+        return dispatch.call(function, self.context, (self, *args), kwargs)
+
+    method.__name__ = function.__name__
+    return method
+
+
+def _shape_arguments(args):
+    return args[0] if len(args) == 1 and not isinstance(args[0], int) else args
+
+
+class Tracer:
+    """A traced array or number. ``node`` is its place in the graph; ``weak`` marks a Python
+    number, which does not widen the dtype of what it meets."""
+
+    __slots__ = ("__weakref__", "_node", "_seen", "_storage", "_view", "context", "weak")
+    __array_priority__ = 1000
+    __graphc_leaf__ = True
+
+    def __init__(self, context, node: Node, weak: bool = False):
+        self.context = context
+        self.weak = weak
+        self._storage = Storage(node)
+        self._view: View | None = None
+        self._node = node
+        self._seen = 0
+
+    # ------------------------------------------------------------------ what it stands for
+
+    @property
+    def node(self) -> Node:
+        """The current node; in-place updates and views are taken into account."""
+        self.check_alive()
+        if self._seen != self._storage.version:
+            with dispatch.Located():
+                self._node = self.context.record(read(self._storage, self._view))
+            self._seen = self._storage.version
+        return self._node
+
+    def check_alive(self) -> None:
+        if not self.context.alive:
+            blame.escaped(self)
+
+    def view(self, node: Node, read_view, write_view, index=None) -> Tracer:
+        """A tracer of ``node`` that shares memory with this one, as NumPy's views do."""
+        tracer = Tracer(self.context, self.context.record(node))
+        tracer._storage = self._storage
+        tracer._view = View(self._view, read_view, write_view, index)
+        tracer._seen = self._storage.version
+        return tracer
+
+    @property
+    def is_view(self) -> bool:
+        return self._view is not None
+
+    def assign(self, node: Node) -> None:
+        """Replace the value in place; the arrays this one is a view of see it."""
+        self.check_alive()
+        with dispatch.Located():
+            write(self._storage, self._view, self.context.record(node))
+        self._node = self.context.record(node)
+        self._seen = self._storage.version
+
+    shape = property(lambda self: self.node.shape)
+    dtype = property(lambda self: self.node.dtype)
+    ndim = property(lambda self: self.node.ndim)
+    size = property(lambda self: self.node.type.size)
+    nbytes = property(lambda self: self.node.type.nbytes)
+    itemsize = property(lambda self: self.node.dtype.itemsize)
+    T = property(lambda self: self.transpose())
+    mT = property(lambda self: self.swapaxes(-1, -2))  # noqa: N815
+    real = property(_method(np.real))
+    imag = property(_method(np.imag))
+    flat = property(lambda self: self.ravel())
+
+    # ------------------------------------------------------------------ NumPy's protocols
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return protocols.array_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        return protocols.array_function(function, args, kwargs)
+
+    def __array__(self, dtype=None, copy=None):
+        return blame.to_array(self)
+
+    # ------------------------------------------------------------------ operators
+
+    __add__, __radd__ = _binary(np.add), _binary(np.add, True)
+    __sub__, __rsub__ = _binary(np.subtract), _binary(np.subtract, True)
+    __mul__, __rmul__ = _binary(np.multiply), _binary(np.multiply, True)
+    __truediv__, __rtruediv__ = _binary(np.true_divide), _binary(np.true_divide, True)
+    __floordiv__, __rfloordiv__ = _binary(np.floor_divide), _binary(np.floor_divide, True)
+    __mod__, __rmod__ = _binary(np.remainder), _binary(np.remainder, True)
+    __divmod__, __rdivmod__ = _binary(np.divmod), _binary(np.divmod, True)
+    __pow__, __rpow__ = _binary(np.power), _binary(np.power, True)
+    __matmul__, __rmatmul__ = _binary(np.matmul), _binary(np.matmul, True)
+    __and__, __rand__ = _binary(np.bitwise_and), _binary(np.bitwise_and, True)
+    __or__, __ror__ = _binary(np.bitwise_or), _binary(np.bitwise_or, True)
+    __xor__, __rxor__ = _binary(np.bitwise_xor), _binary(np.bitwise_xor, True)
+    __lt__, __le__ = _binary(np.less), _binary(np.less_equal)
+    __gt__, __ge__ = _binary(np.greater), _binary(np.greater_equal)
+    __eq__, __ne__ = _binary(np.equal), _binary(np.not_equal)  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as ndarray: == is elementwise
+    __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
+    __invert__ = _unary(np.invert)
+    __iadd__, __isub__, __imul__ = _inplace(np.add), _inplace(np.subtract), _inplace(np.multiply)
+    __itruediv__, __ifloordiv__ = _inplace(np.true_divide), _inplace(np.floor_divide)
+    __imod__, __ipow__ = _inplace(np.remainder), _inplace(np.power)
+    __imatmul__ = _inplace(np.matmul)
+    __iand__, __ior__ = _inplace(np.bitwise_and), _inplace(np.bitwise_or)
+    __ixor__ = _inplace(np.bitwise_xor)
+
+    def __round__(self, digits=0):
+        return dispatch.call(np.round, self.context, (self, digits or 0), {})
+
+    # ------------------------------------------------------------------ indexing
+
+    def __getitem__(self, index):
+        return dispatch.call(_operator.getitem, self.context, (self, index), {})
+
+    def __setitem__(self, index, value):
+        dispatch.call(_operator.setitem, self.context, (self, index, value), {})
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of unsized object")
+        return self.shape[0].__index__()
+
+    def __iter__(self):
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d array")
+        return iter([self[i] for i in range(len(self))])
+
+    def __contains__(self, item):
+        return blame.to_bool((self == item).any())
+
+    # ------------------------------------------------------------------ methods
+
+    sum, prod, mean = _method(np.sum), _method(np.prod), _method(np.mean)
+    max, min, ptp = _method(np.max), _method(np.min), _method(np.ptp)
+    var, std = _method(np.var), _method(np.std)
+    all, any = _method(np.all), _method(np.any)
+    argmax, argmin = _method(np.argmax), _method(np.argmin)
+    clip, round, dot = _method(np.clip), _method(np.round), _method(np.dot)
+    cumsum, cumprod = _method(np.cumsum), _method(np.cumprod)
+    take, repeat, squeeze = _method(np.take), _method(np.repeat), _method(np.squeeze)
+    swapaxes, ravel = _method(np.swapaxes), _method(np.ravel)
+    trace, diagonal = _method(np.trace), _method(np.diagonal)
+    conj = conjugate = _method(np.conjugate)
+    copy = __copy__ = _method(np.copy)
+    nonzero = _method(np.nonzero)
+    compress = _method(np.compress)
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def flatten(self, order="C"):
+        return self.ravel(order).copy()
+
+    def reshape(self, *shape, **kwargs):
+        arguments = (self, _shape_arguments(shape)) if shape else (self,)
+        return dispatch.call(np.reshape, self.context, arguments, kwargs)
+
+    def transpose(self, *axes):
+        axes = _shape_arguments(axes) if axes else None
+        return dispatch.call(np.transpose, self.context, (self, axes), {})
+
+    def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
+        if not np.can_cast(self.dtype, dtype, casting):
+            raise TypeError(f"cannot cast {self.dtype} to {np.dtype(dtype)} under {casting!r}")
+        return dispatch.call(np.astype, self.context, (self, dtype), {})
+
+    def fill(self, value):
+        self[...] = value
+
+    def item(self, *args):
+        return blame.to_number(self, ".item()")
+
+    def tolist(self):
+        return blame.to_number(self, ".tolist()")
+
+    # ------------------------------------------------------------------ what cannot be traced
+
+    def __bool__(self):
+        return blame.to_bool(self)
+
+    def __float__(self):
+        return float(blame.to_number(self, "float()"))
+
+    def __int__(self):
+        return int(blame.to_number(self, "int()"))
+
+    def __complex__(self):
+        return complex(blame.to_number(self, "complex()"))
+
+    def __index__(self):
+        return blame.to_index(self)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.check_alive()
+        if name in _NDARRAY:
+            raise TraceAttributeError(blame.no_attribute(name, _SUPPORTED))
+        raise AttributeError(f"'Tracer' object (a traced array) has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        node = self._node
+        shape = ",".join(map(str, node.shape))
+        where = f" of `{self.context.name}`"
+        return f"<traced {short_dtype(node.dtype)}[{shape}]{where}>"
+
+    def __format__(self, spec) -> str:
+        return repr(self)
+
+    def __reduce__(self):
+        raise TraceError(blame.located("a traced value cannot be pickled"))
+
+
+_OPERANDS = (Tracer, Dim, bool, int, float, complex, np.generic, np.ndarray, list, tuple)
+_NDARRAY = frozenset(n for n in dir(np.ndarray) if not n.startswith("__"))
+_SUPPORTED = sorted(n for n in dir(Tracer) if n in _NDARRAY)

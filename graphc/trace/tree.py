@@ -1,0 +1,75 @@
+"""Pytrees: any nesting of dict, list, tuple, NamedTuple and dataclass, with None as no leaf."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from typing import Any
+
+_NAMESPACE = "graphc"
+
+
+@cache
+def _optree():
+    import optree  # 20 ms: only when the first tree is met
+
+    return optree
+
+
+def flatten(tree: Any) -> tuple[list, Any]:
+    """The leaves of ``tree`` in a fixed order (dict keys sorted) and its structure.
+
+    >>> flatten({"b": 1, "a": (2, None)})[0]
+    [2, 1]
+    """
+    optree = _optree()
+    while True:
+        leaves, treedef = optree.tree_flatten(tree, namespace=_NAMESPACE)
+        new = {type(leaf) for leaf in leaves if _is_dataclass(type(leaf))}
+        if not new:
+            return leaves, treedef
+        for cls in sorted(new, key=lambda c: (c.__module__, c.__qualname__)):
+            _register_dataclass(cls)
+
+
+def unflatten(treedef: Any, leaves) -> Any:
+    """The inverse of :func:`flatten`."""
+    return _optree().tree_unflatten(treedef, leaves)
+
+
+def leaf_paths(tree: Any, name: str) -> list[str]:
+    """How a user writes each leaf, in flatten order.
+
+    >>> leaf_paths({"W": 1, "b": [2, 3]}, "params")
+    ["params['W']", "params['b'][0]", "params['b'][1]"]
+    """
+    flatten(tree)  # registers the dataclasses in it
+    accessors = _optree().tree_accessors(tree, namespace=_NAMESPACE)
+    return [accessor.codify(name) for accessor in accessors]
+
+
+def _is_dataclass(cls: type) -> bool:
+    return hasattr(cls, "__dataclass_fields__") and not getattr(cls, "__graphc_leaf__", False)
+
+
+def _register_dataclass(cls: type) -> None:
+    optree = _optree()
+    names = tuple(f.name for f in dataclasses.fields(cls))
+
+    def flatten_fields(instance):
+        return tuple(getattr(instance, n) for n in names), None, names
+
+    def unflatten_fields(_, children):
+        # Not through __init__: leaves may be types or tracers, which __post_init__ may reject.
+        instance = object.__new__(cls)
+        for name, child in zip(names, children, strict=True):
+            object.__setattr__(instance, name, child)
+        return instance
+
+    optree.register_pytree_node(
+        cls,
+        flatten_fields,
+        unflatten_fields,
+        path_entry_type=optree.GetAttrEntry,
+        namespace=_NAMESPACE,
+    )

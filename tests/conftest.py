@@ -1,0 +1,1 @@
+"""Makes ``tests/`` importable (``from helpers import ...``) for the tests in its folders."""
