@@ -43,6 +43,10 @@ class DataError(GraphcError, ValueError):
     """Training data that cannot be used as it is."""
 
 
+class OptionError(GraphcError, ValueError):
+    """An option outside its range, of an optimizer or of training."""
+
+
 class VerifyError(GraphcError):
     """An internal graph is malformed: a bug in graphc, never the user's fault."""
 

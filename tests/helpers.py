@@ -94,7 +94,7 @@ def taylor_orders(graph: Graph, arrays, seed=0, steps=4) -> np.ndarray:
     slope = sum((direction[i] * g).sum() for i, g in zip(wrt, grads, strict=True))
     rest = []
     for k in range(steps):
-        eps = 1e-2 / 2**k
+        eps = 2e-3 / 2**k
         moved = [a + eps * direction[i] if i in direction else a for i, a in enumerate(arrays)]
         rest.append(abs(interp.evaluate(graph, moved)[0] - value - eps * slope))
     return np.log2(np.array(rest[:-1]) / np.array(rest[1:]))

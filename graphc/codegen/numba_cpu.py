@@ -15,12 +15,14 @@ import threading
 
 from llvmlite import ir
 from numba.core import cgutils, compiler, types
+from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from graphc.codegen import vmath
+from graphc.codegen.llvm_backend import Compiled, optimize_and_emit
 from graphc.codegen.machine import KINDS, MATH
 from graphc.codegen.writer import KernelFunction, Program
 
@@ -28,13 +30,6 @@ ENTRY = "graphc_main"
 _NUMBA = {kind: getattr(types, {"bool": "boolean"}.get(kind) or dtype.name)
           for kind, dtype in KINDS.items()}  # fmt: skip
 _lock = threading.Lock()
-
-
-class Compiled:
-    """Object code of a program and, lazily, its LLVM text."""
-
-    def __init__(self, object_code: bytes, llvm: str, asm: str):
-        self.object_code, self.llvm, self.asm = object_code, llvm, asm
 
 
 # --------------------------------------------------------------------------------- buffer type
@@ -467,6 +462,17 @@ def _after_lowering(module, library) -> None:
                     instruction.flags.append("contract")
 
 
+class _ModuleCollector(CPUCodeLibrary):
+    """Keeps what Numba lowers as text, to be linked and optimized once for a whole program."""
+
+    def __init__(self, codegen, name):
+        super().__init__(codegen, name)
+        self.modules: list[str] = []
+
+    def add_ir_module(self, ir_module):
+        self.modules.append(cgutils.normalize_ir_text(str(ir_module)))
+
+
 @functools.cache
 def _contexts():
     typing_context = cpu_target.typing_context
@@ -499,18 +505,14 @@ def compile_program(program: Program) -> Compiled:
     """Object code with one C function ``graphc_main(args**, arena*, ints*)``."""
     with _lock, global_compiler_lock:
         typing_context, target = _contexts()
-        library = target.codegen().create_library("graphc")
-        library.enable_object_caching()
+        library = _ModuleCollector(target.codegen(), "graphc")
         scope = dict(native_words())
         for kernel in program.kernels:
             scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
         words = (types.voidptr, types.voidptr, BufferType(types.int64))
         main = _compile(_function(program.main, "main", scope), words, library)
         _export(main, target, library)
-        library.finalize()
-        return Compiled(
-            library._get_compiled_object(), library.get_llvm_str(), library.get_asm_str()
-        )
+        return optimize_and_emit(library.modules, exported=ENTRY)
 
 
 def _function(text: str, name: str, scope: dict):

@@ -177,9 +177,6 @@ class _Ops:
     def sqrt(self, x: Value) -> Value:
         return Value(self, "f", self.unary("sqrt", x.raw))
 
-    def rint(self, x: Value) -> Value:
-        return Value(self, "f", self.unary("rint", x.raw))
-
     def copysign(self, x: Value, s: Value) -> Value:
         return Value(self, "f", self.binary("copysign", x.raw, s.raw))
 
@@ -202,7 +199,7 @@ class NumpyOps(_Ops):
         "copysign": np.copysign,
     }  # fmt: skip
     _UN: dict[str, Callable[[Any], Any]] = {
-        "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt, "rint": np.rint,
+        "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt,
     }  # fmt: skip
     _CMP: dict[str, Callable[[Any, Any], Any]] = {
         "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal,
@@ -406,7 +403,7 @@ class LLVMOps(_Ops):
         base = f"graphc_{name}_rare_{self.suffix}"
         if base in mod.globals:
             return mod.globals[base]
-        i1, i32, ft = ir.IntType(1), ir.IntType(32), self.ft
+        i32, ft = ir.IntType(32), self.ft
 
         def define(fname: str, args: list[Any], ret: Any) -> Any:
             fn = ir.Function(mod, ir.FunctionType(ret, args), fname)
@@ -455,12 +452,12 @@ class LLVMOps(_Ops):
             acc = b.phi(vt)
             r = b.call(scalar, [b.extract_element(x, i), b.extract_element(acc, i)])
             nxt = b.insert_element(acc, r, i)
-            i1_ = b.add(i, ir.Constant(i32, 1))
+            following = b.add(i, ir.Constant(i32, 1))
             i.add_incoming(ir.Constant(i32, 0), slow)
-            i.add_incoming(i1_, loop)
+            i.add_incoming(following, loop)
             acc.add_incoming(y, slow)
             acc.add_incoming(nxt, loop)
-            b.cbranch(b.icmp_unsigned("<", i1_, ir.Constant(i32, n)), loop, done)
+            b.cbranch(b.icmp_unsigned("<", following, ir.Constant(i32, n)), loop, done)
             b.position_at_end(done)
             out = b.phi(vt)
             out.add_incoming(y, fn.basic_blocks[0])
@@ -554,13 +551,18 @@ def _max(v: Any, x: Value, lo: float) -> Value:
     return v.select(x < lo, lo, x)
 
 
+def _exp_reduce_high(v: Any, x: Value) -> tuple[Value, Value, Value]:
+    """``(t, n, r)``: x = n ln2 + r but for n times the low part of ln2; see `_exp_reduce`."""
+    magic = v.magic + 2 * v.bias
+    t = v.fma(x, float(_LOG2E), magic)
+    n = t - magic
+    return t, n, v.fma(n, -_LN2_SPLIT[v.f32][0], x)
+
+
 def _exp_reduce(v: Any, x: Value) -> tuple[Value, Value]:
     """Return ``(t, r)``: x = n ln2 + r; the low bits of t's representation are n + 2*bias."""
-    magic = v.magic + 2 * v.bias
-    t = v.fma(x, float.fromhex("0x1.71547652b82fep+0"), magic)
-    n = t - magic
-    hi, lo = _LN2_SPLIT[v.f32]
-    return t, v.fma(n, -lo, v.fma(n, -hi, x))
+    t, n, r = _exp_reduce_high(v, x)
+    return t, v.fma(n, -_LN2_SPLIT[v.f32][1], r)
 
 
 def _two_powers(v: Any, t: Value) -> tuple[Value, Value]:
@@ -602,12 +604,15 @@ def _expm1_parts(v: Any, x: Value) -> tuple[Value, Value]:
 
 
 def _expm1(v: Any, x: Value) -> Value:
-    """expm1: 2**n (exp(r) - 1) + (2**n - 1), both terms exact or nearly so."""
+    """expm1: x = n ln2 + r, then (2**n - 1 + 2**n r) + 2**n (exp(r) - 1 - r)."""
     lo, hi = (-18.0, 89.0) if v.f32 else (-38.0, 710.0)
-    t, p = _expm1_parts(v, _max(v, _min(v, x, hi), lo))
+    t, n, r1 = _exp_reduce_high(v, _max(v, _min(v, x, hi), lo))
+    small = n * -_LN2_SPLIT[v.f32][1]
+    r = r1 + small
+    small = v.fma(r * r, _poly(v, r, _EXPM1[v.f32]), small)
     # 2**(n-1), doubled at the end: 2**n itself overflows before expm1 does.
     a = v.from_bits((v.bits(t) - (v.bias + 1)) << v.mant)
-    y = v.fma(a, p, a - 0.5)
+    y = v.fma(a, r1, a - 0.5) + a * small  # the first sum is exact where the result is small
     return v.select(v.abs(x) < 2.0 ** -(v.mant + 2), x, y + y)  # keeps -0.0 and subnormals
 
 
@@ -1232,6 +1237,9 @@ def _erf(v: Any, x: Value) -> Value:
     return v.copysign(v.select(ax < 1.0, small, big), x)
 
 
+_TAIL_END = {True: 38.7, False: 27.3}  # where Phi(-x) and erfc(x) are 0
+
+
 def _tail(v: Any, ax: Value, half: bool, f32: bool) -> tuple[Value, Value, Value, Value]:
     """(p, a, b, inv): erfc(ax), or with ``half`` Phi(-ax), is (1 + p) a b inv; float64.
 
@@ -1239,7 +1247,7 @@ def _tail(v: Any, ax: Value, half: bool, f32: bool) -> tuple[Value, Value, Value
     errors are absolute.
     """
     k, scale, shift = _PHI if half else _ERFC
-    ax = _min(v, ax, 38.7 if half else 27.3)
+    ax = _min(v, ax, _TAIL_END[half])
     d = ax + k
     inv = 1.0 / d
     t = inv * scale - shift[f32]  # exact but for tiny t: powers of two and a short constant
@@ -1262,7 +1270,7 @@ def _tail(v: Any, ax: Value, half: bool, f32: bool) -> tuple[Value, Value, Value
     h = _poly(v, t, [c1 - slope, *coefs]) * t
     magic = v.magic + 2 * v.bias
     guess = v.fma(t, slope, h - sq) + c0
-    m = v.fma(guess, float.fromhex("0x1.71547652b82fep+0"), magic)
+    m = v.fma(guess, float(_LOG2E), magic)
     n = m - magic
     hi, lo = _LN2_SPLIT[False]
     # the large terms are exact, their sum is small
@@ -1295,7 +1303,7 @@ def _gelu(v: Any, x: Value) -> Value:
     xw = w.cast(x) if v.f32 else x
     ax = w.abs(xw)
     p, a, b, inv = _tail(w, ax, True, v.f32)
-    c = _min(w, ax, 1e30) * inv
+    c = _min(w, ax, _TAIL_END[True]) * inv
     y = w.fma(c, p, c) * a * b
     y = w.select(xw > 0.0, xw, w.const(-0.0)) - y
     y = w.select(xw > -_INF, y, w.const(_NAN))  # -inf * 0, as in the defining formula
@@ -1372,6 +1380,11 @@ def _pow_log2_f64(v: Any, k: Value, f: Value) -> tuple[Value, Value]:
     return _two_sum(hi, (u - (hi - k)) + ulo)
 
 
+def _is_integer(a: Value) -> Value:
+    """Whether a >= 0 (float64) is an integer; llvm.rint is a libm call on baseline x86-64."""
+    return (a >= 2.0**52) | ((a + 2.0**52) - 2.0**52 == a)
+
+
 def _pow(v: Any, x: Value, y: Value) -> Value:
     """exp2(y log2|x|), the logarithm in double-double for float64, then C99's special cases."""
     w = v.wide() if v.f32 else v
@@ -1402,9 +1415,9 @@ def _pow(v: Any, x: Value, y: Value) -> Value:
     down = yw < 0.0
     z = w.select(ax == 0.0, w.select(down, w.const(_INF), w.const(0.0)), z)
     z = w.select(ax == _INF, w.select(down, w.const(0.0), w.const(_INF)), z)
-    whole = w.rint(yw) == yw
-    half = yw * 0.5
-    odd = whole & (w.rint(half) != half)
+    ay = w.abs(yw)
+    whole = _is_integer(ay)
+    odd = whole & ~_is_integer(ay * 0.5)
     neg = w.bits(xw) < 0
     z = w.select(neg & odd, -z, z)
     z = w.select((xw < 0.0) & ~whole & (ax < _INF), w.const(_NAN), z)
@@ -1432,33 +1445,33 @@ def _entry(name: str, impl: Callable[..., Value], f32: float, f64: float, arity:
 
 #: Name to entry.  Bounds are maxima seen in dense tests, rounded up.
 FUNCTIONS: dict[str, Function] = {}
-_entry("exp", _exp, 2.0, 2.0)
-_entry("expm1", _expm1, 2.0, 2.0)
-_entry("log", _log, 2.0, 2.0)
-_entry("log2", _log2, 2.0, 2.0)
-_entry("log10", _log10, 2.0, 2.0)
-_entry("log1p", _log1p, 2.0, 2.0)
-_entry("sigmoid", _sigmoid, 2.0, 2.0)
-_entry("softplus", _softplus, 2.0, 2.0)
-_entry("tanh", _tanh, 2.0, 2.0)
-_entry("exp2", _exp2, 2.0, 2.0)
-_entry("sinh", _sinh, 2.0, 2.0)
-_entry("cosh", _cosh, 2.0, 2.0)
-_entry("arcsinh", _via_f64(_arcsinh), 2.0, 2.0)
-_entry("arccosh", _via_f64(_arccosh), 2.0, 2.0)
-_entry("arctanh", _via_f64(_arctanh), 2.0, 2.0)
-_entry("sin", _trig("sin"), 2.0, 2.0)
-_entry("cos", _trig("cos"), 2.0, 2.0)
-_entry("tan", _trig("tan"), 2.0, 2.0)
-_entry("arcsin", _arcsin, 2.0, 2.0)
-_entry("arccos", _arccos, 2.0, 2.0)
-_entry("arctan", _arctan, 2.0, 2.0)
-_entry("arctan2", _arctan2, 2.0, 2.0, 2)
-_entry("erf", _erf, 2.0, 2.0)
-_entry("erfc", _erfc, 2.0, 2.0)
-_entry("gelu", _gelu, 2.0, 2.0)
-_entry("cbrt", _cbrt, 2.0, 2.0)
-_entry("pow", _pow, 2.0, 2.0, 2)
+_entry("exp", _exp, 1.1, 1.1)
+_entry("expm1", _expm1, 1.5, 1.5)
+_entry("log", _log, 1.0, 1.0)
+_entry("log2", _log2, 1.9, 2.0)
+_entry("log10", _log10, 1.8, 1.9)
+_entry("log1p", _log1p, 1.6, 1.5)
+_entry("sigmoid", _sigmoid, 1.9, 1.9)
+_entry("softplus", _softplus, 1.9, 1.9)
+_entry("tanh", _tanh, 1.5, 1.5)
+_entry("exp2", _exp2, 1.2, 1.2)
+_entry("sinh", _sinh, 1.5, 1.9)
+_entry("cosh", _cosh, 1.9, 1.6)
+_entry("arcsinh", _via_f64(_arcsinh), 0.51, 1.9)
+_entry("arccosh", _via_f64(_arccosh), 0.51, 1.7)
+_entry("arctanh", _via_f64(_arctanh), 0.51, 1.7)
+_entry("sin", _trig("sin"), 0.6, 1.0)
+_entry("cos", _trig("cos"), 0.6, 1.0)
+_entry("tan", _trig("tan"), 0.6, 1.2)
+_entry("arcsin", _arcsin, 1.8, 1.8)
+_entry("arccos", _arccos, 1.3, 1.3)
+_entry("arctan", _arctan, 1.5, 1.6)
+_entry("arctan2", _arctan2, 1.8, 1.8, 2)
+_entry("erf", _erf, 1.4, 1.3)
+_entry("erfc", _erfc, 0.7, 1.9)
+_entry("gelu", _gelu, 0.8, 2.0)
+_entry("cbrt", _cbrt, 1.1, 1.1)
+_entry("pow", _pow, 0.6, 1.3, 2)
 _entry("sqrt", _sqrt, 0.5, 0.5)
 _entry("rsqrt", _rsqrt, 1.5, 1.5)
 

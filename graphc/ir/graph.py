@@ -117,8 +117,15 @@ def inherit(sources: dict[Node, Source], root: Node, source: Source) -> None:
             stack.extend(node.inputs)
 
 
-def substitute(roots: Iterable[Node], mapping: Mapping[Node, Node]) -> list[Node]:
-    """``roots`` with nodes replaced (replacements are not searched again)."""
+def substitute(
+    roots: Iterable[Node],
+    mapping: Mapping[Node, Node],
+    sources: dict[Node, Source] | None = None,
+) -> list[Node]:
+    """``roots`` with nodes replaced (replacements are not searched again).
+
+    In ``sources`` a rebuilt node gets the line of the node it stands for.
+    """
     roots = tuple(roots)
     new: dict[Node, Node] = dict(mapping)
     stack = [(r, False) for r in reversed(roots)]
@@ -128,6 +135,8 @@ def substitute(roots: Iterable[Node], mapping: Mapping[Node, Node]) -> list[Node
             continue
         if expanded:
             new[node] = rebuild(node, tuple(new[i] for i in node.inputs))
+            if sources is not None and node in sources:
+                sources.setdefault(new[node], sources[node])
             continue
         stack.append((node, True))
         stack.extend((i, False) for i in node.inputs if i not in new)

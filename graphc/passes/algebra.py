@@ -16,17 +16,24 @@ from graphc.ir.ops import OPS
 from graphc.passes.patterns import constant, is_float, is_integer, rewrites, rule
 
 
-def _same_bits(x: Node) -> bool:
-    return x.dtype.kind != "c"  # complex products and quotients mix the two parts
+def _is_real(node: Node) -> bool:
+    return node.dtype.kind != "c"  # complex products and quotients mix the two parts
+
+
+def _is_bool_operand(x: Node) -> bool:
+    return x.dtype.kind == "b"  # logic takes numbers too, but gives booleans
 
 
 IDENTITIES = (
-    rule("mul_one", "mul(x, 1)", "x", where=_same_bits),
-    rule("div_one", "div(x, 1)", "x", where=_same_bits),
+    rule("mul_one", "mul(x, 1)", "x", where=_is_real),
+    rule("div_one", "div(x, 1)", "x", where=_is_real),
     rule("add_zero", "add(x, 0)", "x"),
     rule("sub_zero", "sub(x, 0)", "x"),
-    rule("mul_minus_one", "mul(x, -1)", "neg(x)", where=_same_bits),
-    rule("div_minus_one", "div(x, -1)", "neg(x)", where=_same_bits),
+    rule("mul_minus_one", "mul(x, -1)", "neg(x)", where=_is_real),
+    rule("div_minus_one", "div(x, -1)", "neg(x)", where=_is_real),
+    rule("add_self", "add(x, x)", "mul(x, 2)", where=is_float),
+    # Doubling is exact, so this rounds once less; gradients of squares arrive in this form.
+    rule("add_twice", "add(add(x, y), y)", "add(x, mul(y, 2))", where=is_float),
     rule("int_mul_zero", "mul(x, 0)", "0", where=is_integer),
     rule("int_sub_self", "sub(x, x)", "0", where=is_integer),
     rule("maximum_self", "maximum(x, x)", "x"),
@@ -45,7 +52,7 @@ SIGNS = (
     rule("abs_neg", "abs(neg(x))", "abs(x)", where=is_float),
     rule("abs_abs", "abs(abs(x))", "abs(x)", where=is_float),
     rule("cos_neg", "cos(neg(x))", "cos(x)"),
-    rule("square_of_abs", "mul(abs(x), abs(x))", "mul(x, x)", where=_same_bits),
+    rule("square_of_abs", "mul(abs(x), abs(x))", "mul(x, x)", where=_is_real),
 )
 
 
@@ -227,11 +234,11 @@ SELECTIONS = (
     rule("add_where_both", "add(where(c, x, 0), where(c, y, 0))", "where(c, add(x, y), 0)"),
     rule("add_zero_where_both", "add(where(c, 0, x), where(c, 0, y))", "where(c, 0, add(x, y))"),
     rule("add_where_either", "add(where(c, x, 0), where(c, 0, y))", "where(c, x, y)"),
-    rule("not_not", "logical_not(logical_not(x))", "x", where=lambda x: x.dtype.kind == "b"),
-    rule("and_self", "logical_and(x, x)", "x", where=lambda x: x.dtype.kind == "b"),
-    rule("or_self", "logical_or(x, x)", "x", where=lambda x: x.dtype.kind == "b"),
-    rule("and_true", "logical_and(x, 1)", "x", where=lambda x: x.dtype.kind == "b"),
-    rule("or_false", "logical_or(x, 0)", "x", where=lambda x: x.dtype.kind == "b"),
+    rule("not_not", "logical_not(logical_not(x))", "x", where=_is_bool_operand),
+    rule("and_self", "logical_and(x, x)", "x", where=_is_bool_operand),
+    rule("or_self", "logical_or(x, x)", "x", where=_is_bool_operand),
+    rule("and_true", "logical_and(x, 1)", "x", where=_is_bool_operand),
+    rule("or_false", "logical_or(x, 0)", "x", where=_is_bool_operand),
 )
 
 

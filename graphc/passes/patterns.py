@@ -42,7 +42,9 @@ class Rule:
 
 
 def rule(name: str, pattern: str, replacement: str, where: Callable[..., bool] | None = None):
-    """A rule from patterns; ``where`` is called with the bindings that its parameters name.
+    """A rule from patterns.
+
+    ``where`` is called with the bindings that its parameters name; ``node`` is the matched root.
 
     >>> double_negation = rule("neg_neg", "neg(neg(x))", "x")
     >>> x = build.const([1.0, 2.0])
@@ -56,7 +58,9 @@ def rule(name: str, pattern: str, replacement: str, where: Callable[..., bool] |
     def apply(node: Node) -> Node | None:
         for variant in variants:
             env: dict[str, object] = {}
-            if _match(variant, node, env) and (where is None or where(*(env[k] for k in asked))):
+            if not _match(variant, node, env):
+                continue
+            if where is None or where(*(node if k == "node" else env[k] for k in asked)):
                 return _build(result, env, node)
         return None
 

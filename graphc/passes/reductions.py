@@ -11,7 +11,7 @@ import numpy as np
 from graphc.ir import build
 from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
-from graphc.passes.patterns import rewrites
+from graphc.passes.patterns import constant, rewrites
 from graphc.passes.views import unit_axes_map
 
 _FOLDING = ("sum", "prod", "max", "min")
@@ -50,8 +50,9 @@ def reduce_of_reshape(node: Node) -> Node | None:
         return None
     (x,) = inner.inputs
     axes = node.attr("axes")
-    if len(axes) == inner.ndim and x.ndim:
-        return build.reduce(node.op, x, range(x.ndim))
+    if len(axes) == inner.ndim:
+        reduced = [a for a, d in enumerate(x.shape) if d != 1]
+        return build.reshape(build.reduce(node.op, x, reduced), ())
     moved = unit_axes_map(x.shape, inner.shape)
     if moved is None:
         return None
@@ -141,7 +142,43 @@ def sum_of_scaled(node: Node) -> Node | None:
     return None
 
 
+@rewrites("sum")
+def sum_of_one_hot(node: Node) -> Node | None:
+    """``sum(where(iota == index, v, 0))`` along the counted axis is v if the index is on it.
+
+    The adjoint of picking one logit in each row meets the sum of a softmax in this form.
+    """
+    (inner,) = node.inputs
+    if inner.op != "where" or inner.inputs[0].op != "eq":
+        return None
+    compared, value, zero = inner.inputs
+    axes = node.attr("axes")
+    if value.op != "broadcast" or constant(zero) != 0:
+        return None
+    for count, index in (compared.inputs, compared.inputs[::-1]):
+        if count.op != "iota" or index.op != "broadcast" or count.dtype.kind not in "iu":
+            continue
+        axis = count.attr("axis")
+        if axis not in axes or axis in index.attr("dims") or axis in value.attr("dims"):
+            continue
+        shape = tuple(d for a, d in enumerate(inner.shape) if a != axis)
+        index, value = (
+            build.broadcast(x.inputs[0], shape, [d - (d > axis) for d in x.attr("dims")])
+            for x in (index, value)
+        )
+        size = build.broadcast(build.size(inner.shape[axis], index.dtype), shape, ())
+        on_axis = build.make(
+            "logical_and",
+            (build.make("ge", (index, build.full_like(index, 0))),
+             build.make("lt", (index, size))),
+        )  # fmt: skip
+        picked = build.make("where", (on_axis, value, build.full_like(value, 0)))
+        return build.reduce("sum", picked, [a - (a > axis) for a in axes if a != axis])
+    return None
+
+
 RULES = (
+    sum_of_one_hot,
     reduce_of_reduce,
     reduce_unit_axes,
     reduce_of_reshape,

@@ -50,7 +50,7 @@ class NestBuilder:
         self.deps, self.group, self.storage = deps, group, storage
         self.new_temp, self.new_check = new_temp, new_check
         self.members = set(group.members)
-        self.outer_index: Index = tuple(L.variable(f"i{k}") for k in range(len(group.outer)))
+        self.outer_index: Index = _loop_index("i", group.outer)
         self.segments: list[Segment] = []
         self.segment_of: dict[Node, int] = {}
         self.locals: dict[Node, str] = {}
@@ -161,8 +161,7 @@ class NestBuilder:
 
     def _segment(self, segment: Segment) -> list[L.Stmt]:
         depth = len(segment.inner)
-        inner_index = tuple(L.variable(f"j{k}") for k in range(depth))
-        index = self.outer_index + inner_index
+        index = self.outer_index + _loop_index("j", segment.inner)
         levels = [_Level() for _ in range(depth + 1)]
         self.body, self.memo = [], {}
         for unit in segment.units:
@@ -236,7 +235,8 @@ class NestBuilder:
             self._accumulate_into(unit, kept, value, self.body, source)
         else:  # reduces inner axes that are not the last: a row of accumulators in memory
             for target, position in self._targets(unit, kept):
-                levels[0].before += self._filled(unit, target, position, kept)
+                rows = kept[len(self.outer_index) :]
+                levels[0].before += self._filled(unit, target, position, rows)
                 self.body.append(L.AccumulateInto(target, position, unit.op, value, source))
 
     def _accumulate_into(self, unit, kept: Index, value, where: list, source) -> None:
@@ -245,17 +245,18 @@ class NestBuilder:
         self.prologue += self._filled(unit, target, position, kept)
         where.append(L.AccumulateInto(target, position, unit.op, value, source))
 
-    def _filled(self, unit: Node, target: L.Buffer, position: L.Affine, kept: Index):
-        """Loops that set a target to the identity of the reduction."""
-        extents = {}
-        axes = (a for a in range(len(domain(unit))) if a not in reduced_axes(unit))
-        for affine, axis in zip(kept, axes, strict=True):
-            extents[affine.terms[0][0]] = domain(unit)[axis]
-        used = [v for v in extents if position.coeff(v) != 0 or extents[v] == 1]
+    def _filled(self, unit: Node, target: L.Buffer, position: L.Affine, over: Index):
+        """Loops over the indices ``over`` that set a target to the reduction's identity."""
+        extents = dict(zip(self._index_names(unit), domain(unit), strict=True))
         body: list[L.Stmt] = [L.Store(target, position, self._identity("", unit).expr)]
-        for var in reversed(used):
-            body = [L.For(var, extents[var], body)]
+        for index in reversed(over):
+            for var, _ in index.terms:
+                body = [L.For(var, extents[var], body)]
         return body
+
+    def _index_names(self, unit: Node) -> list[str]:
+        rank = len(self.group.outer)
+        return [f"i{a}" if a < rank else f"j{a - rank}" for a in range(len(domain(unit)))]
 
     def _arg_reduce(self, unit, value, index, level: _Level, kept) -> None:
         best, name = self._fresh("s"), self._fresh("p")
@@ -280,6 +281,9 @@ class NestBuilder:
 
     def value(self, node: Node, index: Index) -> L.Expr:
         """The scalar of ``node`` at ``index``, computed at most once in the current body."""
+        index = tuple(
+            L.Affine() if size == 1 else i for i, size in zip(index, node.shape, strict=True)
+        )
         key = (node, index)
         if key in self.memo:
             return self.memo[key]
@@ -298,16 +302,16 @@ class NestBuilder:
 
     def _available(self, node: Node, index: Index) -> L.Expr | None:
         """A register, scratch row or stored array that already holds the value."""
-        if node in self.members and node in self.locals:
-            in_loops = node in self.segment_of
-            if in_loops and not self._value_inner(node) and index == self.outer_index:
-                return L.Ref(node.dtype, self.locals[node])
-            if not node.shape:
-                return L.Ref(node.dtype, self.locals[node])
-            if in_loops and node in self.scratch:
-                row = index[len(self.group.outer) :]
-                position = L.flatten_index(row, self._value_inner(node))
-                return L.Load(node.dtype, self.scratch[node], position)
+        in_loops = node in self.segment_of
+        if node in self.locals and (
+            not node.shape
+            or (in_loops and not self._value_inner(node) and index == self.outer_index)
+        ):
+            return L.Ref(node.dtype, self.locals[node])
+        if in_loops and node in self.scratch:
+            row = index[len(self.group.outer) :]
+            position = L.flatten_index(row, self._value_inner(node))
+            return L.Load(node.dtype, self.scratch[node], position)
         if node in self.storage:
             position = L.flatten_index(index, node.shape)
             return L.Load(node.dtype, self.storage[node], position)
@@ -391,7 +395,7 @@ class NestBuilder:
     def _nest(self, shape, emit: Callable[[Index], None]) -> list[L.Stmt]:
         """Loops over ``shape`` around what ``emit(index)`` appends to the body."""
         self.body, self.memo = [], {}
-        emit(tuple(L.variable(f"j{k}") for k in range(len(shape))))
+        emit(_loop_index("j", shape))
         body = self.body
         for position, extent in reversed(list(enumerate(shape))):
             body = [L.For(f"j{position}", extent, body)]
@@ -426,6 +430,13 @@ class NestBuilder:
             self.body.append(L.ScatterAdd(target, position, dynamic, self.value(updates, index)))
 
         return [clear, *self._nest(updates.shape, emit)]
+
+
+def _loop_index(prefix: str, extents) -> Index:
+    """One loop variable an axis; axes of size 1 have no loop and stay at 0."""
+    return tuple(
+        L.Affine() if size == 1 else L.variable(f"{prefix}{k}") for k, size in enumerate(extents)
+    )
 
 
 def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:

@@ -1,0 +1,5 @@
+"""Reading data for training."""
+
+from graphc.data.idx import load_idx, load_mnist
+
+__all__ = ["load_idx", "load_mnist"]

@@ -1,0 +1,106 @@
+"""New arrays inside a trace; ``graphc.numpy`` offers these where NumPy cannot dispatch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.errors import TraceError
+from graphc.ir import build
+from graphc.ir.dims import Dim
+from graphc.trace import protocols
+from graphc.trace.dispatch import implements
+from graphc.trace.dtypes import cast, common_dtype
+from graphc.trace.shaping import broadcast_to, dims_of
+from graphc.trace.tracer import Tracer
+
+
+def array(context, value, dtype=None):
+    """``np.array`` of tracers, numbers and arrays nested in lists."""
+    if isinstance(value, list | tuple):
+        parts = [_nested(context, v) for v in value]
+        common = np.result_type(*(common_dtype(p) for p in parts)) if parts else np.float64
+        if parts and not all(p.weak for p in parts):
+            common = common_dtype(*(p for p in parts if not p.weak))
+            common = np.result_type(common, *(common_dtype(p) for p in parts if p.weak))
+        made = np.stack([context.wrap(cast(p.node, common)) for p in parts])
+    else:
+        made = context.lift(value)
+    return context.wrap(cast(made.node, made.dtype if dtype is None else np.dtype(dtype)))
+
+
+def _nested(context, value):
+    """``value`` as a tracer; lists inside out, without recursion over tracers."""
+    return array(context, value) if isinstance(value, list | tuple) else context.lift(value)
+
+
+def full(context, shape, value, dtype=None):
+    filler = context.lift(value)
+    dtype = filler.dtype if dtype is None else np.dtype(dtype)
+    node = cast(filler.node, dtype)
+    return context.wrap(build.broadcast_to(node, dims_of(shape)))
+
+
+def arange(context, start, stop=None, step=1, dtype=None):
+    if stop is None:
+        start, stop = 0, start
+    if isinstance(stop, Dim) and start == 0 and step == 1:
+        return context.wrap(build.iota((stop,), 0, dtype or np.int64))
+    return context.lift(np.arange(start, stop, step, dtype))
+
+
+@implements(np.zeros_like)
+def zeros_like(context, a, dtype=None, order="K", subok=True, shape=None):
+    return full_like(context, a, 0, dtype, shape=shape)
+
+
+@implements(np.ones_like)
+def ones_like(context, a, dtype=None, order="K", subok=True, shape=None):
+    return full_like(context, a, 1, dtype, shape=shape)
+
+
+@implements(np.empty_like)
+def empty_like(context, prototype, dtype=None, order="K", subok=True, shape=None):
+    return full_like(context, prototype, 0, dtype, shape=shape)
+
+
+@implements(np.full_like)
+def full_like(context, a, fill_value, dtype=None, order="K", subok=True, shape=None):
+    x = context.lift(a)
+    return full(context, x.shape if shape is None else shape, fill_value, dtype or x.dtype)
+
+
+@implements(np.linspace)
+def linspace(context, start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
+    if axis != 0:
+        raise TraceError("np.linspace of traced values supports only axis=0")
+    start, stop = context.lift(start), context.lift(stop)
+    num = num.__index__()
+    parts = num - 1 if endpoint else num
+    span = stop - start
+    steps = np.arange(num).reshape((-1,) + (1,) * span.ndim)
+    floating = np.result_type(common_dtype(start, stop), 1.0)
+    step = span.astype(floating) / max(parts, 1)
+    values = steps.astype(floating) * step + start.astype(floating)
+    if endpoint and num > 1:
+        values = np.concatenate([values[:-1], np.broadcast_to(stop, (1, *span.shape))])
+    values = values.astype(floating if dtype is None else dtype)
+    return (values, step) if retstep else values
+
+
+@implements(np.copyto)
+def copyto(context, dst, src, casting="same_kind", where=True):
+    if not isinstance(dst, Tracer):
+        raise TraceError(
+            "a plain NumPy array cannot be filled with traced values; write "
+            "graphc.numpy.full(shape, value) or graphc.numpy.zeros(shape)"
+        )
+    value = src if where is True else np.where(where, src, dst)
+    protocols.assign(dst, broadcast_to(context, value, dst.shape), "copyto")
+
+
+@implements(np.fill_diagonal)
+def fill_diagonal(context, a, val, wrap=False):
+    if a.ndim != 2:
+        raise TraceError("np.fill_diagonal of traced values supports matrices")
+    rows, columns = (context.wrap(build.iota(a.shape, axis)) for axis in (0, 1))
+    a[...] = np.where(rows == columns, val, a)

@@ -1,0 +1,269 @@
+"""Sums, extremes, means and what is made of them; dtypes as NumPy's."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from graphc.errors import ShapeError, TraceError
+from graphc.ir import build
+from graphc.ir.build import elementwise as op
+from graphc.ir.dims import product
+from graphc.ir.node import Node
+from graphc.trace.dispatch import implements
+from graphc.trace.dtypes import cast
+from graphc.trace.elementwise import broadcast_shapes, fit, truth
+
+_NONE = np._NoValue
+
+
+def given(value) -> bool:
+    """Was an optional argument given? NumPy marks absent ones in two ways."""
+    return value is not None and value is not _NONE
+
+
+def axes_of(axis, ndim: int) -> tuple[int, ...]:
+    if axis is None or axis is _NONE:
+        return tuple(range(ndim))
+    return tuple(sorted(normalize_axis_tuple(axis, ndim)))
+
+
+def reduce_node(name: str, x: Node, axes, keepdims=False) -> Node:
+    """The reduction ``name`` over ``axes``, which stay with size 1 if ``keepdims``."""
+    result = build.reduce(name, x, axes)
+    if given(keepdims) and keepdims:
+        shape = [1 if i in axes else d for i, d in enumerate(x.shape)]
+        result = build.reshape(result, shape)
+    return result
+
+
+def count_of(x: Node, axes, dtype) -> Node:
+    """How many elements are reduced, as a scalar node."""
+    return build.size(product(x.shape[a] for a in axes), dtype)
+
+
+@lru_cache(maxsize=256)
+def _sum_dtype(dtype: np.dtype) -> np.dtype:
+    return np.sum(np.zeros(1, dtype)).dtype
+
+
+def _masked(context, x: Node, where, fill) -> Node:
+    if not given(where) or where is True:
+        return x
+    mask = context.lift(where)
+    shape = broadcast_shapes("where", x.shape, mask.shape)
+    x = build.broadcast_to(x, shape)
+    return op("where", build.broadcast_to(truth(mask.node), shape), x, build.full_like(x, fill))
+
+
+def _with_initial(context, name: str, result: Node, initial) -> Node:
+    if not given(initial):
+        return result
+    return op(name, result, fit(context.lift(initial), result.dtype, result.shape))
+
+
+def _accumulate(name: str, combine: str, identity: int):
+    def reduction(context, a, axis=None, dtype=None, *, keepdims=False, initial=None, where=None):
+        x = context.lift(a).node
+        x = cast(x, np.dtype(dtype) if given(dtype) else _sum_dtype(x.dtype))
+        x = _masked(context, x, where, identity)
+        result = reduce_node(name, x, axes_of(axis, x.ndim), keepdims)
+        return context.wrap(_with_initial(context, combine, result, initial))
+
+    return reduction
+
+
+sum_ = implements(np.sum)(_accumulate("sum", "add", 0))
+implements(np.prod)(_accumulate("prod", "mul", 1))
+
+
+def lowest(dtype: np.dtype, sign: int):
+    """The identity of max (``sign`` -1) or min (1)."""
+    if dtype.kind == "f":
+        return sign * np.inf
+    if dtype == bool:
+        return sign > 0
+    return np.iinfo(dtype).min if sign < 0 else np.iinfo(dtype).max
+
+
+def _extreme(name: str, combine: str, sign: int):
+    def reduction(context, a, axis=None, *, keepdims=False, initial=None, where=None):
+        x = context.lift(a).node
+        if given(where) and where is not True and not given(initial):
+            raise TraceError(f"np.{name} with where= needs initial=")
+        x = _masked(context, x, where, lowest(x.dtype, sign))
+        axes = axes_of(axis, x.ndim)
+        if any(x.shape[i] == 0 for i in axes) and not given(initial):
+            raise ShapeError(f"np.{name} of no elements: {x.type} over axes {axes}")
+        result = reduce_node(name, x, axes, keepdims)
+        return context.wrap(_with_initial(context, combine, result, initial))
+
+    return reduction
+
+
+max_ = implements(np.max, np.amax)(_extreme("max", "maximum", -1))
+min_ = implements(np.min, np.amin)(_extreme("min", "minimum", 1))
+
+
+def _truth(name: str, identity: bool):
+    def reduction(context, a, axis=None, *, keepdims=False, where=None):
+        x = _masked(context, truth(context.lift(a).node), where, identity)
+        axes = axes_of(axis, x.ndim)
+        if any(x.shape[i] == 0 for i in axes):
+            empty = reduce_node("sum", cast(x, np.int64), axes, keepdims)
+            return context.wrap(build.full(empty.shape, identity, bool))
+        return context.wrap(reduce_node(name, x, axes, keepdims))
+
+    return reduction
+
+
+implements(np.all)(_truth("min", True))
+implements(np.any)(_truth("max", False))
+
+
+def _arg_extreme(name: str):
+    def reduction(context, a, axis=None, *, keepdims=False):
+        x = context.lift(a).node
+        kept = [1] * x.ndim
+        if not given(axis):
+            x, index = build.reshape(x, (x.type.size,)), 0
+        else:
+            index = normalize_axis_index(axis, x.ndim)
+            kept = [1 if i == index else d for i, d in enumerate(x.shape)]
+        result = build.reduce(name, x, (index,))
+        return context.wrap(build.reshape(result, kept) if keepdims is True else result)
+
+    return reduction
+
+
+implements(np.argmax)(_arg_extreme("argmax"))
+implements(np.argmin)(_arg_extreme("argmin"))
+
+
+def _mean_dtype(x: Node, dtype) -> np.dtype:
+    if given(dtype):
+        return np.dtype(dtype)
+    return np.dtype(np.float64) if x.dtype.kind in "biu" else x.dtype
+
+
+def _count(context, x: Node, axes, where, keepdims, dtype) -> Node:
+    """The number of averaged elements, in a shape that broadcasts against the sum."""
+    if not given(where) or where is True:
+        return count_of(x, axes, dtype)
+    ones = _masked(context, build.full(x.shape, 1, dtype), where, 0)
+    return reduce_node("sum", ones, axes, keepdims)
+
+
+def mean_node(context, x: Node, axes, keepdims, dtype, where=None) -> Node:
+    working = np.dtype(np.float32) if dtype == np.float16 else dtype
+    x = cast(x, working)
+    total = reduce_node("sum", _masked(context, x, where, 0), axes, keepdims)
+    count = build.broadcast_to(_count(context, x, axes, where, keepdims, working), total.shape)
+    return cast(op("div", total, count), dtype)
+
+
+@implements(np.mean)
+def mean(context, a, axis=None, dtype=None, *, keepdims=False, where=None):
+    x = context.lift(a).node
+    axes = axes_of(axis, x.ndim)
+    return context.wrap(mean_node(context, x, axes, keepdims, _mean_dtype(x, dtype), where))
+
+
+def _variance(context, a, axis, dtype, ddof, keepdims, where, correction, mean=None) -> Node:
+    x = context.lift(a).node
+    ddof = correction if given(correction) else ddof
+    dtype = _mean_dtype(x, dtype)
+    axes = axes_of(axis, x.ndim)
+    x = cast(x, dtype)
+    if given(mean):
+        center = cast(context.lift(mean).node, dtype)
+    else:
+        center = mean_node(context, x, axes, True, dtype, where)
+    off = op("sub", x, build.broadcast_to(center, x.shape))
+    total = reduce_node("sum", _masked(context, op("mul", off, off), where, 0), axes, keepdims)
+    count = _count(context, x, axes, where, keepdims, dtype)
+    if not isinstance(ddof, int | float):
+        ddof = ddof.__index__()
+    count = op("sub", count, build.full_like(count, ddof))
+    count = op("maximum", count, build.full_like(count, 0)) if ddof else count
+    return op("div", total, build.broadcast_to(count, total.shape))
+
+
+@implements(np.var)
+def var(
+    context, a, axis=None, dtype=None, ddof=0, *, keepdims=False, where=None, mean=None,
+    correction=None,
+):  # fmt: skip
+    arguments = (a, axis, dtype, ddof, keepdims, where, correction, mean)
+    return context.wrap(_variance(context, *arguments))
+
+
+@implements(np.std)
+def std(
+    context, a, axis=None, dtype=None, ddof=0, *, keepdims=False, where=None, mean=None,
+    correction=None,
+):  # fmt: skip
+    arguments = (a, axis, dtype, ddof, keepdims, where, correction, mean)
+    return context.wrap(op("sqrt", _variance(context, *arguments)))
+
+
+@implements(np.ptp)
+def ptp(context, a, axis=None, *, keepdims=False):
+    high = max_(context, a, axis, keepdims=keepdims)
+    return high - min_(context, a, axis, keepdims=keepdims)
+
+
+@implements(np.count_nonzero)
+def count_nonzero(context, a, axis=None, *, keepdims=False):
+    return sum_(context, context.wrap(truth(context.lift(a).node)), axis, keepdims=keepdims)
+
+
+@implements(np.average)
+def average(context, a, axis=None, weights=None, returned=False, *, keepdims=False):
+    x = context.lift(a)
+    if weights is None:
+        result = np.mean(x, axis=axis, keepdims=keepdims is True)
+        scale = context.wrap(count_of(x.node, axes_of(axis, x.ndim), result.dtype))
+    else:
+        w = context.lift(weights)
+        floats = [np.float64] if x.dtype.kind in "biu" else []
+        dtype = np.result_type(x.dtype, w.dtype, *floats)
+        if w.shape != x.shape:
+            if w.ndim != 1 or axis is None:
+                raise ShapeError("np.average: weights of another shape need an axis and 1-D weights")
+            shape = [1] * x.ndim
+            shape[normalize_axis_index(axis, x.ndim)] = w.shape[0]
+            w = w.reshape(shape)
+        w = w.astype(dtype)
+        scale = np.broadcast_to(w, x.shape).sum(axis=axis, keepdims=keepdims is True)
+        result = (x.astype(dtype) * w).sum(axis=axis, keepdims=keepdims is True) / scale
+    return (result, np.broadcast_to(scale, result.shape)) if returned else result
+
+
+def _scan(name: str, identity: int):
+    """A running total by doubling: log2(n) shifted additions, each a whole-array operation."""
+
+    def scan(context, a, axis=None, dtype=None):
+        x = context.lift(a).node
+        if not given(axis):
+            x, axis = build.reshape(x, (x.type.size,)), 0
+        axis = normalize_axis_index(axis, x.ndim)
+        x = cast(x, np.dtype(dtype) if given(dtype) else _sum_dtype(x.dtype))
+        length, shift = x.shape[axis].__index__(), 1
+        zeros = [0] * x.ndim
+        while shift < length:
+            size = [length - shift if i == axis else d for i, d in enumerate(x.shape)]
+            low = [shift if i == axis else 0 for i in range(x.ndim)]
+            kept = build.slice_(x, zeros, size, [1] * x.ndim)
+            fill = build.const(identity, x.dtype)
+            x = op(name, x, build.pad(kept, low, zeros, fill=fill))
+            shift *= 2
+        return context.wrap(x)
+
+    return scan
+
+
+implements(np.cumsum)(_scan("add", 0))
+implements(np.cumprod)(_scan("mul", 1))

@@ -1,0 +1,369 @@
+"""Accuracy, special values and vectorisation of the elementary functions."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+import subprocess
+import sys
+import zlib
+from functools import cache
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+from graphc.codegen import vmath
+
+DTYPES = ("float32", "float64")
+CASES = [(n, d) for n in vmath.FUNCTIONS for d in DTYPES]
+UNARY = [n for n, f in vmath.FUNCTIONS.items() if f.arity == 1]
+
+erf = np.vectorize(math.erf, otypes=[float])
+erfc = np.vectorize(math.erfc, otypes=[float])
+
+
+def _np_sigmoid(x):
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, np.where(x == x, 1.0, x)) / (1 + e)
+
+
+def _np_softplus(x):
+    return np.where(x > 0, x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _np_gelu(x):
+    y = x * 0.5 * erfc(-x / math.sqrt(2))
+    return np.where(np.isneginf(x), np.nan, y)
+
+
+#: Functions NumPy lacks, on float64 arrays.
+NUMPY_REFS = {
+    "sigmoid": _np_sigmoid,
+    "softplus": _np_softplus,
+    "erf": erf,
+    "erfc": erfc,
+    "gelu": _np_gelu,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "pow": np.power,
+}
+
+
+def numpy_ref(name):
+    return NUMPY_REFS.get(name) or getattr(np, name)
+
+
+def _mp_log1p_exp(x):
+    return mp.log1p(mp.exp(x)) if x < 50 else x + mp.exp(-x)
+
+
+MP_REFS = {
+    "exp": mp.exp, "expm1": mp.expm1, "exp2": lambda x: mp.power(2, x),
+    "log": mp.log, "log1p": mp.log1p, "log2": lambda x: mp.log(x, 2), "log10": mp.log10,
+    "sin": mp.sin, "cos": mp.cos, "tan": mp.tan,
+    "arcsin": mp.asin, "arccos": mp.acos, "arctan": mp.atan, "arctan2": mp.atan2,
+    "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh,
+    "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh,
+    "sigmoid": lambda x: 1 / (1 + mp.exp(-x)), "softplus": _mp_log1p_exp,
+    "sqrt": mp.sqrt, "rsqrt": lambda x: 1 / mp.sqrt(x),
+    "cbrt": lambda x: mp.sign(x) * mp.cbrt(abs(x)), "pow": mp.power,
+    "erf": mp.erf, "erfc": mp.erfc, "gelu": lambda x: x * mp.erfc(-x / mp.sqrt(2)) / 2,
+}  # fmt: skip
+
+#: (lowest, highest) argument with a finite real result.
+DOMAIN = {
+    "exp": (-745, 709.7), "expm1": (-60, 709.7), "exp2": (-1074, 1023.9), "sinh": (-710, 710),
+    "cosh": (-710, 710), "log": (0, None), "log2": (0, None), "log10": (0, None),
+    "log1p": (-1, None), "sqrt": (0, None), "rsqrt": (0, None), "arcsin": (-1, 1),
+    "arccos": (-1, 1), "arctanh": (-1, 1), "arccosh": (1, None), "sigmoid": (-744, 800),
+    "softplus": (-744, 1e300), "tanh": (-400, 400), "erf": (-30, 30), "erfc": (-30, 27.2),
+    "gelu": (-38.4, 1e100),
+}  # fmt: skip
+
+
+def samples(name, dtype, n, arg=0):
+    """Random bit patterns (so every exponent, subnormals included) and the usual ranges."""
+    rng = np.random.default_rng(zlib.crc32(f"{name}{dtype}{arg}".encode()))
+    it = np.uint32 if dtype == "float32" else np.uint64
+    top = np.iinfo(it).max
+    bits = rng.integers(0, top, n // 4, dtype=it, endpoint=True).view(dtype)
+    sign = rng.choice([-1.0, 1.0], n // 8)
+    parts = [bits, 10 ** rng.uniform(-9, 3, n // 8) * sign]
+    parts.append(1 + 10 ** rng.uniform(-8, 0, n // 8) * sign)
+    parts += [rng.uniform(-s, s, n // 8) for s in (0.5, 1, 4, 30)]
+    parts.append(rng.uniform(-750, 750, n // 8))
+    sub = np.finfo(dtype).smallest_subnormal * rng.integers(1, 1 << 20, 16)
+    x = np.concatenate([p.astype(dtype) for p in [*parts, sub]])
+    lo, hi = DOMAIN.get(name, (None, None))
+    keep = np.isfinite(x)
+    if lo is not None:
+        x = np.where(x < lo, -x, x)
+        keep &= x > lo
+    if hi is not None:
+        with np.errstate(invalid="ignore"):
+            keep &= x.astype(np.float64) < hi
+    return x[keep]
+
+
+def pair_samples(name, dtype, n):
+    x, y = samples(name, dtype, n), samples(name, dtype, n, 1)
+    m = min(len(x), len(y))
+    rng = np.random.default_rng(5)
+    x, y = rng.permutation(x)[:m], rng.permutation(y)[:m]
+    if name == "pow":  # keep most results finite: log2|x| y within range
+        x = np.abs(x)
+        with np.errstate(all="ignore"):
+            limit = (140 if dtype == "float32" else 1000) / np.abs(np.log2(x))
+            y = np.where(np.abs(y) > limit, limit * np.tanh(y), y).astype(dtype)
+        keep = (x > 0) & np.isfinite(y) & (x != 1)
+        x, y = x[keep], y[keep]
+    return x, y
+
+
+def arguments(name, dtype, n):
+    return (samples(name, dtype, n),) if name in UNARY else pair_samples(name, dtype, n)
+
+
+def ulp_error32(got, ref):
+    """Error in float32 ulp of a float64 reference."""
+    _, e = np.frexp(ref)
+    err = np.abs(got.astype(np.float64) - ref) / np.ldexp(1.0, np.maximum(e - 24, -149))
+    big = np.abs(ref) >= float(np.finfo(np.float32).max)
+    return np.where(big & (np.abs(got) >= np.finfo(np.float32).max), 0.0, err)
+
+
+def ulp_error64(got, ref):
+    """Error in float64 ulp of an mpmath reference."""
+    if ref == 0:
+        return 0.0 if got == 0 else math.inf
+    if abs(ref) > 1.7976931348623157e308:
+        return 0.0 if abs(got) >= 1.7976931348623157e308 else math.inf
+    e = max(int(mp.frexp(ref)[1]) - 53, -1074)
+    return float(abs(mp.mpf(float(got)) - ref) * mp.mpf(2) ** -e)
+
+
+def same_specials(got, want):
+    """Equal as zeros, infinities and NaN, signs included; finite values are judged elsewhere."""
+    odd = ~np.isfinite(want) | (want == 0) | ~np.isfinite(got) | (got == 0)
+    with np.errstate(invalid="ignore"):
+        same = (got == want) & (np.signbit(got) == np.signbit(want))
+    return ~odd | same | (np.isnan(got) & np.isnan(want))
+
+
+def special_values(dtype):
+    fi = np.finfo(dtype)
+    x = [0, 1, 2, 3, 0.5, 1.5, 7, 100, 1e4, 2.0**24 + 2, 2.0**53, math.inf, math.nan, fi.max,
+         fi.tiny, fi.smallest_subnormal, 1 + fi.eps, 1 - fi.eps, 3e38]  # fmt: skip
+    x = np.array(x, dtype=dtype)
+    return np.concatenate([x, -x])
+
+
+# --------------------------------------------------------------------------- LLVM without Numba
+
+
+@cache
+def compiled():
+    """All functions as loops in one optimised module: (engine, IR, assembly for no features)."""
+    from llvmlite import binding as llvm
+    from llvmlite import ir
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    mod = ir.Module("vmath")
+    mod.triple = llvm.get_default_triple()
+    i64 = ir.IntType(64)
+    for name, dtype in CASES:
+        arity = vmath.FUNCTIONS[name].arity
+        ft = ir.FloatType() if dtype == "float32" else ir.DoubleType()
+        fn = ir.Function(
+            mod,
+            ir.FunctionType(ir.VoidType(), [ft.as_pointer()] * (arity + 1) + [i64]),
+            f"{name}_{dtype}",
+        )
+        for a in fn.args[:-1]:
+            a.add_attribute("noalias")
+        entry, loop, done = (fn.append_basic_block(b) for b in ("entry", "loop", "done"))
+        b = ir.IRBuilder(entry)
+        b.branch(loop)
+        b.position_at_end(loop)
+        i = b.phi(i64)
+        i.add_incoming(ir.Constant(i64, 0), entry)
+        args = [b.load(b.gep(p, [i], inbounds=True)) for p in fn.args[:arity]]
+        b.store(vmath.emit(name, b, dtype, args), b.gep(fn.args[arity], [i], inbounds=True))
+        nxt = b.add(i, ir.Constant(i64, 1), flags=["nuw", "nsw"])
+        i.add_incoming(nxt, loop)
+        b.cbranch(b.icmp_unsigned("<", nxt, fn.args[-1]), loop, done)
+        b.position_at_end(done)
+        b.ret_void()
+    text = str(mod)
+
+    target = llvm.Target.from_default_triple()
+    plain = target.create_target_machine(opt=1)  # the architecture's baseline: no FMA, no SSE4
+    bare = llvm.parse_assembly(text)
+    bare.verify()
+    baseline = plain.emit_assembly(bare)
+
+    tm = target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+    )
+    ref = llvm.parse_assembly(text)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    builder = llvm.create_pass_builder(tm, options)
+    builder.getModulePassManager().run(ref, builder)
+    optimised = str(ref)
+    engine = llvm.create_mcjit_compiler(ref, tm)
+    engine.finalize_object()
+    return engine, optimised, baseline
+
+
+def run_llvm(name, dtype, *arrays):
+    engine = compiled()[0]
+    arrays = [np.ascontiguousarray(a, dtype=dtype) for a in arrays]
+    out = np.empty_like(arrays[0])
+    address = engine.get_function_address(f"{name}_{dtype}")
+    fn = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (len(arrays) + 1), ctypes.c_int64)(address)
+    fn(*(a.ctypes.data for a in arrays), out.ctypes.data, out.size)
+    return out
+
+
+BACKENDS = {"numpy": vmath.evaluate, "llvm": run_llvm}
+
+
+# ------------------------------------------------------------------------------------- the tests
+
+
+@pytest.mark.parametrize("name", list(vmath.FUNCTIONS))
+def test_float32_accuracy(name):
+    f = vmath.FUNCTIONS[name]
+    n = 12_000 if name in ("erf", "erfc", "gelu") else 100_000
+    args = arguments(name, "float32", n)
+    wide = [a.astype(np.float64) for a in args]
+    with np.errstate(all="ignore"):
+        ref = numpy_ref(name)(*wide)
+    if name == "gelu":  # the float64 formula loses digits in the tail
+        sure = wide[0] > -12
+        args, ref = (args[0][sure],), ref[sure]
+    for backend, run in BACKENDS.items():
+        err = ulp_error32(run(name, "float32", *args), ref)
+        k = int(np.argmax(err))
+        assert err[k] <= f.ulp["float32"], (backend, [a[k] for a in args], err[k])
+
+
+@pytest.mark.parametrize("name", list(vmath.FUNCTIONS))
+def test_float64_accuracy(name):
+    f = vmath.FUNCTIONS[name]
+    args = arguments(name, "float64", 4000)
+    with mp.workprec(140):
+        ref = [MP_REFS[name](*(mp.mpf(float(v)) for v in row)) for row in zip(*args)]
+        for backend, run in BACKENDS.items():
+            err = [ulp_error64(g, r) for g, r in zip(run(name, "float64", *args), ref)]
+            k = int(np.argmax(err))
+            assert err[k] <= f.ulp["float64"], (backend, [a[k] for a in args], err[k])
+
+
+@pytest.mark.parametrize("name", list(vmath.FUNCTIONS))
+def test_special_values(name):
+    for dtype in DTYPES:
+        x = special_values(dtype)
+        args = [x] if name in UNARY else [a.ravel() for a in np.meshgrid(x, x)]
+        with np.errstate(all="ignore"):
+            if name in NUMPY_REFS and name != "pow":
+                want = numpy_ref(name)(*(a.astype(np.float64) for a in args)).astype(dtype)
+            else:
+                want = numpy_ref(name)(*args)
+        for backend, run in BACKENDS.items():
+            got = run(name, dtype, *args)
+            assert got.dtype == dtype
+            bad = ~same_specials(got, want)
+            rows = [[a[bad][:4] for a in args], got[bad][:4], want[bad][:4]]
+            assert not bad.any(), (backend, dtype, rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_backends_agree(dtype):
+    """The LLVM code may fuse multiply-adds; otherwise it is the same arithmetic."""
+    one = 1 if dtype == "float32" else 1.0
+    for name in vmath.FUNCTIONS:
+        args = arguments(name, dtype, 3000)
+        a, b = run_llvm(name, dtype, *args), vmath.evaluate(name, dtype, *args)
+        with np.errstate(all="ignore"):
+            gap = np.abs(a - b) / np.spacing(np.maximum(np.abs(a), np.abs(b)) * one)
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, gap)
+        # each backend is within the bound of the same number
+        assert gap.max() <= max(1, math.ceil(2 * vmath.FUNCTIONS[name].ulp[dtype] - 1)), name
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_huge_arguments(name):
+    """Payne & Hanek: worst cases for reduction, mixed with common arguments in one vector."""
+    x = [6381956970095103.0 * 2.0**797, 1e22, 2.0**1023, 3.0, 1e300, -1e5, 0.1, 1e16, 2.0**20,
+         1048577.0, -(2.0**30), 5e8, math.pi * 2**40, 7.0, 1e100, -1e-310]  # fmt: skip
+    x = np.array(x)
+    with mp.workprec(1400):
+        ref = [MP_REFS[name](mp.mpf(float(v))) for v in x]
+    for run in BACKENDS.values():
+        err = [ulp_error64(g, r) for g, r in zip(run(name, "float64", x), ref)]
+        assert max(err) <= vmath.FUNCTIONS[name].ulp["float64"]
+        y = x[np.abs(x) < 3e38].astype(np.float32)
+        err = ulp_error32(run(name, "float32", y), numpy_ref(name)(y.astype(np.float64)))
+        assert err.max() <= vmath.FUNCTIONS[name].ulp["float32"]
+
+
+def test_power_of_two_logarithms_are_exact():
+    for dtype, lo, hi in (("float32", -149, 128), ("float64", -1074, 1024)):
+        k = np.arange(lo, hi)
+        x = np.ldexp(np.ones_like(k, dtype=dtype), k)
+        for run in BACKENDS.values():
+            assert np.array_equal(run("log2", dtype, x), k.astype(dtype))
+            assert np.array_equal(run("exp2", dtype, k.astype(dtype)), x)
+
+
+def test_no_libm_calls():
+    _, optimised, baseline = compiled()
+    declared = re.findall(r"^declare [^@]*@\"?([\w.$]+)", optimised, re.M)
+    assert declared and all(d.startswith("llvm.") for d in declared)
+    assert not re.search(r"frem|fptosi <", optimised)
+    # nor does the plainest CPU of this architecture need one for an intrinsic
+    callees = set(re.findall(r"\b(?:callq?|bl)\s+\"?([\w.$]+)", baseline))
+    assert all(c.startswith("graphc_") for c in callees), callees
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_loops_vectorise(dtype):
+    _, optimised, _ = compiled()
+    element = "float" if dtype == "float32" else "double"
+    for name in vmath.FUNCTIONS:
+        body = re.search(rf"define[^\n]*@{name}_{dtype}\(.*?\n}}", optimised, re.S).group()
+        assert re.search(rf"store <\d+ x {element}>", body), name
+        # 64-bit integer lanes convert to float on AVX-512 only
+        assert not re.search(r"[su]itofp <\d+ x i64>|fpto[su]i <\d+ x double>", body), name
+
+
+def test_numpy_backend_shapes_and_types():
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    y = vmath.evaluate("exp", "float32", x)
+    assert y.shape == (2, 3) and y.dtype == np.float32
+    assert vmath.evaluate("exp", "float64", 0.0).shape == ()
+    assert vmath.evaluate("pow", "float32", x, 2).tolist() == (x * x).tolist()
+    strided = vmath.evaluate("sin", "float32", x.T[::-1])
+    assert np.array_equal(strided, vmath.evaluate("sin", "float32", x).T[::-1])
+    assert x[1, 2] == 5  # the argument is not written to
+
+
+def test_misuse_is_reported():
+    with pytest.raises(TypeError, match="argument"):
+        vmath.evaluate("pow", "float32", 1.0)
+    with pytest.raises(TypeError, match="float16"):
+        vmath.evaluate("exp", "float16", 1.0)
+    with pytest.raises(KeyError):
+        vmath.evaluate("gamma", "float32", 1.0)
+
+
+def test_import_is_light():
+    code = (
+        "import sys; import graphc.codegen.vmath; "
+        "sys.exit('numba' in sys.modules or 'llvmlite' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
