@@ -1,0 +1,31 @@
+"""graphc: trace, differentiate, fuse and compile plain NumPy functions for the CPU."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "compile": "api", "grad": "api", "interpret": "api", "value_and_grad": "api",
+    "Trainer": "train", "inspect": "report",
+}  # fmt: skip
+_MODULES = ("data", "errors", "numpy", "optim", "train", "report")
+
+__all__ = [*_LAZY, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str):
+    """Names load when first used: `import graphc` costs next to nothing."""
+    import importlib
+
+    if name in _LAZY:
+        value = getattr(importlib.import_module(f"graphc.{_LAZY[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"graphc.{name}")
+    else:
+        raise AttributeError(f"module 'graphc' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

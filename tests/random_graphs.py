@@ -159,9 +159,10 @@ class _Generator:
             operands.append(self.pick(lambda n: wanted(n) and n.shape == first.shape))
         if op in ("div", "pow") and self.smallest(operands[op == "div"]) < 0.3:
             return None  # ill-conditioned
-        if op in ("log", "log2", "log10", "rsqrt", "sqrt", "cbrt", "arctan2", "log1p"):
-            if min(map(self.smallest, operands)) < 0.3 or self.nearest(operands[0], -1) < 0.3:
-                return None
+        if op in ("log", "log2", "log10", "rsqrt", "sqrt", "cbrt", "arctan2", "log1p") and (
+            min(map(self.smallest, operands)) < 0.3 or self.nearest(operands[0], -1) < 0.3
+        ):
+            return None
         if op in ("arcsin", "arccos", "arctanh", "arccosh") and (
             min(self.nearest(operands[0], 1), self.nearest(operands[0], -1)) < 0.2
         ):
@@ -279,8 +280,10 @@ class _Generator:
         x = self.pick_float(lambda n: n.ndim > 0)
         axis = int(self.rng.integers(x.ndim))
         y = self.pick_float(
-            lambda n: n.shape[:axis] + n.shape[axis + 1 :] == x.shape[:axis] + x.shape[axis + 1 :]
-            and n.ndim == x.ndim
+            lambda n: (
+                n.shape[:axis] + n.shape[axis + 1 :] == x.shape[:axis] + x.shape[axis + 1 :]
+                and n.ndim == x.ndim
+            )
         )
         return build.concat((x, y), axis)
 
@@ -319,8 +322,8 @@ class _Generator:
         ta, tb = (int(v) for v in self.rng.integers(0, 2, 2))
         k = a.shape[-2 if ta else -1]
         b = self.pick_float(
-            lambda n: n.ndim == a.ndim
-            and n.shape[:-2] == a.shape[:-2]
-            and n.shape[-1 if tb else -2] == k
+            lambda n: (
+                n.ndim == a.ndim and n.shape[:-2] == a.shape[:-2] and n.shape[-1 if tb else -2] == k
+            )
         )
         return build.matmul(a, b, ta, tb) if b is not None else None

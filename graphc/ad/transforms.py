@@ -13,7 +13,6 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from graphc.ad import reverse
 from graphc.errors import GradientError
@@ -22,7 +21,7 @@ from graphc.ir.graph import substitute
 from graphc.ir.node import Node
 from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
-from graphc.trace.tracing import current_trace, wrap
+from graphc.trace.tracing import active_trace, current_trace, wrap
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 
 
@@ -130,17 +129,6 @@ def differentiate(
     return (value, unflatten(aux_structure, aux_leaves)), grads if several else grads[0]
 
 
-# What earlier placeholders of a trace stand for: a value that left an inner function sideways
-# (a list in its closure) still contains them.
-_past: WeakKeyDictionary[Any, dict[Node, Node]] = WeakKeyDictionary()
-
-
-def resolve(ctx: Any, nodes: Iterable[Node]) -> list[Node]:
-    """``nodes`` without placeholders of derivatives that are complete."""
-    nodes, past = list(nodes), _past.get(ctx)
-    return substitute(nodes, past, ctx.sources) if past else nodes
-
-
 @dataclass
 class _Argument:
     """One differentiated argument."""
@@ -169,8 +157,8 @@ class _Run:
             for argument in self.arguments
             for p, node in zip(argument.placeholders, argument.actual, strict=True)
         }
-        self.mapping = dict(zip(actual, resolve(ctx, actual.values()), strict=True))
-        past = _past.setdefault(ctx, {})
+        self.mapping = dict(zip(actual, ctx.resolve(actual.values()), strict=True))
+        past = ctx.placeholders
         self._inner = dict(past)
         resolved = substitute(past.values(), self.mapping, ctx.sources)
         past.update(zip(past, resolved, strict=True))
@@ -180,13 +168,12 @@ class _Run:
         """``value`` with placeholders for its leaves."""
         leaves, structure = flatten(value)
         first = sum(len(a.actual) for a in self.arguments)
-        tracers = [
-            self._differentiable(leaf, path)
-            for leaf, path in zip(leaves, leaf_paths(value, name), strict=True)
-        ]
+        paths = leaf_paths(value, name)
+        tracers = [self._differentiable(*pair) for pair in zip(leaves, paths, strict=True)]
         actual, weak = [t.node for t in tracers], [t.weak for t in tracers]
         placeholders = [
-            build.placeholder(self.level, first + k, node.type) for k, node in enumerate(actual)
+            build.placeholder(self.level, first + k, node.type, path)
+            for k, (node, path) in enumerate(zip(actual, paths, strict=True))
         ]
         self.arguments.append(_Argument(structure, actual, weak, placeholders))
         stand_ins = zip(placeholders, weak, strict=True)
@@ -224,6 +211,8 @@ class _Run:
     def gradients(self, outputs: list[Node], cotangents: list[Node]) -> tuple:
         """One tree of gradients for each differentiated argument."""
         wrt = [p for argument in self.arguments for p in argument.placeholders]
+        if self.ctx.before_adjoint is not None:
+            outputs = self.ctx.before_adjoint(outputs, self.ctx.sources)
         found = reverse.vjp(outputs, cotangents, wrt, self.ctx.sources)
         grads = iter(self.resolved(found))
         trees = []
@@ -234,7 +223,7 @@ class _Run:
 
 
 def _trace_of(fn, args, kwargs):
-    ctx = current_trace(*args, *kwargs.values())
+    ctx = current_trace(*args, *kwargs.values()) or active_trace()
     if ctx is None:
         raise GradientError(
             located(f"the gradient of `{_name(fn)}` was asked for outside a traced function")

@@ -22,8 +22,8 @@ def input(index: int, name: str, type: TensorType) -> Node:
     return _node.make("input", (), {"index": index, "name": name}, type)
 
 
-def placeholder(level: int, index: int, type: TensorType) -> Node:
-    return _node.make("placeholder", (), {"level": level, "index": index}, type)
+def placeholder(level: int, index: int, type: TensorType, name: str = "") -> Node:
+    return _node.make("placeholder", (), {"level": level, "index": index, "name": name}, type)
 
 
 def const(value, dtype=None) -> Node:

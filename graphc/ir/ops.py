@@ -273,7 +273,7 @@ def _eval_iota(node, env):
 
 _leaf("input", "An argument of the graph.", None, None, ("index", "name"))
 _leaf("placeholder", "A stand-in that nested differentiation replaces.", None, None,
-      ("index", "level"))  # fmt: skip
+      ("index", "level", "name"))  # fmt: skip
 _leaf("const", "A constant array.", _infer_const, lambda node, env: node.attr("value").array,
       ("value",))  # fmt: skip
 _leaf("size", "The value of a symbolic dimension as a scalar.",

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
-from graphc.passes.simplify import simplify
-from graphc.passes.stabilize import stabilize, stabilize_nodes
+from graphc.passes.patterns import Rule
+from graphc.passes.simplify import SIMPLIFY, simplify
+from graphc.passes.stabilize import STABILIZE, stabilize, stabilize_nodes
 
-__all__ = ["PASSES", "optimize", "simplify", "stabilize", "stabilize_nodes"]
+__all__ = ["PASSES", "optimize", "rule_sets", "simplify", "stabilize", "stabilize_nodes"]
 
 # Dead code needs no pass: a graph is what its outputs reach. Equal nodes are one node already.
 PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
@@ -42,3 +43,12 @@ def optimize(
         if observe:
             observe(name, graph)
     return graph
+
+
+def rule_sets() -> dict[str, tuple[Rule, ...]]:
+    """The rules of each pass by its name, for tests, documentation and reports.
+
+    >>> any(rule.name == "neg_neg" for rule in rule_sets()["simplify"])
+    True
+    """
+    return {"stabilize": STABILIZE, "simplify": SIMPLIFY}

@@ -47,8 +47,6 @@ SIGNS = (
     rule("sub_neg", "sub(x, neg(y))", "add(x, y)"),
     rule("mul_neg_neg", "mul(neg(x), neg(y))", "mul(x, y)"),
     rule("div_neg_neg", "div(neg(x), neg(y))", "div(x, y)"),
-    rule("neg_mul_neg", "neg(mul(neg(x), y))", "mul(x, y)"),
-    rule("neg_div_neg", "neg(div(neg(x), y))", "div(x, y)"),
     rule("abs_neg", "abs(neg(x))", "abs(x)", where=is_float),
     rule("abs_abs", "abs(abs(x))", "abs(x)", where=is_float),
     rule("cos_neg", "cos(neg(x))", "cos(x)"),

@@ -16,9 +16,9 @@ _AFTER_AD = (rule("stop_gradient", "stop_gradient(x)", "x"),)
 
 # Safe before differentiation as well: the stabilising rules see their patterns in one form.
 BASIC = (*fold.RULES, *algebra.RULES, *views.RULES, *reductions.RULES)
-RULES = (*_AFTER_AD, *BASIC, *matmul.RULES)
+SIMPLIFY = (*_AFTER_AD, *BASIC, *matmul.RULES)
 
 
 def simplify(graph: Graph) -> Graph:
     """``graph`` with all simplifying rules applied."""
-    return rewrite(graph, RULES)
+    return rewrite(graph, SIMPLIFY)

@@ -228,7 +228,7 @@ NEAR_ZERO = (
     rule("sqrt_square", "sqrt(mul(x, x))", "abs(x)", where=is_float),
 )
 
-RULES = (
+_STABLE = (
     log_of_view,
     logsumexp,
     softmax,
@@ -238,11 +238,13 @@ RULES = (
     *SIGMOIDS,
     *NEAR_ZERO,
 )
+# Simplified along the way, so that each pattern has one spelling.
+STABILIZE = (*_STABLE, *BASIC)
 
 
 def stabilize(graph: Graph) -> Graph:
-    """``graph`` with stable forms; also simplified, so that each pattern has one spelling."""
-    return rewrite(graph, (*RULES, *BASIC))
+    """``graph`` with stable forms."""
+    return rewrite(graph, STABILIZE)
 
 
 def stabilize_nodes(
@@ -252,4 +254,4 @@ def stabilize_nodes(
 
     ``sources`` (user lines by node) gains the lines of new nodes.
     """
-    return rewrite_nodes(roots, (*RULES, *BASIC), sources)
+    return rewrite_nodes(roots, STABILIZE, sources)

@@ -28,7 +28,8 @@ def constant_value(node: Node) -> np.ndarray | None:
 
 def depends_on(node: Node, limit: int = 3) -> str:
     """The inputs that ``node`` is computed from, for a message."""
-    names = [n.attr("name") for n in topological([node]) if n.op == "input"]
+    leaves = (n for n in topological([node]) if n.op in ("input", "placeholder"))
+    names = list(dict.fromkeys(n.attr("name") for n in leaves))
     shown = ", ".join(f"`{n}`" for n in names[:limit])
     return shown + (", ..." if len(names) > limit else "") or "a traced value"
 

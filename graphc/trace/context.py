@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from collections.abc import Iterable
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,7 +13,7 @@ import numpy as np
 from graphc.errors import DTypeError, EscapedTracerError, TraceError
 from graphc.ir import build
 from graphc.ir.dims import Dim
-from graphc.ir.graph import Source, inherit
+from graphc.ir.graph import Source, inherit, substitute
 from graphc.ir.node import Node
 from graphc.ir.types import is_supported_dtype
 from graphc.trace import source as _source
@@ -22,10 +26,12 @@ _CONTAINERS = (dict, list, tuple)
 class TraceContext:
     """Made by :func:`graphc.trace.tracing.trace`; every tracer holds the one it belongs to."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, before_adjoint: Callable | None = None):
         self.name = name
+        self.before_adjoint = before_adjoint
         self.alive = True
         self.sources: dict[Node, Source] = {}
+        self.placeholders: dict[Node, Node] = {}  # of complete derivatives: what they stand for
         self._levels = 0
 
     def new_level(self) -> int:
@@ -40,6 +46,12 @@ class TraceContext:
             if line is not None:
                 inherit(self.sources, node, line)
         return node
+
+    def resolve(self, nodes: Iterable[Node]) -> list[Node]:
+        """``nodes`` without placeholders of complete derivatives: values that left a
+        differentiated function sideways (through a list, say) still hold them."""
+        nodes = list(nodes)
+        return substitute(nodes, self.placeholders, self.sources) if self.placeholders else nodes
 
     def wrap(self, node: Node, weak: bool = False) -> Tracer:
         return Tracer(self, self.record(node), weak)
@@ -72,6 +84,26 @@ class TraceContext:
                 )
             )
         return Tracer(self, build.const(array_value), weak)
+
+
+_running = threading.local()
+
+
+@contextmanager
+def running(context: TraceContext):
+    """While the traced function runs: what makes arrays from nothing asks for this trace."""
+    stack = _running.__dict__.setdefault("stack", [])
+    stack.append(context)
+    try:
+        yield context
+    finally:
+        stack.pop()
+
+
+def active_trace() -> TraceContext | None:
+    """The innermost trace running in this thread."""
+    stack = _running.__dict__.get("stack")
+    return stack[-1] if stack else None
 
 
 def is_python_number(value: Any) -> bool:

@@ -18,10 +18,9 @@ def array(context, value, dtype=None):
     """``np.array`` of tracers, numbers and arrays nested in lists."""
     if isinstance(value, list | tuple):
         parts = [_nested(context, v) for v in value]
-        common = np.result_type(*(common_dtype(p) for p in parts)) if parts else np.float64
-        if parts and not all(p.weak for p in parts):
-            common = common_dtype(*(p for p in parts if not p.weak))
-            common = np.result_type(common, *(common_dtype(p) for p in parts if p.weak))
+        common = np.result_type(*(p.dtype for p in parts)) if parts else None
+        if not parts:
+            return context.lift(np.array([], dtype))
         made = np.stack([context.wrap(cast(p.node, common)) for p in parts])
     else:
         made = context.lift(value)

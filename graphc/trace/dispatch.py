@@ -16,11 +16,11 @@ FUNCTIONS: dict[Callable, Callable] = {}  # NumPy function -> handler(context, *
 UFUNCS: dict[np.ufunc, Callable] = {}  # ufunc -> rule(*nodes of the resolved dtypes) -> node(s)
 
 # NumPy functions whose result has a size that depends on the data.
-DATA_DEPENDENT = frozenset(
-    "unique unique_all unique_counts unique_inverse unique_values nonzero flatnonzero argwhere "
-    "compress extract intersect1d union1d setdiff1d setxor1d trim_zeros delete bincount "
-    "histogram".split()
-)
+DATA_DEPENDENT = frozenset({
+    "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "nonzero",
+    "flatnonzero", "argwhere", "compress", "extract", "intersect1d", "union1d", "setdiff1d",
+    "setxor1d", "trim_zeros", "delete", "bincount", "histogram",
+})  # fmt: skip
 
 
 def implements(*functions: Callable | None):

@@ -23,11 +23,11 @@ def promotion_key(value) -> np.dtype | type:
 @lru_cache(maxsize=4096)
 def resolve(ufunc: np.ufunc, operands: tuple, dtype: np.dtype | None = None) -> tuple:
     """The loop dtypes, inputs then outputs, that NumPy chooses for ``ufunc``."""
-    signature = None
+    options = {}
     if dtype is not None:
-        signature = (None,) * ufunc.nin + (dtype,) * ufunc.nout
+        options["signature"] = (None,) * ufunc.nin + (dtype,) * ufunc.nout
     try:
-        return ufunc.resolve_dtypes((*operands, *(None,) * ufunc.nout), signature=signature)
+        return ufunc.resolve_dtypes((*operands, *(None,) * ufunc.nout), **options)
     except TypeError as error:
         names = ", ".join(getattr(o, "name", None) or f"Python {o.__name__}" for o in operands)
         reason = str(error).split("\n")[0]

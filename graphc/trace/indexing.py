@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -221,8 +222,7 @@ def _assemble(items, shape) -> tuple[Basic, list]:
             parts.append(value)
         dropped.append(gone)
         axis += 1
-    apart = where_advanced != list(range(min(where_advanced, default=0), len(where_advanced) + min(
-        where_advanced, default=0)))  # fmt: skip
+    apart = any(b - a > 1 for a, b in pairwise(where_advanced))
     parts = (tuple(start), tuple(size), tuple(step), tuple(dropped), tuple(slots))
     return Basic(*parts, apart), advanced
 
@@ -382,8 +382,9 @@ def _replace(x: Node, start, size, value: Node) -> Node:
         bands.append(part(bands[-1], axis, start[axis], size[axis]))
     for axis, band in zip(reversed(axes), reversed(bands), strict=bool(axes)):
         end = start[axis] + size[axis]
-        before, after = part(band, axis, 0, start[axis]), part(
-            band, axis, end, band.shape[axis] - end
+        before, after = (
+            part(band, axis, 0, start[axis]),
+            part(band, axis, end, band.shape[axis] - end),
         )
         value = build.concat([p for p in (before, value, after) if p.shape[axis] != 0], axis)
     return value
@@ -482,10 +483,9 @@ def _scatter(context, x: Node, basic: Basic, advanced, value) -> Node:
         value = build.broadcast(value, x.shape, [i for i in range(x.ndim) if i != axis])
         at = build.broadcast(wrapped_index(cast(index.node, np.int64), size), x.shape, ())
         return op("where", op("eq", build.iota(x.shape, axis), at), value, x)
-    value = _fitted(
-        context, value, x.dtype, x.shape[:axis] + index.shape + x.shape[axis + 1 :]
-    )
-    value = build.reshape(value, x.shape[:axis] + (index.size,) + x.shape[axis + 1 :])
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    value = _fitted(context, value, x.dtype, (*before, *index.shape, *after))
+    value = build.reshape(value, (*before, index.size, *after))
     source = np.full(size, -1)
     source[index.ravel()] = np.arange(index.size)  # the last of equal indices wins
     written = build.const(source >= 0)

@@ -20,16 +20,32 @@ _REDUCTIONS = {
     np.logical_or: np.any,
 }
 _ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
-_SUGAR = ("where", "casting", "order", "subok")
+_LOGICAL = frozenset({np.bitwise_and, np.bitwise_or, np.bitwise_xor})
+_LOGICAL |= {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
+_DEFAULTS = {"where": True, "casting": "same_kind", "order": "K", "subok": True}
 
 
 def operator(ufunc: np.ufunc, context, operands) -> Any:
     """A Python operator: Python numbers among themselves stay Python numbers."""
-    result = dispatch.call(ufunc, context, operands, {})
-    if all(context.lift(o).weak for o in operands):
-        for r in result if isinstance(result, tuple) else (result,):
-            r.weak = True
+    operands = tuple(context.lift(o) for o in operands)
+    if not all(o.weak for o in operands):
+        return dispatch.call(ufunc, context, operands, {})
+    result = dispatch.call(ufunc, context, _as_python(ufunc, operands), {})
+    for r in result if isinstance(result, tuple) else (result,):
+        r.weak = True
     return result
+
+
+def _as_python(ufunc: np.ufunc, operands) -> tuple:
+    """Python numbers where Python and NumPy differ: True + True is 2, 2 ** -1 is 0.5."""
+    kinds = {o.dtype.kind for o in operands}
+    if kinds == {"b"} and ufunc not in _LOGICAL:
+        operands = tuple(o.astype(np.int64) for o in operands)
+    if ufunc is np.power and kinds <= {"b", "i"}:
+        exponent = blame.constant_value(operands[1].node)
+        if exponent is not None and exponent < 0:
+            operands = tuple(o.astype(np.float64) for o in operands)
+    return operands
 
 
 def inplace(ufunc: np.ufunc, context, target, other) -> Any:
@@ -68,16 +84,14 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
     """``Tracer.__array_ufunc__``."""
     out = kwargs.pop("out", None)
     context = _context((inputs, out))
-    defaults = {"where": True, "casting": "same_kind", "order": "K", "subok": True}
-    for name, default in defaults.items():
-        if method == "__call__" and name in kwargs and kwargs[name] is not default:
-            if kwargs[name] != default:
+    if method == "__call__":
+        for name in [n for n in _DEFAULTS if n in kwargs]:
+            value = kwargs.pop(name)
+            if value is not _DEFAULTS[name] and (name == "where" or value != _DEFAULTS[name]):
                 raise TraceError(
                     located(f"np.{ufunc.__name__}: the argument `{name}` is not supported here")
                 )
-    if method == "__call__":
-        arguments = {k: v for k, v in kwargs.items() if k not in defaults}
-        result = dispatch.call(ufunc, context, inputs, arguments)
+        result = dispatch.call(ufunc, context, inputs, kwargs)
     elif method == "reduce" and ufunc in _REDUCTIONS:
         kwargs.setdefault("axis", 0)
         result = dispatch.call(_REDUCTIONS[ufunc], context, inputs, kwargs)
@@ -94,9 +108,7 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
         with dispatch.Located():
             return add_at(context, *inputs)
     else:
-        raise TraceError(
-            located(f"np.{ufunc.__name__}.{method} is not supported on traced values")
-        )
+        raise TraceError(located(f"np.{ufunc.__name__}.{method} is not supported on traced values"))
     return result if out is None else _store(ufunc, result, out)
 
 

@@ -83,7 +83,7 @@ def lowest(dtype: np.dtype, sign: int):
     """The identity of max (``sign`` -1) or min (1)."""
     if dtype.kind == "f":
         return sign * np.inf
-    if dtype == bool:
+    if dtype.kind == "b":
         return sign > 0
     return np.iinfo(dtype).min if sign < 0 else np.iinfo(dtype).max
 
@@ -232,7 +232,9 @@ def average(context, a, axis=None, weights=None, returned=False, *, keepdims=Fal
         dtype = np.result_type(x.dtype, w.dtype, *floats)
         if w.shape != x.shape:
             if w.ndim != 1 or axis is None:
-                raise ShapeError("np.average: weights of another shape need an axis and 1-D weights")
+                raise ShapeError(
+                    "np.average: weights of another shape need an axis and must be 1-D"
+                )
             shape = [1] * x.ndim
             shape[normalize_axis_index(axis, x.ndim)] = w.shape[0]
             w = w.reshape(shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
@@ -306,9 +308,7 @@ def stack(context, arrays, axis=0, *, dtype=None, casting="same_kind"):
 
 @implements(np.vstack, getattr(np, "row_stack", None))
 def vstack(context, tup, *, dtype=None, casting="same_kind"):
-    return context.wrap(
-        join(context, [atleast_2d(context, a) for a in elements(tup)], 0, dtype)
-    )
+    return context.wrap(join(context, [atleast_2d(context, a) for a in elements(tup)], 0, dtype))
 
 
 @implements(np.hstack)
@@ -350,7 +350,7 @@ def _split(context, ary, indices_or_sections, axis, equal):
             each, extra = divmod(size, sections)
             bounds = [i * each + min(i, extra) for i in range(sections + 1)]
     whole = [slice(None)] * axis
-    return [x[(*whole, slice(a, b))] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [x[(*whole, slice(a, b))] for a, b in pairwise(bounds)]
 
 
 @implements(np.split)
@@ -381,7 +381,7 @@ def unstack(context, x, *, axis=0):
 
 
 @implements(np.tile)
-def tile(context, A, reps):  # noqa: N803
+def tile(context, A, reps):
     x = context.lift(A)
     reps = dims_of(reps)
     ndim = max(x.ndim, len(reps))

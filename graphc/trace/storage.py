@@ -42,10 +42,10 @@ class View:
         return views[::-1]
 
 
-def read(storage: Storage, view: View) -> Node:
-    """The node of ``view`` now."""
+def read(storage: Storage, view: View | None) -> Node:
+    """The node of ``view`` (None: of the whole array) now."""
     node = storage.node
-    for step in view.chain():
+    for step in view.chain() if view is not None else ():
         if step.read is None:
             raise TraceError(_AMBIGUOUS)
         node = step.read(node)

@@ -105,6 +105,7 @@ class Tracer:
         self.check_alive()
         with dispatch.Located():
             write(self._storage, self._view, self.context.record(node))
+            self.context.record(self._storage.node)
         self._node = self.context.record(node)
         self._seen = self._storage.version
 
@@ -115,7 +116,7 @@ class Tracer:
     nbytes = property(lambda self: self.node.type.nbytes)
     itemsize = property(lambda self: self.node.dtype.itemsize)
     T = property(lambda self: self.transpose())
-    mT = property(lambda self: self.swapaxes(-1, -2))  # noqa: N815
+    mT = property(lambda self: self.swapaxes(-1, -2))
     real = property(_method(np.real))
     imag = property(_method(np.imag))
     flat = property(lambda self: self.ravel())

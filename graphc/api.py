@@ -1,0 +1,437 @@
+"""Functions that users call: compile, grad, value_and_grad, interpret.
+
+Each returns a :class:`CompiledFunction`. It traces once for each kind of arguments (structure,
+dtypes, ranks, static values); changing sizes become symbolic dims and share one compile.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphc import pipeline
+from graphc.ad import transforms
+from graphc.errors import CompileWarning, SymbolicDimError, TraceError, UnknownNameError
+from graphc.interp import evaluate
+from graphc.ir.dims import Dim, symbol
+from graphc.ir.graph import Graph
+from graphc.ir.types import TensorType
+from graphc.passes import stabilize_nodes
+from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
+from graphc.trace.tree import flatten, leaf_paths, unflatten
+
+_WARN_AT_COMPILES = 3
+
+
+@dataclass(frozen=True)
+class Compile:
+    """One entry of ``f.compiles``: what was compiled, and what differed from before."""
+
+    types: tuple[str, ...]
+    reason: str
+    seconds: float
+    kernels: int
+
+
+@dataclass
+class Specialization:
+    """A traced and compiled variant of a function."""
+
+    traced: Traced
+    run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    types: tuple[TensorType, ...]
+    statics: tuple
+
+    def fits(self, types: Sequence[TensorType]) -> bool:
+        """Whether arguments of these types match, symbolic dims bound consistently."""
+        bound: dict[str, int] = {}
+        for want, have in zip(self.types, types, strict=True):
+            if want.dtype != have.dtype or want.ndim != have.ndim:
+                return False
+            for dim, size in zip(want.shape, have.shape, strict=True):
+                if isinstance(dim, Dim):
+                    if bound.setdefault(str(dim), size) != size:
+                        return False
+                elif dim != size:
+                    return False
+        return True
+
+
+@dataclass
+class _Family:
+    """Specializations of one structure of arguments."""
+
+    variants: list[Specialization] = field(default_factory=list)
+    exact: dict[tuple, Specialization] = field(default_factory=dict)
+
+
+class CompiledFunction:
+    """A function that runs as native code; made by :func:`compile` and its relatives.
+
+    Called inside another traced function it is traced inline, so compiled functions compose.
+    """
+
+    def __init__(
+        self, traceable: Callable, *, name: str, static_argnums=(), static_argnames=(),
+        donate=(), dims: Mapping[str, Sequence] | None = None, engine: str = "native",
+    ):  # fmt: skip
+        functools.update_wrapper(self, traceable)
+        self.traceable = traceable
+        self.name = name
+        self.donate = (donate,) if isinstance(donate, int) else tuple(donate)
+        self.dims = dict(dims or {})
+        self.engine = engine
+        self.compiles: list[Compile] = []
+        self._parameters = _parameters(traceable)
+        self._static_names = self._resolve_static(static_argnums, static_argnames)
+        self._families: dict[Any, _Family] = {}
+
+    def _resolve_static(self, argnums, argnames) -> frozenset[str]:
+        argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        argnames = (argnames,) if isinstance(argnames, str) else tuple(argnames)
+        names = [p.name for p in self._parameters]
+        for name in argnames:
+            if names and name not in names:
+                raise UnknownNameError(
+                    f"static_argnames: `{self.name}` has no parameter {name!r}; "
+                    f"it has {', '.join(names)}"
+                )
+        return frozenset([*(names[i] for i in argnums), *argnames])
+
+    def __repr__(self) -> str:
+        return f"<graphc.{self.engine} {self.name}, {len(self.compiles)} compiled>"
+
+    def __call__(self, *args, **kwargs):
+        args, kwargs, statics = self._split_static(args, kwargs)
+        leaves, treedef = flatten((args, kwargs))
+        if active_trace() is not None or any(isinstance(leaf, Tracer) for leaf in leaves):
+            return self._traceable_with(statics)(*args, **kwargs)
+        arrays, key = _arrays(leaves)
+        family_key = (treedef, tuple((n, freeze(v)) for n, v in statics))
+        family = self._families.get(family_key)
+        if family is None:
+            family = self._families[family_key] = _Family()
+        special = family.exact.get(key)
+        if special is None:
+            special = self._specialize(family, args, kwargs, statics, leaves, arrays)
+            family.exact[key] = special
+        outputs = special.run(arrays)
+        return _returned(special.traced, outputs)
+
+    # ------------------------------------------------------------------------- specialization
+
+    def _split_static(self, args, kwargs):
+        if not self._static_names:
+            return args, kwargs, ()
+        try:
+            bound = inspect.signature(self.traceable).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        bound.apply_defaults()
+        statics = tuple((n, v) for n, v in bound.arguments.items() if n in self._static_names)
+        dynamic = {n: v for n, v in bound.arguments.items() if n not in self._static_names}
+        return (), dynamic, statics
+
+    def _traceable_with(self, statics) -> Callable:
+        if not statics:
+            return self.traceable
+        return functools.partial(self.traceable, **dict(statics))
+
+    def _specialize(self, family, args, kwargs, statics, leaves, arrays) -> Specialization:
+        types = tuple(TensorType(a.dtype, a.shape) for a in arrays)
+        for variant in family.variants:
+            if variant.fits(types):
+                return variant
+        paths = self._paths(args, kwargs)
+        specs = [spec_of(leaf, path) for leaf, path in zip(leaves, paths, strict=True)]
+        wanted = self._with_declared_dims(types, paths)
+        reason = "first call"
+        if family.variants:
+            reason = _difference(family.variants[-1].types, types, paths)
+            symbolic = _symbolic(family.variants[-1].types, wanted)
+            if symbolic is not None:
+                wanted = symbolic
+        special = self._build(wanted, types, specs, args, kwargs, statics, reason)
+        family.variants.append(special)
+        if len(family.variants) >= _WARN_AT_COMPILES:
+            self._warn_recompiling(family, types, paths)
+        return special
+
+    def _paths(self, args, kwargs) -> list[str]:
+        paths = []
+        names = [p.name for p in self._parameters]
+        for position, arg in enumerate(args):
+            name = names[position] if position < len(names) else f"args[{position}]"
+            paths += leaf_paths(arg, name)
+        _, treedef = flatten(kwargs)
+        for name in sorted(kwargs):
+            paths += leaf_paths(kwargs[name], name)
+        return paths
+
+    def _with_declared_dims(self, types, paths):
+        if not self.dims:
+            return types
+        result = []
+        for kind, path in zip(types, paths, strict=True):
+            names = self.dims.get(path) or self.dims.get(path.split("[")[0].split(".")[0])
+            shape = tuple(
+                symbol(n) if n is not None else d
+                for d, n in zip(kind.shape, [*names, *[None] * kind.ndim], strict=False)
+            ) if names else kind.shape  # fmt: skip
+            result.append(TensorType(kind.dtype, shape))
+        return tuple(result)
+
+    def _build(self, wanted, concrete, specs, args, kwargs, statics, reason) -> Specialization:
+        try:
+            traced = self._trace(wanted, specs, args, kwargs, statics)
+        except SymbolicDimError as error:
+            reason = f"{reason}; sizes are fixed because {error}"
+            wanted = concrete
+            traced = self._trace(wanted, specs, args, kwargs, statics)
+        graph = self._with_donation(traced, args, kwargs)
+        run, seconds, kernels = _engine(self.engine, graph)
+        self.compiles.append(Compile(tuple(map(str, wanted)), reason, seconds, kernels))
+        return Specialization(traced, run, wanted, statics)
+
+    def _trace(self, types, specs, args, kwargs, statics) -> Traced:
+        _, treedef = flatten((args, kwargs))
+        typed = [ArgSpec(t, s.weak) for t, s in zip(types, specs, strict=True)]
+        spec_args, spec_kwargs = unflatten(treedef, typed)
+        return trace(
+            self._traceable_with(statics), spec_args, spec_kwargs, name=self.name,
+            before_adjoint=stabilize_nodes,
+        )  # fmt: skip
+
+    def _with_donation(self, traced: Traced, args, kwargs) -> Graph:
+        """Outputs take the memory of donated inputs of their type, in order."""
+        if not self.donate:
+            return traced.graph
+        free, start = [], 0
+        for position, arg in enumerate(args):
+            count = len(flatten(arg)[0])
+            if position in self.donate:
+                free += range(start, start + count)
+            start += count
+        donated: dict[int, int] = {}
+        graph = traced.graph
+        for out, node in enumerate(graph.outputs):
+            match = next((i for i in free if graph.inputs[i].type == node.type), None)
+            if match is not None:
+                donated[out] = match
+                free.remove(match)
+        if free:
+            names = ", ".join(graph.input_name(i) for i in free)
+            raise TraceError(
+                f"donated to `{self.name}`, but no output has the dtype and shape of: {names}.\n"
+                "Return the updated value, or leave the argument out of donate."
+            )
+        return Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
+
+    def _warn_recompiling(self, family: _Family, types, paths) -> None:
+        for position, path in enumerate(paths):
+            seen = [v.types[position].shape for v in family.variants]
+            for axis, size in enumerate(types[position].shape):
+                sizes = [s[axis] for s in seen if len(s) > axis]
+                if len(set(map(str, sizes))) > 1:
+                    warnings.warn(
+                        f"compile {len(family.variants)} of `{self.name}`: axis {axis} of {path} "
+                        f"was {', '.join(map(str, sizes))}, now {size}. Name the dimension: "
+                        f"graphc.compile(f, dims={{{path!r}: ('n',)}})",
+                        CompileWarning,
+                        stacklevel=5,
+                    )
+                    return
+
+    def graph(self, *args, **kwargs) -> Graph:
+        """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves)."""
+        args, kwargs, statics = self._split_static(args, kwargs)
+        leaves, treedef = flatten((args, kwargs))
+        paths = self._paths(args, kwargs)
+        specs = [
+            leaf if isinstance(leaf, ArgSpec) else spec_of(leaf, path)
+            for leaf, path in zip(leaves, paths, strict=True)
+        ]
+        traced = self._trace([s.type for s in specs], specs, args, kwargs, statics)
+        return self._with_donation(traced, args, kwargs)
+
+
+def freeze(value: Any) -> Any:
+    """A hashable stand-in for a static value, so that lists and dicts may be static."""
+    if isinstance(value, dict):
+        return ("dict", tuple((k, freeze(v)) for k, v in sorted(value.items())))
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, tuple(map(freeze, value)))
+    if isinstance(value, np.ndarray):
+        return ("array", value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, set):
+        return ("set", frozenset(map(freeze, value)))
+    try:
+        hash(value)
+    except TypeError:
+        raise TraceError(
+            f"a static argument of type {type(value).__name__} cannot be hashed, so graphc "
+            "cannot tell whether it changed; pass a tuple, or give the class __hash__ and __eq__"
+        ) from None
+    return (type(value).__name__, value)
+
+
+def _parameters(fn: Callable) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def _arrays(leaves: Iterable) -> tuple[list[np.ndarray], tuple]:
+    """Leaves as arrays, and what distinguishes them for compilation."""
+    arrays, key = [], []
+    for leaf in leaves:
+        if type(leaf) is not np.ndarray:
+            kind = type(leaf)
+            leaf = np.asarray(leaf)
+            key.append(kind if kind in (bool, int, float, complex) else None)
+        arrays.append(leaf)
+        key.append(leaf.dtype)
+        key.append(leaf.shape)
+    return arrays, tuple(key)
+
+
+def _returned(traced: Traced, outputs: list[np.ndarray]):
+    values = [
+        (o.item() if weak else o[()]) if o.ndim == 0 else o
+        for o, weak in zip(outputs, traced.out_weak, strict=True)
+    ]
+    return unflatten(traced.out_tree, values)
+
+
+def _symbolic(before, now) -> tuple[TensorType, ...] | None:
+    """``now`` with a named dim wherever its size differs from ``before``; None if more differs.
+
+    Sizes that changed together share a name. Sizes of 0 and 1 stay: they broadcast differently.
+    """
+    names: dict[tuple, Dim] = {}
+    result = []
+    for old, new in zip(before, now, strict=True):
+        if old.dtype != new.dtype or old.ndim != new.ndim:
+            return None
+        shape = []
+        for a, b in zip(old.shape, new.shape, strict=True):
+            if a == b:
+                shape.append(b)
+            elif isinstance(a, int) and isinstance(b, int) and min(a, b) <= 1:
+                return None
+            else:
+                pair = (a, b)
+                shape.append(names.setdefault(pair, symbol(f"n{len(names)}")))
+        result.append(TensorType(new.dtype, tuple(shape)))
+    return tuple(result)
+
+
+def _difference(before, now, paths) -> str:
+    for path, old, new in zip(paths, before, now, strict=True):
+        if old != new:
+            return f"{path} was {old}, now {new}"
+    return "a static argument changed"
+
+
+def _engine(engine: str, graph: Graph):
+    """``(run, compile seconds, kernel count)`` of a graph."""
+    if engine == "interpreter":
+        return (lambda arrays: evaluate(graph, arrays)), 0.0, 0
+    executable = pipeline.build(graph)
+    facts = executable.artifact
+    return executable, facts.compile_seconds, facts.facts["kernels"]
+
+
+# ------------------------------------------------------------------------------- public makers
+
+
+def compile(
+    fn: Callable | None = None, *, static_argnums=(), static_argnames=(), donate=(), dims=None
+) -> CompiledFunction | Callable:
+    """Compile a NumPy function to native code on its first call. Also a decorator.
+
+    Parameters
+    ----------
+    fn : a function of arrays, numbers and any nesting of dict, list, tuple, dataclass of them.
+    static_argnums, static_argnames : arguments that are part of the program (strings, flags,
+        sizes); another value compiles again.
+    donate : positions of arguments whose memory the outputs of the same dtype and shape take
+        over: they are overwritten, and returned.
+    dims : names for dimensions that change, by parameter: ``{"x": ("n", None)}``. Without it
+        the second size seen makes a dimension symbolic.
+
+    Raises graphc.errors.TraceError and relatives where the function cannot be traced.
+
+    >>> import numpy as np, graphc as gc
+    >>> @gc.compile
+    ... def norm(x):
+    ...     return np.sqrt(np.sum(x * x))
+    >>> float(norm(np.array([3.0, 4.0])))
+    5.0
+    """
+    options = {
+        "static_argnums": static_argnums, "static_argnames": static_argnames,
+        "donate": donate, "dims": dims,
+    }  # fmt: skip
+    if fn is None:
+        return lambda f: compile(f, **options)
+    if isinstance(fn, CompiledFunction):
+        fn = fn.traceable
+    return CompiledFunction(fn, name=_name(fn), **options)
+
+
+def interpret(fn: Callable, **options) -> CompiledFunction:
+    """Trace ``fn`` and evaluate its graph with NumPy: slower, no compiler, every dtype.
+
+    >>> import numpy as np, graphc as gc
+    >>> float(gc.interpret(lambda x: np.sum(x ** 2))(np.arange(3.0)))
+    5.0
+    """
+    if isinstance(fn, CompiledFunction):
+        fn = fn.traceable
+    return CompiledFunction(fn, name=_name(fn), engine="interpreter", **options)
+
+
+def grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False, **options):
+    """The compiled gradient of a scalar function with respect to ``argnums``.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.grad(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
+    array([ 3., 12.])
+    """
+    return _derivative(transforms.grad, "grad", fn, argnums, has_aux, options)
+
+
+def value_and_grad(
+    fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False, **options
+):
+    """The compiled function that returns ``(value, gradient)``, sharing their work.
+
+    With ``has_aux`` the function returns ``(value, aux)`` and the result is
+    ``((value, aux), gradient)``.
+
+    >>> import numpy as np, graphc as gc
+    >>> value, slope = gc.value_and_grad(lambda x: np.sin(x))(0.0)
+    >>> float(value), float(slope)
+    (0.0, 1.0)
+    """
+    return _derivative(transforms.value_and_grad, "value_and_grad", fn, argnums, has_aux, options)
+
+
+def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
+    if isinstance(fn, CompiledFunction):
+        fn = fn.traceable
+    traceable = transform(fn, argnums, has_aux)
+    return CompiledFunction(traceable, name=f"{label}_{_name(fn)}", **options)
+
+
+def _name(fn: Callable) -> str:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return name if name.isidentifier() else "function"

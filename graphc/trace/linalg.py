@@ -1,0 +1,442 @@
+"""Products of arrays: matmul, dot, tensordot, einsum, outer, norm."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from graphc.errors import ShapeError, SymbolicDimError, TraceError
+from graphc.ir import build
+from graphc.ir.build import elementwise as op
+from graphc.ir.dims import Dim, product
+from graphc.ir.node import Node
+from graphc.trace.dispatch import UFUNCS, call, implements
+from graphc.trace.dtypes import cast, promotion_key, resolve
+from graphc.trace.elementwise import broadcast_shapes, mismatch, shape_text
+
+_TYPICAL = 64  # stands for a symbolic size when einsum chooses an order
+
+
+def _same_size(name: str, shapes, a, b) -> None:
+    if a != b:
+        if isinstance(a, Dim) or isinstance(b, Dim):
+            raise SymbolicDimError(f"{name}: sizes {a} and {b} must be known")
+        raise ShapeError(mismatch(name, shapes, f"{a} != {b}"))
+
+
+def matmul_node(a: Node, b: Node, name: str = "matmul") -> Node:
+    """NumPy's ``a @ b`` for nodes of one dtype: vectors, matrices, stacks of them."""
+    shapes = (a.shape, b.shape)
+    if not a.ndim or not b.ndim:
+        raise ShapeError(mismatch(name, shapes, "a scalar operand; write * instead"))
+    _same_size(name, shapes, a.shape[-1], b.shape[-2] if b.ndim > 1 else b.shape[0])
+    drop_row, drop_column = a.ndim == 1, b.ndim == 1
+    a = build.reshape(a, (1, *a.shape)) if drop_row else a
+    b = build.reshape(b, (*b.shape, 1)) if drop_column else b
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    if b.ndim == 2:  # leading axes of a are more rows of one product
+        batch = a.shape[:-2]
+        result = build.matmul(build.reshape(a, (product((*batch, m)), k)), b)
+    else:
+        batch = broadcast_shapes(name, a.shape[:-2], b.shape[:-2])
+        a = build.broadcast_to(a, (*batch, m, k))
+        b = build.broadcast_to(b, (*batch, k, n))
+        result = build.matmul(a, b)
+    shape = (*batch, *(() if drop_row else (m,)), *(() if drop_column else (n,)))
+    return build.reshape(result, shape)
+
+
+@implements(np.matmul)
+def matmul(context, x1, x2, *, dtype=None, axes=None, axis=None):
+    if axes is not None or axis is not None:
+        raise TraceError("np.matmul with axes= is not supported; transpose first")
+    a, b = context.lift(x1), context.lift(x2)
+    dtype = np.dtype(dtype) if dtype is not None else None
+    dtypes = resolve(np.matmul, (promotion_key(a), promotion_key(b)), dtype)
+    return context.wrap(matmul_node(cast(a.node, dtypes[0]), cast(b.node, dtypes[1])))
+
+
+UFUNCS[np.matmul] = matmul
+
+
+def _implements_as_matmul(function, prepare):
+    if function is not None:
+        implements(function)(prepare)
+
+
+def _vecdot(context, x1, x2, axis=-1):
+    a, b = context.lift(x1), context.lift(x2)
+    if axis != -1:
+        a, b = np.moveaxis(a, axis, -1), np.moveaxis(b, axis, -1)
+    return (a * b).sum(axis=-1)
+
+
+_implements_as_matmul(getattr(np, "vecdot", None), _vecdot)
+_implements_as_matmul(
+    getattr(np, "matvec", None),
+    lambda context, x1, x2: np.squeeze(context.lift(x1) @ context.lift(x2)[..., None], -1),
+)
+_implements_as_matmul(
+    getattr(np, "vecmat", None),
+    lambda context, x1, x2: np.squeeze(context.lift(x1)[..., None, :] @ context.lift(x2), -2),
+)
+
+
+def _pair(context, a, b) -> tuple[Node, Node]:
+    a, b = context.lift(a), context.lift(b)
+    dtype = np.result_type(a.dtype, b.dtype)
+    return cast(a.node, dtype), cast(b.node, dtype)
+
+
+@implements(np.dot)
+def dot(context, a, b):
+    x, y = context.lift(a), context.lift(b)
+    if not x.ndim or not y.ndim:
+        return call(np.multiply, context, (x, y), {})
+    if x.ndim > 1 and y.ndim > 2:
+        return _tensordot(context, x, y, (x.ndim - 1,), (y.ndim - 2,), "dot")
+    return context.wrap(matmul_node(*_pair(context, x, y), "dot"))
+
+
+@implements(np.vdot)
+def vdot(context, a, b):
+    return dot(context, context.lift(a).ravel(), context.lift(b).ravel())
+
+
+@implements(np.inner)
+def inner(context, a, b):
+    x, y = context.lift(a), context.lift(b)
+    if not x.ndim or not y.ndim:
+        return call(np.multiply, context, (x, y), {})
+    return _tensordot(context, x, y, (x.ndim - 1,), (y.ndim - 1,), "inner")
+
+
+@implements(np.outer, getattr(np.linalg, "outer", None))
+def outer(context, a, b):
+    x, y = context.lift(a), context.lift(b)
+    return x.reshape(-1, 1) * y.reshape(1, -1)
+
+
+@implements(np.tensordot)
+def tensordot(context, a, b, axes=2):
+    x, y = context.lift(a), context.lift(b)
+    if hasattr(axes, "__len__"):
+        left, right = axes
+    else:
+        left, right = range(x.ndim - axes, x.ndim), range(axes)
+    left = left if hasattr(left, "__len__") else (left,)
+    right = right if hasattr(right, "__len__") else (right,)
+    left, right = normalize_axis_tuple(left, x.ndim), normalize_axis_tuple(right, y.ndim)
+    return _tensordot(context, x, y, left, right, "tensordot")
+
+
+def _tensordot(context, x, y, left, right, name: str):
+    if len(left) != len(right):
+        raise ShapeError(f"{name}: {len(left)} axes against {len(right)}")
+    a, b = _pair(context, x, y)
+    for i, j in zip(left, right, strict=True):
+        _same_size(name, (a.shape, b.shape), a.shape[i], b.shape[j])
+    rows = [i for i in range(a.ndim) if i not in left]
+    columns = [j for j in range(b.ndim) if j not in right]
+    shape_rows, shape_columns = [a.shape[i] for i in rows], [b.shape[j] for j in columns]
+    inner_size = product(a.shape[i] for i in left)
+    a = build.reshape(build.transpose(a, [*rows, *left]), (product(shape_rows), inner_size))
+    b = build.reshape(build.transpose(b, [*right, *columns]), (inner_size, product(shape_columns)))
+    return context.wrap(build.reshape(build.matmul(a, b), (*shape_rows, *shape_columns)))
+
+
+# ------------------------------------------------------------------------------------- einsum
+
+
+@implements(np.einsum)
+def einsum(context, *operands, dtype=None, optimize=False, order="K", casting="safe"):
+    if not isinstance(operands[0], str):
+        raise TraceError("np.einsum: write the subscripts as a string, as in 'ij,jk->ik'")
+    arrays = [context.lift(o) for o in operands[1:]]
+    terms, output = _subscripts(operands[0], [a.ndim for a in arrays])
+    common = np.result_type(*(a.dtype for a in arrays)) if dtype is None else np.dtype(dtype)
+    nodes = [cast(a.node, common) for a in arrays]
+    nodes, terms, sizes = _normal_operands(nodes, terms)
+    for pair in _contraction_order(terms, output, sizes):
+        taken = [(nodes[i], terms[i]) for i in pair]
+        for i in sorted(pair, reverse=True):
+            del nodes[i], terms[i]
+        needed = set(output).union(*terms)
+        node, term = _contract(taken, needed, sizes)
+        nodes.append(node)
+        terms.append(term)
+    node, term = _sum_out(nodes[0], terms[0], set(output))
+    return context.wrap(build.transpose(node, [term.index(c) for c in output]))
+
+
+def _subscripts(text: str, ndims: list[int]) -> tuple[list[str], str]:
+    """Terms and output with ``...`` written out as capital letters that are not in use."""
+    text = text.replace(" ", "")
+    left, arrow, output = text.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ndims):
+        raise ShapeError(f"np.einsum: {len(terms)} terms in {text!r} for {len(ndims)} operands")
+    free = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in text]
+    widest = 0
+    for i, (term, ndim) in enumerate(zip(terms, ndims, strict=True)):
+        extra = ndim - len(term.replace("...", ""))
+        if extra < 0 or (extra and "..." not in term):
+            raise ShapeError(f"np.einsum: term {term!r} does not fit an operand of {ndim} axes")
+        widest = max(widest, extra)
+        terms[i] = term.replace("...", "".join(free[:extra][::-1]))
+    rest = "".join(free[:widest][::-1])
+    if arrow:
+        output = output.replace("...", rest)
+    else:
+        counts = Counter("".join(terms))
+        named = sorted(c for c in counts if counts[c] == 1 and c not in rest)
+        output = rest + "".join(named)
+    for c in output:
+        if c not in "".join(terms) or output.count(c) > 1:
+            raise ShapeError(f"np.einsum: output index {c!r} of {text!r} must be in one term")
+    return terms, output
+
+
+def _normal_operands(nodes, terms):
+    """Repeated indices taken along the diagonal, sizes checked, axes of size 1 broadcast."""
+    for i, term in enumerate(terms):
+        for c in dict.fromkeys(term):
+            while term.count(c) > 1:
+                first = term.index(c)
+                second = term.index(c, first + 1)
+                nodes[i] = _diagonal(nodes[i], 0, first, second)
+                term = term[:first] + term[first + 1 : second] + term[second + 1 :] + c
+        terms[i] = term
+    sizes: dict[str, object] = {}
+    for node, term in zip(nodes, terms, strict=True):
+        for c, dim in zip(term, node.shape, strict=True):
+            known = sizes.setdefault(c, dim)
+            if known == 1:
+                sizes[c] = dim
+            elif dim not in (1, known):
+                if isinstance(dim, Dim) or isinstance(known, Dim):
+                    raise SymbolicDimError(f"einsum: sizes {known} and {dim} must be known")
+                raise ShapeError(f"np.einsum: index {c!r} has size {known} and size {dim}")
+    for i, (node, term) in enumerate(zip(nodes, terms, strict=True)):
+        nodes[i] = build.broadcast_to(node, [sizes[c] for c in term])
+    return nodes, terms, sizes
+
+
+def _contraction_order(terms, output: str, sizes) -> list[tuple[int, ...]]:
+    """Pairs of operands to contract, as NumPy's greedy path finds them."""
+    if len(terms) <= 2:
+        return [tuple(range(len(terms)))]
+    typical = {c: _TYPICAL if isinstance(d, Dim) else d for c, d in sizes.items()}
+    stand_ins = [np.broadcast_to(0.0, [typical[c] for c in t]) for t in terms]
+    path = np.einsum_path(",".join(terms) + "->" + output, *stand_ins, optimize="greedy")[0][1:]
+    return _in_pairs(path, len(terms))
+
+
+def _in_pairs(path, count: int) -> list[tuple[int, ...]]:
+    """Steps of more than two operands taken two at a time."""
+    steps = []
+    for step in path:
+        step = sorted(step)
+        while len(step) > 2:
+            a, b, *rest = step
+            steps.append((a, b))
+            count -= 1
+            step = [i - 2 for i in rest] + [count - 1]
+        steps.append(tuple(step))
+        count -= len(step) - 1
+    return steps
+
+
+def _sum_out(node: Node, term: str, needed) -> tuple[Node, str]:
+    axes = [i for i, c in enumerate(term) if c not in needed]
+    return build.reduce("sum", node, axes), "".join(c for c in term if c in needed)
+
+
+def _contract(taken, needed, sizes) -> tuple[Node, str]:
+    """Two operands into one: a batched matmul, or a product where nothing is summed."""
+    if len(taken) == 1:
+        return _sum_out(*taken[0], needed)
+    (a, term_a), (b, term_b) = taken
+    a, term_a = _sum_out(a, term_a, needed | set(term_b))
+    b, term_b = _sum_out(b, term_b, needed | set(term_a))
+    shared = [c for c in term_a if c in term_b]
+    batch, summed = [c for c in shared if c in needed], [c for c in shared if c not in needed]
+    rows = [c for c in term_a if c not in term_b]
+    columns = [c for c in term_b if c not in term_a]
+    if not summed:
+        joint = "".join([*batch, *rows, *columns])
+        shape = [sizes[c] for c in joint]
+        parts = []
+        for node, term in ((a, term_a), (b, term_b)):
+            order = sorted(range(len(term)), key=lambda i: joint.index(term[i]))
+            node = build.transpose(node, order)
+            parts.append(build.broadcast(node, shape, [joint.index(term[i]) for i in order]))
+        return op("logical_and" if a.dtype == bool else "mul", *parts), joint
+    groups = {g: product(sizes[c] for c in names) for g, names in
+              (("rows", rows), ("summed", summed), ("columns", columns))}  # fmt: skip
+    lead = [sizes[c] for c in batch]
+    a = build.transpose(a, [term_a.index(c) for c in (*batch, *rows, *summed)])
+    b = build.transpose(b, [term_b.index(c) for c in (*batch, *summed, *columns)])
+    a = build.reshape(a, (*lead, groups["rows"], groups["summed"]))
+    b = build.reshape(b, (*lead, groups["summed"], groups["columns"]))
+    joint = "".join([*batch, *rows, *columns])
+    return build.reshape(build.matmul(a, b), [sizes[c] for c in joint]), joint
+
+
+# ----------------------------------------------------------------------- diagonals and norms
+
+
+def _diagonal(x: Node, offset: int, axis1: int, axis2: int) -> Node:
+    """Every (columns + 1)-th element of the flattened last two axes."""
+    rest = [i for i in range(x.ndim) if i not in (axis1, axis2)]
+    x = build.transpose(x, [*rest, axis1, axis2])
+    rows, columns = (d.__index__() for d in x.shape[-2:])
+    start = offset if offset >= 0 else -offset * columns
+    length = max(min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns), 0)
+    lead = x.shape[:-2]
+    flat = build.reshape(x, (*lead, rows * columns))
+    zeros, ones = [0] * len(lead), [1] * len(lead)
+    if not length:
+        return build.slice_(flat, [*zeros, 0], [*lead, 0], [*ones, 1])
+    return build.slice_(flat, [*zeros, start], [*lead, length], [*ones, columns + 1])
+
+
+@implements(np.diagonal)
+def diagonal(context, a, offset=0, axis1=0, axis2=1):
+    x = context.lift(a)
+    first, second = normalize_axis_index(axis1, x.ndim), normalize_axis_index(axis2, x.ndim)
+    return context.wrap(_diagonal(x.node, offset, first, second))
+
+
+@implements(getattr(np.linalg, "diagonal", None))
+def linalg_diagonal(context, x, /, *, offset=0):
+    return diagonal(context, x, offset, -2, -1)
+
+
+@implements(np.diag)
+def diag(context, v, k=0):
+    x = context.lift(v)
+    if x.ndim == 2:
+        return diagonal(context, x, k)
+    if x.ndim != 1:
+        raise ShapeError(f"np.diag takes 1 or 2 axes, not {shape_text(x.shape)}")
+    n = x.shape[0] + abs(k)
+    column = np.pad(x, (0, abs(k)) if k >= 0 else (abs(k), 0))
+    rows, columns = build.iota((n, n), 0), build.iota((n, n), 1)
+    on = op("eq", columns, op("add", rows, build.full_like(rows, k)))
+    wide = build.broadcast(column.node, (n, n), (0,))
+    return context.wrap(op("where", on, wide, build.full_like(wide, 0)))
+
+
+@implements(np.trace)
+def trace(context, a, offset=0, axis1=0, axis2=1, dtype=None):
+    return diagonal(context, a, offset, axis1, axis2).sum(axis=-1, dtype=dtype)
+
+
+@implements(getattr(np.linalg, "trace", None))
+def linalg_trace(context, x, /, *, offset=0, dtype=None):
+    return trace(context, x, offset, -2, -1, dtype)
+
+
+@implements(np.linalg.norm)
+def norm(context, x, ord=None, axis=None, keepdims=False):
+    x = context.lift(x)
+    if x.dtype.kind in "biu":
+        x = x.astype(np.float64)
+    if ord is None and axis is None:
+        result = np.sqrt(np.sum(x * x))
+        return result.reshape((1,) * x.ndim) if keepdims else result
+    axis = tuple(range(x.ndim)) if axis is None else axis
+    axes = normalize_axis_tuple(axis, x.ndim)
+    if len(axes) == 1:
+        return _vector_norm(x, ord, axes[0], keepdims)
+    if len(axes) != 2:
+        raise ShapeError("np.linalg.norm takes one or two axes")
+    if ord in (None, "fro"):
+        return np.sqrt(np.sum(x * x, axis=axes, keepdims=keepdims))
+    rows, columns = axes
+    if ord in (1, -1, np.inf, -np.inf):
+        over, rest = (rows, columns) if abs(ord) == 1 else (columns, rows)
+        sums = np.sum(np.abs(x), axis=over, keepdims=True)
+        extreme = np.max if ord > 0 else np.min
+        return extreme(sums, axis=(over, rest), keepdims=keepdims)
+    raise TraceError(f"np.linalg.norm of a matrix with ord={ord!r} needs singular values, which "
+                     "are not supported; supported: None, 'fro', 1, -1, inf, -inf")  # fmt: skip
+
+
+def _vector_norm(x, ord, axis, keepdims):
+    options = {"axis": axis, "keepdims": keepdims}
+    if ord is None or ord == 2:
+        return np.sqrt(np.sum(x * x, **options))
+    if ord == np.inf:
+        return np.max(np.abs(x), **options)
+    if ord == -np.inf:
+        return np.min(np.abs(x), **options)
+    if ord == 0:
+        return np.sum((x != 0).astype(x.dtype), **options)
+    if ord == 1:
+        return np.sum(np.abs(x), **options)
+    if isinstance(ord, str):
+        raise ShapeError(f"np.linalg.norm: ord={ord!r} is for matrices")
+    return np.sum(np.abs(x) ** ord, **options) ** (1.0 / ord)
+
+
+@implements(getattr(np.linalg, "vector_norm", None))
+def vector_norm(context, x, /, *, axis=None, keepdims=False, ord=2):
+    x = context.lift(x)
+    if axis is not None:
+        return norm(context, x, ord, axis, keepdims)
+    result = norm(context, x.ravel(), ord, 0)
+    return result.reshape((1,) * x.ndim) if keepdims else result
+
+
+@implements(np.cross)
+def cross(context, a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    if (axisa, axisb, axisc, axis) not in ((-1, -1, -1, None), (-1, -1, -1, -1)):
+        raise TraceError("np.cross supports the last axis only")
+    x, y = context.lift(a), context.lift(b)
+    if x.shape[-1] != 3 or y.shape[-1] != 3:
+        raise ShapeError(mismatch("cross", (x.shape, y.shape), "the last axes must have size 3"))
+    x, y = ([v[..., i] for i in range(3)] for v in (x, y))
+    turns = ((1, 2), (2, 0), (0, 1))
+    return np.stack([x[i] * y[j] - x[j] * y[i] for i, j in turns], axis=-1)
+
+
+@implements(np.kron)
+def kron(context, a, b):
+    x, y = context.lift(a), context.lift(b)
+    ndim = max(x.ndim, y.ndim)
+    x = x.reshape((1,) * (ndim - x.ndim) + tuple(x.shape))
+    y = y.reshape((1,) * (ndim - y.ndim) + tuple(y.shape))
+    shape = [d * e for d, e in zip(x.shape, y.shape, strict=True)]
+    x = x.reshape([d for pair in zip(x.shape, (1,) * ndim, strict=True) for d in pair])
+    y = y.reshape([d for pair in zip((1,) * ndim, y.shape, strict=True) for d in pair])
+    return (x * y).reshape(shape)
+
+
+@implements(np.polyval)
+def polyval(context, p, x):
+    coefficients, x = context.lift(p), context.lift(x)
+    total = np.zeros_like(x)
+    for c in coefficients:
+        total = total * x + c
+    return total
+
+
+@implements(getattr(np, "trapezoid", None), getattr(np, "trapz", None))
+def trapezoid(context, y, x=None, dx=1.0, axis=-1):
+    y = context.lift(y)
+    if x is None:
+        step = dx
+    else:
+        x = context.lift(x)
+        step = np.diff(x, axis=axis if x.ndim > 1 else -1)
+        if x.ndim == 1:
+            shape = [1] * y.ndim
+            shape[axis] = -1
+            step = step.reshape(shape)
+    after, before = [slice(None)] * y.ndim, [slice(None)] * y.ndim
+    after[axis], before[axis] = slice(1, None), slice(None, -1)
+    return (step * (y[tuple(after)] + y[tuple(before)]) / 2.0).sum(axis)

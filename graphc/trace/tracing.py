@@ -1,0 +1,209 @@
+"""From a Python function and the types of its arguments to a graph."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import GraphcError, TraceError
+from graphc.ir import build
+from graphc.ir.graph import Graph, Source, topological
+from graphc.ir.node import Node
+from graphc.ir.types import TensorType, is_supported_dtype, tensor_type
+from graphc.trace import numpy_api  # noqa: F401  (fills the dispatch tables)
+from graphc.trace.context import (
+    TraceContext,
+    active_trace,
+    current_trace,
+    is_python_number,
+    running,
+    wrap,
+)
+from graphc.trace.random_guard import RandomGuard
+from graphc.trace.source import located
+from graphc.trace.tracer import Tracer
+from graphc.trace.tree import flatten, leaf_paths, unflatten
+
+__all__ = [
+    "ArgSpec",
+    "TraceContext",
+    "Traced",
+    "Tracer",
+    "active_trace",
+    "current_trace",
+    "spec_of",
+    "trace",
+    "wrap",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ArgSpec:
+    """What is known of an argument leaf: its type, and whether it is a Python number."""
+
+    __graphc_leaf__ = True
+
+    type: TensorType
+    weak: bool = False
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced function. ``out_tree`` rebuilds what it returned from ``graph.outputs``;
+    ``out_weak`` marks outputs that are Python numbers; ``in_paths`` names ``graph.inputs``."""
+
+    graph: Graph
+    out_tree: Any
+    out_weak: tuple[bool, ...]
+    in_paths: tuple[str, ...]
+
+
+def spec_of(leaf: Any, path: str) -> ArgSpec:
+    """The :class:`ArgSpec` of a concrete argument leaf; TraceError names ``path`` for others.
+
+    >>> spec_of(np.zeros((2, 3), np.float32), "x").type
+    TensorType(dtype=dtype('float32'), shape=(2, 3))
+    """
+    if isinstance(leaf, np.ndarray):
+        if is_supported_dtype(leaf.dtype):
+            return ArgSpec(TensorType(leaf.dtype.newbyteorder("="), leaf.shape))
+        raise TraceError(
+            f"`{path}` has dtype {leaf.dtype}; encode it as numbers, or mark it static"
+        )
+    if isinstance(leaf, np.generic) and is_supported_dtype(leaf.dtype):
+        return ArgSpec(tensor_type(leaf.dtype))
+    if is_python_number(leaf):
+        return ArgSpec(tensor_type(np.asarray(leaf).dtype), weak=True)
+    if isinstance(leaf, Tracer):
+        return ArgSpec(leaf.node.type, leaf.weak)
+    if hasattr(leaf, "__array__") and not isinstance(leaf, type):
+        return spec_of(np.asarray(leaf), path)
+    raise TraceError(
+        f"`{path}` is a {type(leaf).__name__}, not an array or a number; mark it static, "
+        "or leave it out of the arguments"
+    )
+
+
+def trace(
+    fn: Callable,
+    args: tuple,
+    kwargs: dict | None = None,
+    *,
+    name: str | None = None,
+    static: Iterable[int | str] = (),
+    before_adjoint: Callable | None = None,
+) -> Traced:
+    """Run ``fn`` once on tracers and return its graph.
+
+    ``args`` and ``kwargs`` are trees whose leaves are :class:`ArgSpec`; any other leaf is static
+    and reaches ``fn`` as it is, and so do the whole arguments whose position or name is in
+    ``static``. ``before_adjoint(nodes, sources) -> nodes`` rewrites what gets differentiated.
+    Raises TraceError and its kin for what a static graph cannot hold.
+
+    >>> spec = ArgSpec(tensor_type(np.float32, (3,)))
+    >>> str(trace(lambda x: np.sum(x * 2), (spec,)).graph.outputs[0].type)
+    'f32[]'
+    """
+    kwargs = kwargs or {}
+    static = frozenset(static)
+    name = name or getattr(fn, "__name__", type(fn).__name__)
+    name = name if name.isidentifier() else "function"
+    context = TraceContext(name, before_adjoint)
+    arguments = _named_arguments(fn, args, kwargs)
+    inputs: list[Node] = []
+    values = []
+    for key, label, argument in arguments:
+        is_static = key in static or label in static
+        values.append(argument if is_static else _trace_leaves(context, argument, label, inputs))
+    new_args, new_kwargs = values[: len(args)], dict(zip(sorted(kwargs), values[len(args) :]))
+    guard = RandomGuard(fn)
+    try:
+        with running(context):
+            result = fn(*new_args, **new_kwargs)
+            guard.check(name)
+            outputs, out_tree, out_weak = _outputs(context, fn, result)
+    except GraphcError:
+        raise
+    except Exception as error:
+        cause = _hidden(error)
+        if cause is None:
+            raise
+        raise cause from None
+    finally:
+        context.alive = False
+    graph = Graph(name, tuple(inputs), outputs, _reachable_sources(context, outputs))
+    paths = tuple(i.attr("name") for i in inputs)
+    return Traced(graph, out_tree, out_weak, paths)
+
+
+def _named_arguments(fn, args, kwargs) -> list[tuple[int | str, str, Any]]:
+    """``(key, label, argument)``: positional ones in order, then keywords sorted by name."""
+    names = []
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    for index in range(len(args)):
+        if index < len(positional):
+            names.append(positional[index].name)
+        elif variadic is not None:
+            names.append(f"{variadic}[{index - len(positional)}]")
+        else:
+            names.append(f"arg{index}")
+    listed: list = [(i, n, a) for i, (n, a) in enumerate(zip(names, args, strict=True))]
+    return listed + [(k, k, kwargs[k]) for k in sorted(kwargs)]
+
+
+def _trace_leaves(context, argument, label: str, inputs: list[Node]):
+    """``argument`` with each ArgSpec replaced by a tracer of a new input."""
+    if isinstance(argument, ArgSpec):
+        leaves, treedef, paths = [argument], None, [label]
+    else:
+        leaves, treedef = flatten(argument)
+        if not any(isinstance(leaf, ArgSpec) for leaf in leaves):
+            return argument
+        paths = leaf_paths(argument, label)
+    for i, (leaf, path) in enumerate(zip(leaves, paths, strict=True)):
+        if isinstance(leaf, ArgSpec):
+            inputs.append(build.input(len(inputs), path, leaf.type))
+            leaves[i] = Tracer(context, inputs[-1], leaf.weak)
+    return leaves[0] if treedef is None else unflatten(treedef, leaves)
+
+
+def _outputs(context, fn, result):
+    if result is None:
+        code = getattr(fn, "__code__", None)
+        source = Source(code.co_filename, code.co_firstlineno, code.co_name) if code else None
+        raise TraceError(located(f"`{context.name}` returned None; is a `return` missing?", source))
+    leaves, out_tree = flatten(result)
+    nodes, weak = [], []
+    for index, leaf in enumerate(leaves):
+        if not isinstance(leaf, Tracer | np.ndarray | np.generic) and not is_python_number(leaf):
+            path = leaf_paths(result, "output")[index]
+            raise TraceError(
+                f"{path} of `{context.name}` is a {type(leaf).__name__}; "
+                "a traced function returns arrays and numbers"
+            )
+        tracer = context.lift(leaf)
+        nodes.append(tracer.node)
+        weak.append(bool(tracer.weak))
+    return tuple(context.resolve(nodes)), out_tree, tuple(weak)
+
+
+def _hidden(error: BaseException | None) -> GraphcError | None:
+    """A graphc error that NumPy replaced by its own ("setting an array element ...")."""
+    while error is not None:
+        if isinstance(error, GraphcError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _reachable_sources(context, outputs) -> dict[Node, Source]:
+    return {n: context.sources[n] for n in topological(outputs) if n in context.sources}

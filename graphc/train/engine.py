@@ -1,0 +1,61 @@
+"""What trains: an engine holds parameters and state and runs epochs in a thread of its own.
+
+``runtime`` provides the native one; :class:`graphc.train.interpreted.InterpretedEngine` is the
+same in plain NumPy. The Trainer knows only what is written here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+FINISHED, STOPPED, NONFINITE = "finished", "stopped", "nonfinite"
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What a run did.
+
+    ``epoch_losses`` has an entry for each finished epoch: the mean of its batch losses, weighted
+    by their numbers of samples. ``steps`` are those that changed the parameters; ``seconds`` were
+    spent in them alone. ``status`` is ``"finished"``, ``"stopped"`` (on request) or
+    ``"nonfinite"``: the step after the last had a loss that is not finite, or made parameters
+    that are not, and was dropped.
+    """
+
+    epoch_losses: np.ndarray
+    steps: int
+    seconds: float
+    status: str
+
+
+class Run(Protocol):
+    """Epochs under way in another thread."""
+
+    def done(self) -> bool: ...
+
+    def progress(self) -> tuple[int, float]:
+        """Steps done in this run, and the loss of the last one (NaN before the first)."""
+
+    def stop(self) -> None:
+        """Ask the run to end after the step it is in; returns at once."""
+
+    def result(self) -> EpochResult:
+        """Wait for the end; errors of the run are raised here."""
+
+
+class Engine(Protocol):
+    """Training on fixed data. Batches are consecutive parts of the epoch's order (see
+    ``shuffle.permutation``; without shuffling the order of the data), the last may be smaller."""
+
+    compile_s: float
+
+    def start(self, *, epochs: int, shuffle: bool, seed: int, first_epoch: int) -> Run: ...
+
+    def params(self) -> Any:
+        """A copy of the current parameters."""
+
+    def state(self) -> Any:
+        """A copy of the current optimiser state."""
