@@ -62,6 +62,10 @@ class CacheWarning(UserWarning):
     """The kernel cache cannot be used or an entry was rebuilt."""
 
 
+class TrainingWarning(UserWarning):
+    """Training ended before its last epoch."""
+
+
 class CompileWarning(UserWarning):
     """Something compiles more often than it should."""
 

@@ -52,6 +52,7 @@ def vjp(
     sources = {} if sources is None else sources
     order = topological(outputs)
     active = _active(order, wrt)
+    _refuse_complex(order, active, sources)
     suspect = _may_be_nonfinite(order, wrt)
     pending: dict[Node, list[Cotangent]] = {}
     for output, ct in zip(outputs, cotangents, strict=True):
@@ -142,13 +143,17 @@ def _active(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
             for position, operand in enumerate(node.inputs)
         ):
             active.add(node)
-    for node in active:
-        if node.dtype.kind == "c":
-            raise GradientError(
-                f"`{node.op}` gives complex values {node.type}; only real ones have gradients: "
-                "differentiate a function of the real and the imaginary part"
-            )
     return active
+
+
+def _refuse_complex(order, active, sources) -> None:
+    for node in order:
+        if node in active and node.dtype.kind == "c":
+            raise GradientError(
+                f"no gradient through complex values: `{node.op}` ({node.type})"
+                f"{_at(sources.get(node))}\n"
+                "  compute with the real and the imaginary part as two arrays"
+            )
 
 
 def _passes_gradient(node: Node, position: int) -> bool:
@@ -188,10 +193,14 @@ def _is_singular(node: Node) -> bool:
     return not (node.op == "pow" and number >= 1 and number == int(number))
 
 
+def _at(source: Source | None) -> str:
+    return f"\n  at {source} in {source.function}" if source else ""
+
+
 def _no_rule(node: Node, source: Source | None) -> GradientError:
     known = ", ".join(sorted(RULES))
     return GradientError(
-        f"no gradient rule for op `{node.op}` ({node.type}){f' at {source}' if source else ''}\n"
+        f"no gradient rule for op `{node.op}` ({node.type}){_at(source)}\n"
         f"  ops with a gradient: all elementwise functions, {known}\n"
         "  write it with those, or treat the value as a constant: graphc.stop_gradient(value)"
     )

@@ -403,6 +403,47 @@ def _checked_emit(context, builder, sig, args):
     return builder.select(bad, low, index)
 
 
+# ------------------------------------------------------------ the words of the epoch driver
+
+
+def _next_emit(context, builder, sig, args):
+    return builder.add(args[0], args[0].type(_signed(0x9E3779B97F4A7C15)))
+
+
+def _draw_emit(context, builder, sig, args):
+    """The splitmix64 output of a state, scaled to [0, n): see ``train.shuffle``."""
+    z, n = args
+    word = z.type
+
+    def mixed(x, shift, factor):
+        x = builder.xor(x, builder.lshr(x, word(shift)))
+        return builder.mul(x, word(_signed(factor)))
+
+    z = mixed(mixed(z, 30, 0xBF58476D1CE4E5B9), 27, 0x94D049BB133111EB)
+    z = builder.xor(z, builder.lshr(z, word(31)))
+    return builder.lshr(builder.mul(builder.lshr(z, word(32)), n), word(32))
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _copy_emit(context, builder, sig, args):
+    pointer = ir.IntType(8).as_pointer()
+    target, source = (builder.inttoptr(a, pointer) for a in args[:2])
+    cgutils.raw_memcpy(builder, target, source, args[2], 1)
+    return context.get_dummy_value()
+
+
+def _step_emit(context, builder, sig, args):
+    pointer, words = ir.IntType(8).as_pointer(), ir.IntType(64).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, pointer, words])
+    function = builder.inttoptr(args[0], kind.as_pointer())
+    table = builder.bitcast(args[1], pointer)
+    builder.call(function, [table, builder.inttoptr(args[2], pointer), args[3]])
+    return context.get_dummy_value()
+
+
 @functools.cache
 def native_words() -> dict[str, object]:
     """The namespace in which Numba compiles a program."""
@@ -428,6 +469,17 @@ def native_words() -> dict[str, object]:
         ),
         "status_words": _inline("status_words", 1, lambda x: x(x), lambda c, b, s, a: a[0]),
         "part": _inline("part", 2, lambda p, i: p(p, types.int64), _part_emit),
+        "splitmix_next": _inline("splitmix_next", 1, lambda x: types.int64(types.int64), _next_emit),
+        "scaled_draw": _inline(
+            "scaled_draw", 2, lambda x, n: types.int64(types.int64, types.int64), _draw_emit
+        ),
+        "copy_bytes": _inline(
+            "copy_bytes", 3, lambda d, s, n: types.none(*[types.int64] * 3), _copy_emit
+        ),
+        "call_step": _inline(
+            "call_step", 4,
+            lambda f, t, a, w: types.none(types.int64, status, types.int64, status), _step_emit,
+        ),
         "gemm_f32": _gemm("f32", "scipy_cblas_sgemm"),
         "gemm_f64": _gemm("f64", "scipy_cblas_dgemm"),
     }  # fmt: skip

@@ -1263,7 +1263,7 @@ def _tail(v: Any, ax: Value, half: bool) -> tuple[Value, Value, Value, Value]:
     if half:
         sq, small = sq * 0.5, small * 0.5
     c0, c1, *coefs = (_PHI_POLY if half else _ERFC_POLY)[v.f32]
-    chi, slope = round(c0 * 1024.0) / 1024.0, round(c1 * 4.0) / 4.0
+    chi = round(c0 * 1024.0) / 1024.0
     small = small + (c0 - chi)
     # The rounding errors of d and inv amount to a shift of x by rho * d; g / d is roughly the
     # logarithmic derivative of erfc(x) exp(x**2).
@@ -1272,14 +1272,13 @@ def _tail(v: Any, ax: Value, half: bool) -> tuple[Value, Value, Value, Value]:
     rho = ((1.0 - p) - e) - ((ax - u) + (k - (d - u))) * inv
     g = v.fma(v.fma(inv, 29.0, 1.5) if half else v.fma(inv, 8.0, 1.2), inv, 1.0)
     small = v.fma(rho, g, small)
-    h = _poly(v, t, [c1 - slope, *coefs]) * t
+    h = v.fma(_poly(v, t, [c1 - 1.0, *coefs]), t, small)  # c1 is about 1, and t exact
     magic = v.magic + 2 * v.bias
-    guess = v.fma(t, slope, h - sq) + c0
-    m = v.fma(guess, float(_LOG2E), magic)
+    m = v.fma((h - sq) + (t + chi), float(_LOG2E), magic)
     n = m - magic
     hi, lo = _LN2_SPLIT[v.f32]
     # the large terms are exact, their sum is small
-    r = v.fma(t, slope, v.fma(n, -hi, -sq) + chi) + (h + v.fma(n, -lo, small))
+    r = ((v.fma(n, -hi, -sq) + chi) + t) + v.fma(n, -lo, h)
     p = v.fma(r * r, _poly(v, r, _EXPM1[v.f32]), r)
     a, b = _two_powers(v, m)
     return p, a, b, inv

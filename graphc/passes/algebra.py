@@ -1,9 +1,9 @@
 """Algebra of elementwise ops.
 
 Exact in floating point, NaN and infinity included, but for what a rule says of itself. Two
-liberties are taken throughout, both about the sign of zero: ``x + 0`` is ``x`` (only -0.0 + 0.0
-differs), and a sum of padded parts may hold -0.0 where NumPy has 0.0. There is no ``x * 0 -> 0``
-and no ``x - x -> 0`` for floats: NaN and infinity would be lost.
+liberties are taken, both about the sign of zero: ``x + 0`` is ``x`` (only -0.0 + 0.0 differs; so
+do padded parts that are added) and ``0 - x`` is ``-x`` (only 0.0 - 0.0 differs). There is no
+``x * 0 -> 0`` and no ``x - x -> 0`` for floats: NaN and infinity would be lost.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ IDENTITIES = (
     rule("div_one", "div(x, 1)", "x", where=_is_real),
     rule("add_zero", "add(x, 0)", "x"),
     rule("sub_zero", "sub(x, 0)", "x"),
+    rule("zero_sub", "sub(0, x)", "neg(x)"),
     rule("mul_minus_one", "mul(x, -1)", "neg(x)", where=_is_real),
     rule("div_minus_one", "div(x, -1)", "neg(x)", where=_is_real),
     rule("add_self", "add(x, x)", "mul(x, 2)", where=is_float),

@@ -21,6 +21,8 @@ _FOLDABLE = tuple(
 @rewrites(*_FOLDABLE)
 def fold_constants(node: Node) -> Node | None:
     """An op of small constants only is a constant. A broadcast stays a broadcast."""
+    if any(i.op not in ("const", "broadcast") for i in node.inputs):
+        return None
     if not all(map(_is_small, (node, *node.inputs))):
         return None
     values = [_value(i) for i in node.inputs]

@@ -23,7 +23,9 @@ def start(dtype=np.float64):
 def run(optimizer, params, grads):
     state = optimizer.init(params)
     for g in grads:
-        params, state = optimizer.update(params, {k: v.astype(params[k].dtype) for k, v in g.items()}, state)
+        params, state = optimizer.update(
+            params, {k: v.astype(params[k].dtype) for k, v in g.items()}, state
+        )
     return params, state
 
 

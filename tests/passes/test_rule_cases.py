@@ -23,6 +23,7 @@ SIMPLIFY = [
     ("add_zero", "add(0, x)", "x"),
     ("add_zero", "add(x, -0.0)", "x"),
     ("sub_zero", "sub(x, 0)", "x"),
+    ("zero_sub", "sub(0, x)", "neg(x)"),
     ("mul_minus_one", "mul(x, -1)", "neg(x)"),
     ("div_minus_one", "div(x, -1)", "neg(x)"),
     ("add_self", "add(x, x)", "mul(x, 2)"),
@@ -282,9 +283,8 @@ def test_both_sides_have_the_same_values(name, before, after):
     arrays = []
     for i in INPUTS.values():
         values = rng.uniform(0.1, 0.9, i.type.concrete_shape({"n": 5, "m": 6}))
-        arrays.append(
-            (values if i.dtype.kind == "f" else values * 3 - (i.dtype.kind == "b")).astype(i.dtype)
-        )
+        scaled = {"f": values, "i": values * 3, "b": values > 0.5}[i.dtype.kind]
+        arrays.append(scaled.astype(i.dtype))
     graph = Graph("f", tuple(INPUTS.values()), (node(before), node(after)))
     a, b = evaluate(graph, arrays)
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,114 @@
+"""The loop around a compiled training step: many epochs in one native call.
+
+The driver is the same for every model: it shuffles, gathers rows by their bytes and calls the
+step through its C pointer, so it is compiled once for a machine and lives in the kernel cache.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from graphc.codegen.writer import Program
+from graphc.runtime import cache
+from graphc.runtime.artifact import Artifact
+from graphc.runtime.executor import ENTRY
+from graphc.runtime.loader import NativeFunction
+
+# Words of the control block.
+STOP, STATUS, DONE, LIMIT, SAMPLES, BATCH, EPOCHS, EPOCHS_DONE = range(8)
+SHUFFLE, RANDOM, STREAMS, WIDE_LOSS, SYMBOLIC, FULL_STEP, LAST_STEP = range(8, 15)
+FULL_ARENA, LAST_ARENA, CONTROL_WORDS = range(15, 18)
+# Words of a stream: where its rows are, where a batch is gathered, bytes a row, argument number.
+SOURCE, GATHERED, ROW_BYTES, ARGUMENT, STREAM_WORDS = range(5)
+# Values of STATUS.
+FINISHED, STOPPED, NONFINITE, LIMITED, BAD_INDEX = range(5)
+
+_TEXT = f"""
+def main(args, arena, ints):
+    control = argument_i64(args, 0)
+    streams = argument_i64(args, 1)
+    order = argument_i64(args, 2)
+    epoch_losses = argument_f64(args, 3)
+    last_loss = argument_f64(args, 4)
+    samples = control[{SAMPLES}]
+    for epoch in range(control[{EPOCHS}]):
+        if control[{SHUFFLE}] != 0:
+            for i in range(samples):
+                order[i] = i
+            state = control[{RANDOM}] + epoch
+            for k in range(samples - 1):
+                i = samples - 1 - k
+                state = splitmix_next(state)
+                j = scaled_draw(state, i + 1)
+                swapped = order[i]
+                order[i] = order[j]
+                order[j] = swapped
+        total = 0.0
+        first = 0
+        while first < samples:
+            if control[{STOP}] != 0:
+                control[{STATUS}] = {STOPPED}
+                return
+            if control[{DONE}] == control[{LIMIT}]:
+                control[{STATUS}] = {LIMITED}
+                return
+            rows = control[{BATCH}]
+            last = 0
+            if samples - first < rows:
+                rows = samples - first
+                last = 1
+            table = argument_i64(args, 5 + 3 * last)
+            words = argument_i64(args, 6 + 3 * last)
+            for s in range(control[{STREAMS}]):
+                base = s * {STREAM_WORDS}
+                width = streams[base + {ROW_BYTES}]
+                source = streams[base + {SOURCE}]
+                target = streams[base + {GATHERED}]
+                if control[{SHUFFLE}] != 0:
+                    for row in range(rows):
+                        at = order[first + row]
+                        copy_bytes(target + row * width, source + at * width, width)
+                else:
+                    target = source + first * width
+                table[streams[base + {ARGUMENT}]] = target
+            if control[{SYMBOLIC}] != 0:
+                words[2] = rows
+            call_step(control[{FULL_STEP} + last], table, control[{FULL_ARENA} + last], words)
+            if words[0] != 0:
+                control[{STATUS}] = {BAD_INDEX}
+                return
+            if control[{WIDE_LOSS}] != 0:
+                loss = argument_f64(args, 7 + 3 * last)[0]
+            else:
+                loss = f64(argument_f32(args, 7 + 3 * last)[0])
+            if not (loss - loss == 0.0):
+                control[{STATUS}] = {NONFINITE}
+                return
+            last_loss[0] = loss
+            control[{DONE}] += 1
+            total += loss * f64(rows)
+            first += rows
+        epoch_losses[epoch] = total / f64(samples)
+        control[{EPOCHS_DONE}] = epoch + 1
+    control[{STATUS}] = {FINISHED}
+"""
+
+
+@functools.cache
+def load() -> NativeFunction:
+    """The driver for this process, from the kernel cache or compiled."""
+    address = cache.key(_TEXT)
+    artifact = cache.load(address)
+    if artifact is None:
+        from graphc.codegen.numba_cpu import compile_program
+
+        object_code = compile_program(Program((), _TEXT.strip(), ())).object_code
+        artifact = Artifact("driver", (), (), (), (), (), (), object_code, _TEXT)
+        cache.store(address, artifact)
+    return NativeFunction(artifact.object_code, ENTRY)
+
+
+def control_block() -> np.ndarray:
+    return np.zeros(CONTROL_WORDS, np.int64)

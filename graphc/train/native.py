@@ -1,0 +1,203 @@
+"""The native training engine: compiled steps under the epoch driver, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc import pipeline
+from graphc.ir.graph import Graph
+from graphc.runtime import driver
+from graphc.runtime.executor import Binding, Executable, aligned_empty, pointer
+from graphc.train.engine import FINISHED, NONFINITE, STOPPED, EpochResult
+from graphc.train.interpreted import InterpretedEngine
+from graphc.train.shuffle import stream_start
+
+
+_STATUS = {
+    driver.FINISHED: FINISHED, driver.STOPPED: STOPPED, driver.NONFINITE: NONFINITE,
+    driver.LIMITED: NONFINITE,
+}  # fmt: skip
+
+
+@dataclass
+class _Step:
+    """A compiled step for batches of some size, bound to the engine's memory."""
+
+    executable: Executable
+    binding: Binding
+    loss: np.ndarray
+
+
+class NativeEngine(InterpretedEngine):
+    """Implements :class:`graphc.train.engine.Engine` with one native call a run."""
+
+    def __init__(self, loss, optimizer, params: Any, state: Any, data: tuple, batch_size: int):
+        super().__init__(loss, optimizer, params, state, data, batch_size)
+        start = time.perf_counter()
+        self._leaves = [_owned(leaf) for leaf in self._leaves]
+        self._data = [np.ascontiguousarray(a) for a in self._data]
+        rows = min(batch_size, self.samples)
+        self._gathered = [aligned_empty(a[:rows].nbytes) for a in self._data]
+        self._full = self._bound(rows)
+        rest = self.samples % rows
+        self._last = self._bound(rest, self._full) if rest else self._full
+        self._driver = driver.load()
+        self.compile_s += time.perf_counter() - start
+
+    def start(self, *, epochs: int, shuffle: bool, seed: int, first_epoch: int) -> _NativeRun:
+        return _NativeRun(self, epochs, shuffle, seed, first_epoch)
+
+    def _bound(self, rows: int, other: _Step | None = None) -> _Step:
+        """The step for ``rows``; one that takes any number is compiled once."""
+        if other is not None and other.executable.artifact.symbols:
+            return other
+        traced = self._traced(rows)
+        # Outputs are the loss, then each leaf of params and state in place.
+        donated = {1 + k: k for k in range(len(self._leaves))}
+        graph = Graph(
+            traced.graph.name, traced.graph.inputs, traced.graph.outputs, traced.graph.sources,
+            donated,
+        )  # fmt: skip
+        executable = pipeline.build(graph)
+        binding = Binding(executable.artifact, {s: rows for s in executable.artifact.symbols})
+        loss = np.zeros((), executable.artifact.outputs[0].type.dtype)
+        for k, leaf in enumerate(self._leaves):
+            binding.table[k] = pointer(leaf)
+        binding.table[len(executable.artifact.inputs)] = pointer(loss)
+        return _Step(executable, binding, loss)
+
+    @property
+    def executable(self) -> Executable:
+        """The compiled step, for reports."""
+        return self._full.executable
+
+    def _driver_call(self, control, losses, last_loss, order) -> None:
+        """One call of the driver; it returns when all epochs are done or one stops it."""
+        import ctypes
+
+        streams = np.zeros((len(self._data), driver.STREAM_WORDS), np.int64)
+        for k, (array, gathered) in enumerate(zip(self._data, self._gathered, strict=True)):
+            row_bytes = array[:1].nbytes
+            streams[k] = [pointer(array), pointer(gathered), row_bytes, len(self._leaves) + k]
+        steps = (self._full, self._last)
+        symbolic = bool(self._full.executable.artifact.symbols)
+        control[driver.STREAMS] = len(streams)
+        control[driver.WIDE_LOSS] = self._full.loss.dtype == np.float64
+        control[driver.SYMBOLIC] = symbolic
+        control[driver.FULL_STEP : driver.LAST_STEP + 1] = [
+            s.executable.native.address for s in steps
+        ]
+        control[driver.FULL_ARENA : driver.LAST_ARENA + 1] = [
+            s.binding.arena_address for s in steps
+        ]
+        addresses = [pointer(a) for a in (control, streams, order, losses, last_loss)]
+        for step in steps:
+            addresses += [
+                ctypes.addressof(step.binding.table), step.binding.ints_address, pointer(step.loss)
+            ]  # fmt: skip
+        table = (ctypes.c_void_p * len(addresses))(*addresses)
+        self._driver.call(table, None, None)
+
+
+def _owned(leaf: np.ndarray) -> np.ndarray:
+    """A contiguous copy that starts on a cache line."""
+    memory = aligned_empty(max(leaf.nbytes, 1))[: leaf.nbytes]
+    copy = memory.view(leaf.dtype).reshape(leaf.shape)
+    copy[...] = leaf
+    return copy
+
+
+class _NativeRun:
+    """Implements :class:`graphc.train.engine.Run`."""
+
+    def __init__(self, engine: NativeEngine, epochs, shuffle, seed, first_epoch):
+        self._engine = engine
+        self._request = (epochs, shuffle, seed, first_epoch)
+        self._control = driver.control_block()
+        self._last_loss = np.full(1, np.nan)
+        self._error: BaseException | None = None
+        self._result: EpochResult | None = None
+        self._before = [leaf.copy() for leaf in engine._leaves]
+        self._thread = threading.Thread(target=self._work, name="graphc-train", daemon=True)
+        self._thread.start()
+
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def progress(self) -> tuple[int, float]:
+        return int(self._control[driver.DONE]), float(self._last_loss[0])
+
+    def stop(self) -> None:
+        self._control[driver.STOP] = 1
+
+    def result(self) -> EpochResult:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _work(self) -> None:
+        try:
+            self._result = self._train()
+        except BaseException as error:  # handed to whoever asks for the result
+            self._error = error
+
+    def _train(self) -> EpochResult:
+        losses, seconds = self._call(self._control, limit=-1)
+        status = int(self._control[driver.STATUS])
+        if status == driver.BAD_INDEX:
+            self._raise_bad_index()
+        if status == driver.NONFINITE or not self._finite():
+            self._rewind()
+            status = driver.NONFINITE
+        epochs_done, steps = (int(self._control[w]) for w in (driver.EPOCHS_DONE, driver.DONE))
+        return EpochResult(losses[:epochs_done], steps, seconds, _STATUS[status])
+
+    def _call(self, control: np.ndarray, limit: int) -> tuple[np.ndarray, float]:
+        engine, (epochs, shuffle, seed, first_epoch) = self._engine, self._request
+        start = stream_start(seed, first_epoch)
+        control[driver.LIMIT] = limit
+        control[driver.SAMPLES] = engine.samples
+        control[driver.BATCH] = min(engine.batch_size, engine.samples)
+        control[driver.EPOCHS] = epochs
+        control[driver.SHUFFLE] = shuffle
+        control[driver.RANDOM] = start - (1 << 64) if start >> 63 else start
+        losses = np.zeros(epochs)
+        order = np.zeros(engine.samples if shuffle else 1, np.int64)
+        began = time.perf_counter()
+        engine._driver_call(control, losses, self._last_loss, order)
+        return losses, time.perf_counter() - began
+
+    def _finite(self) -> bool:
+        return all(np.isfinite(leaf).all() for leaf in self._engine._leaves)
+
+    def _rewind(self) -> None:
+        """Back to the last finite parameters. Runs are deterministic, so the steps before the
+        fault are run again from the start of the run instead of copying parameters each step."""
+        good = int(self._control[driver.DONE])
+        while True:
+            for leaf, before in zip(self._engine._leaves, self._before, strict=True):
+                leaf[...] = before
+            if good:
+                replay = driver.control_block()
+                self._call(replay, limit=good)
+                self._control[driver.EPOCHS_DONE] = replay[driver.EPOCHS_DONE]
+            self._control[driver.DONE] = good
+            if good == 0 or self._finite():
+                return
+            good -= 1
+
+    def _raise_bad_index(self) -> None:
+        for step in (self._engine._full, self._engine._last):
+            failed, value = step.binding.ints[:2].tolist()
+            if failed:
+                step.binding.ints[:2] = 0
+                raise IndexError(step.executable.artifact.checks[failed - 1].format(value=value))
+        raise IndexError("an index in the data is out of bounds")
+
+

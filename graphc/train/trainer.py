@@ -1,0 +1,328 @@
+"""``Trainer(loss, optimizer).fit(params, data, ...)``."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphc import errors
+from graphc.data.check import check_data, check_like
+from graphc.errors import DataError, GradientError, OptionError, TrainingWarning
+from graphc.trace.tree import flatten, leaf_paths, unflatten
+from graphc.train.engine import NONFINITE, STOPPED, Engine, EpochResult, Run
+from graphc.train.progress import Bar, open_bar
+
+ENGINES = ("native", "interpreted")
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.0002, 0.02  # seconds between looks at a run
+
+
+@dataclass
+class History:
+    """What happened, epoch by epoch.
+
+    loss: mean training loss of each finished epoch, while its parameters changed.
+    val_loss: loss on the validation data after each epoch (empty without validation).
+    metrics: for each metric its value on the validation data after each epoch.
+    seconds: time spent in training steps alone; where several epochs ran in one native call,
+    each has an equal share of it.
+    us_per_step: microseconds a step, of the same time. compile_s: seconds to get the step ready.
+    steps: steps done in all, those of an unfinished epoch too.
+    stopped: None, ``"interrupted"`` (Ctrl-C) or ``"non-finite loss at step k"``, k from 1.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    us_per_step: float = math.nan
+    compile_s: float = math.nan
+    steps: int = 0
+    stopped: str | None = None
+
+    def __getitem__(self, name: str) -> list[float]:
+        """The list called ``name``: loss, val_loss, seconds or a metric."""
+        series = {"loss": self.loss, "val_loss": self.val_loss, "seconds": self.seconds}
+        series |= self.metrics
+        if name not in series:
+            raise errors.unknown_name("history", name, series)
+        return series[name]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The trained parameters, the optimiser's state, and the :class:`History`."""
+
+    params: Any
+    state: Any
+    history: History
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains parameters by a loss and an optimiser.
+
+    loss: ``loss(params, *batch) -> scalar``, a plain NumPy function. optimizer: from
+    ``graphc.optim``, or anything with its ``init`` and ``update``. threads: how many the native
+    step may use (None: chosen by graphc). engine: ``"native"`` runs whole epochs as compiled
+    code; ``"interpreted"`` runs the same graph node by node in NumPy and needs no compiler.
+
+    >>> import numpy as np
+    >>> from graphc import optim
+    >>> def loss(params, x, y):
+    ...     return np.mean((x * params["slope"] - y) ** 2)
+    >>> x = np.linspace(-1, 1, 64)
+    >>> trainer = Trainer(loss, optim.sgd(0.5), engine="interpreted")
+    >>> result = trainer.fit({"slope": 0.0}, (x, 3 * x), epochs=20, batch_size=16)
+    >>> round(float(result.params["slope"]), 3)
+    3.0
+    """
+
+    loss: Callable
+    optimizer: Any
+    threads: int | None = None
+    engine: str = "native"
+
+    def __post_init__(self):
+        if not callable(self.loss):
+            raise OptionError(f"Trainer: the loss must be a function, not {self.loss!r}")
+        if isinstance(self.optimizer, str):
+            from graphc import optim
+
+            optim.get(self.optimizer)  # raises for an unknown name
+            raise OptionError(f"Trainer: pass graphc.optim.{self.optimizer}(learning_rate=...)")
+        if isinstance(self.optimizer, type) or not hasattr(self.optimizer, "update"):
+            raise OptionError(
+                f"Trainer: the optimizer must have init and update, not be {self.optimizer!r}"
+            )
+        if self.engine not in ENGINES:
+            raise errors.unknown_name("engine", self.engine, ENGINES)
+        if self.threads is not None:
+            _positive_int("threads", self.threads)
+
+    def fit(
+        self,
+        params: Any,
+        data: Any,
+        *,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool = True,
+        validation: Any = None,
+        metrics: dict[str, Callable] | None = None,
+        seed: int = 0,
+        progress: bool | None = None,
+        callback: Callable[[int, History, Any], object] | None = None,
+    ) -> FitResult:
+        """Train for ``epochs`` passes over ``data`` and return a :class:`FitResult`.
+
+        data: a tuple of arrays (or trees of arrays) with one row a sample; ``loss`` gets the
+        same number of rows of each. The last batch of an epoch has what is left. shuffle: a new
+        order for each epoch, from ``seed`` alone. validation: data like ``data``; after each
+        epoch its loss and ``metrics`` go to the history. metrics: name -> plain NumPy function
+        ``(params, *batch) -> number``, called with the whole validation data. progress: True or
+        False for a bar on standard error; None shows one on a terminal where rich is installed.
+        callback: ``callback(epoch, history, params)`` after each epoch.
+
+        ``params`` and ``data`` are not modified. Ctrl-C ends training after the current step: the
+        parameters of the last finished step are returned, with ``history.stopped`` set. A loss
+        or parameters that are not finite end it too, with a warning and the last good
+        parameters. Raises DataError for data that cannot be used, OptionError for options.
+        """
+        epochs = _positive_int("epochs", epochs)
+        batch_size = _positive_int("batch_size", batch_size)
+        seed = _int("seed", seed)
+        data = data if isinstance(data, tuple) else (data,)
+        names = _batch_names(self.loss, len(data))
+        data, samples = check_data(data, names)
+        if validation is not None:
+            validation = validation if isinstance(validation, tuple) else (validation,)
+            if len(validation) != len(data):
+                raise DataError(
+                    f"validation has {len(validation)} parts, the training data {len(data)}"
+                )
+            validation, _ = check_data(validation, [f"validation {n}" for n in names])
+            check_like(validation, data, names)
+        elif metrics:
+            raise OptionError("fit: metrics are computed on validation data; give validation=(...)")
+        params = _checked_params(params)
+        engine = self._build(params, data, min(batch_size, samples))
+        history = History(metrics={name: [] for name in metrics or {}})
+        history.compile_s = engine.compile_s
+        session = _Session(
+            engine=engine,
+            epochs=epochs,
+            steps_per_epoch=math.ceil(samples / batch_size),
+            shuffle=bool(shuffle),
+            seed=seed,
+            evaluate=self._evaluator(validation, metrics or {}),
+            callback=callback,
+            history=history,
+        )
+        bar = open_bar(progress, epochs, session.steps_per_epoch)
+        try:
+            session.run(bar)
+        finally:
+            bar.close()
+        return FitResult(engine.params(), engine.state(), history)
+
+    def _build(self, params: Any, data: tuple, batch_size: int) -> Engine:
+        state = self.optimizer.init(params)
+        if self.engine == "interpreted":
+            from graphc.train.interpreted import InterpretedEngine as build
+        else:
+            from graphc.train.epoch import build_epoch_engine as build
+        return build(self.loss, self.optimizer, params, state, data, batch_size)
+
+    def _evaluator(self, validation: tuple | None, metrics: dict[str, Callable]):
+        """``params -> {name: value}`` on the validation data, None without."""
+        if validation is None:
+            return None
+        from graphc import api
+
+        loss = (api.interpret if self.engine == "interpreted" else api.compile)(self.loss)
+
+        def evaluate(params):
+            values = {"val_loss": float(loss(params, *validation))}
+            return values | {n: float(fn(params, *validation)) for n, fn in metrics.items()}
+
+        return evaluate
+
+
+@dataclass
+class _Session:
+    """One fit: starts runs, watches them, keeps the history."""
+
+    engine: Engine
+    epochs: int
+    steps_per_epoch: int
+    shuffle: bool
+    seed: int
+    evaluate: Callable | None
+    callback: Callable | None
+    history: History
+    native_seconds: float = 0.0
+    shown: dict[str, float] = field(default_factory=dict)
+
+    def run(self, bar: Bar) -> None:
+        # Nothing to do between epochs: all of them in one call.
+        together = 1 if self.evaluate or self.callback else self.epochs
+        try:
+            for epoch in range(0, self.epochs, together):
+                run = self.engine.start(
+                    epochs=together, shuffle=self.shuffle, seed=self.seed, first_epoch=epoch
+                )
+                self._watch(run, bar)
+                result = run.result()
+                self._record(result)
+                if self.history.stopped:
+                    return
+                self._after_epoch(epoch, bar)
+        except KeyboardInterrupt:
+            self.history.stopped = "interrupted"
+
+    def _watch(self, run: Run, bar: Bar) -> None:
+        """Wait for the end of ``run``; Ctrl-C stops it after its current step."""
+        pause = _SHORTEST_WAIT
+        try:
+            while not run.done():
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_WAIT)
+                steps, loss = run.progress()
+                if steps:
+                    bar.update(self.history.steps + steps, {"loss": loss, **self.shown})
+        except BaseException:
+            run.stop()
+            self._record(run.result())
+            raise
+
+    def _record(self, result: EpochResult) -> None:
+        history = self.history
+        losses = [float(v) for v in result.epoch_losses]
+        history.loss += losses
+        history.seconds += [result.seconds / len(losses)] * len(losses)
+        history.steps += result.steps
+        self.native_seconds += result.seconds
+        if history.steps:
+            history.us_per_step = 1e6 * self.native_seconds / history.steps
+        if result.status == NONFINITE:
+            step = history.steps + 1
+            history.stopped = f"non-finite loss at step {step}"
+            warnings.warn(
+                f"training stopped: non-finite loss at step {step} "
+                f"(epoch {history.steps // self.steps_per_epoch + 1} of {self.epochs}); the "
+                "parameters before that step are kept. A smaller learning rate may help.",
+                TrainingWarning,
+                stacklevel=5,
+            )
+        elif result.status == STOPPED:
+            history.stopped = "interrupted"
+
+    def _after_epoch(self, epoch: int, bar: Bar) -> None:
+        history = self.history
+        if self.evaluate or self.callback:
+            params = self.engine.params()
+        if self.evaluate:
+            values = self.evaluate(params)
+            history.val_loss.append(values["val_loss"])
+            for name, series in history.metrics.items():
+                series.append(values[name])
+            self.shown = values
+        bar.update(history.steps, {"loss": history.loss[-1], **self.shown})
+        if self.callback:
+            self.callback(epoch, history, params)
+
+
+def _positive_int(name: str, value: Any) -> int:
+    number = _int(name, value)
+    if number < 1:
+        raise OptionError(f"{name} must be an integer of at least 1, not {value!r}")
+    return number
+
+
+def _int(name: str, value: Any) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise OptionError(f"{name} must be an integer, not {value!r}") from None
+
+
+def _batch_names(loss: Callable, count: int) -> list[str]:
+    """How the loss calls the parts of a batch."""
+    try:
+        parameters = list(inspect.signature(loss).parameters.values())[1:]
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [names[i] if i < len(names) else f"data[{i}]" for i in range(count)]
+
+
+def _checked_params(params: Any) -> Any:
+    """A copy of ``params`` with arrays for leaves; each must be floating."""
+    leaves, structure = flatten(params)
+    copies = []
+    for leaf, path in zip(leaves, leaf_paths(params, "params"), strict=True):
+        if isinstance(leaf, str | bytes):
+            raise GradientError(
+                f"`{path}` is a {type(leaf).__name__}, which cannot be trained; keep it out of "
+                "the parameters, e.g. in a closure of the loss"
+            )
+        array = np.array(leaf)
+        if array.dtype.kind != "f":
+            raise GradientError(
+                f"`{path}` is {array.dtype}, which cannot be trained; pass floats"
+                + (f", e.g. {float(leaf)}" if isinstance(leaf, int) else "")
+            )
+        if not np.isfinite(array).all():
+            raise DataError(f"`{path}` has NaN or infinity before the first step")
+        copies.append(array)
+    return unflatten(structure, copies)
