@@ -130,8 +130,8 @@ def cross_entropy_take_along(params, x, labels):
 @program(normal(5, 4), index(5, high=4))
 def cross_entropy_one_hot(logits, labels):
     onehot = labels[:, None] == np.arange(4)
-    lse = np.logaddexp.reduce if False else lambda z: np.log(np.exp(z).sum(1))
-    return np.mean(lse(logits) - np.where(onehot, logits, 0).sum(axis=1))
+    lse = np.log(np.exp(logits).sum(axis=1))
+    return np.mean(lse - np.where(onehot, logits, 0).sum(axis=1))
 
 
 @program([(normal(3, 6), normal(6)), (normal(6, 6), normal(6)), (normal(6, 1), normal(1))],
@@ -170,11 +170,10 @@ def attention_einsum(q, k):
     return np.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(5)
 
 
-@program(normal(4, 3), normal(7, 4), normal(5, 4, 4), normal(4))
-def recurrent(w_in, xs, w, h0):
-    h = h0
-    for t in range(5):
-        h = np.tanh(h @ w[t] + xs[t] @ w_in.sum() * 0.01)
+@program(normal(3, 4), normal(4, 4), normal(5, 3), normal(4))
+def recurrent(w_in, w, xs, h):
+    for x in xs:
+        h = np.tanh(h @ w + x @ w_in)
     return h
 
 

@@ -91,7 +91,7 @@ def _inline(name: str, arity: int, typing, emit):
     params = ", ".join(f"x{i}" for i in range(arity))
     scope = {"typing": typing, "emit": emit}
     exec(
-        f"def {name}(context, {params}):\n"
+        f"def {name}({', '.join(['context', *([params] if params else [])])}):\n"
         f"    sig = typing({params})\n"
         "    return (sig, emit) if sig is not None else None\n",
         scope,
@@ -435,6 +435,28 @@ def _copy_emit(context, builder, sig, args):
     return context.get_dummy_value()
 
 
+def _flush_emit(context, builder, sig, args):
+    """Flush-to-zero in the floating-point mode of this thread, where the target has one."""
+    module, i32, i64 = builder.module, ir.IntType(32), ir.IntType(64)
+    if module.triple.startswith("x86_64"):
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer])
+        word = cgutils.alloca_once(builder, i32)
+        address = builder.bitcast(word, pointer)
+        for name, change in (("stmxcsr", 0x8040), ("ldmxcsr", 0)):  # FTZ and DAZ
+            function = cgutils.get_or_insert_function(module, kind, f"llvm.x86.sse.{name}")
+            builder.call(function, [address])
+            if change:
+                builder.store(builder.or_(builder.load(word), i32(change)), word)
+    elif module.triple.startswith(("aarch64", "arm64")):
+        read = ir.FunctionType(i64, [])
+        write = ir.FunctionType(ir.VoidType(), [i64])
+        get = cgutils.get_or_insert_function(module, read, "llvm.aarch64.get.fpcr")
+        put = cgutils.get_or_insert_function(module, write, "llvm.aarch64.set.fpcr")
+        builder.call(put, [builder.or_(builder.call(get, []), i64(1 << 24))])
+    return context.get_dummy_value()
+
+
 def _step_emit(context, builder, sig, args):
     pointer, words = ir.IntType(8).as_pointer(), ir.IntType(64).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, pointer, words])
@@ -476,6 +498,7 @@ def native_words() -> dict[str, object]:
         "copy_bytes": _inline(
             "copy_bytes", 3, lambda d, s, n: types.none(*[types.int64] * 3), _copy_emit
         ),
+        "flush_subnormals": _inline("flush_subnormals", 0, lambda: types.none(), _flush_emit),
         "call_step": _inline(
             "call_step", 4,
             lambda f, t, a, w: types.none(types.int64, status, types.int64, status), _step_emit,

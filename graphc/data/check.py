@@ -1,4 +1,4 @@
-"""What training data must be: numbers, finite, of one length. Each error names the column or row."""
+"""What training data must be: numbers, finite, of one length. Errors name the column or row."""
 
 from __future__ import annotations
 

@@ -46,6 +46,16 @@ SIGNS = (
     rule("neg_neg", "neg(neg(x))", "x"),
     rule("add_neg", "add(x, neg(y))", "sub(x, y)"),
     rule("sub_neg", "sub(x, neg(y))", "add(x, y)"),
+    rule(
+        "add_repeated_neg",
+        "add(x, broadcast(neg(y), dims=d, shape=s))",
+        "sub(x, broadcast(y, dims=d, shape=s))",
+    ),
+    rule(
+        "sub_repeated_neg",
+        "sub(x, broadcast(neg(y), dims=d, shape=s))",
+        "add(x, broadcast(y, dims=d, shape=s))",
+    ),
     rule("mul_neg_neg", "mul(neg(x), neg(y))", "mul(x, y)"),
     rule("div_neg_neg", "div(neg(x), neg(y))", "div(x, y)"),
     rule("abs_neg", "abs(neg(x))", "abs(x)", where=is_float),
@@ -154,6 +164,26 @@ def merge_scales(node: Node) -> Node | None:
     return build.make("mul", (x, build.broadcast(merged, node.shape, ())))
 
 
+@rewrites("mul")
+def scale_outwards(node: Node) -> Node | None:
+    """``(x * c) * y`` is ``(x * y) * c``: constants of a product meet, and leave sums together.
+
+    A reassociation, within one rounding; only for constants of moderate size.
+    """
+    if not is_float(node):
+        return None
+    for k in (0, 1):
+        scaled, y = node.inputs[k], node.inputs[1 - k]
+        if scaled.op != "mul" or constant(y) is not None:
+            continue
+        x, c = scaled.inputs
+        value = constant(c)
+        if value is not None and 2.0**-16 <= abs(value) <= 2.0**16:
+            pair = (x, y) if k == 0 else (y, x)
+            return build.make("mul", (build.make("mul", pair), c))
+    return None
+
+
 def _scalar(node: Node) -> Node | None:
     """The rank-0 node behind a broadcast (or the node itself)."""
     if node.op == "broadcast" and not node.inputs[0].ndim:
@@ -237,6 +267,8 @@ SELECTIONS = (
     rule("and_self", "logical_and(x, x)", "x", where=_is_bool_operand),
     rule("or_self", "logical_or(x, x)", "x", where=_is_bool_operand),
     rule("and_true", "logical_and(x, 1)", "x", where=_is_bool_operand),
+    rule("and_false", "logical_and(x, 0)", "0", where=_is_bool_operand),
+    rule("or_true", "logical_or(x, 1)", "1", where=_is_bool_operand),
     rule("or_false", "logical_or(x, 0)", "x", where=_is_bool_operand),
 )
 
@@ -283,6 +315,7 @@ RULES = (
     *RECIPROCALS,
     div_by_power_of_two,
     merge_scales,
+    scale_outwards,
     *SELECTIONS,
     where_constant,
     cast_of_cast,

@@ -324,7 +324,29 @@ def elementwise_of_broadcasts(node: Node) -> Node | None:
     return build.broadcast(small, node.shape, used)
 
 
+@rewrites(*_ELEMENTWISE)
+def elementwise_of_reshapes(node: Node) -> Node | None:
+    """keepdims: work is done before axes of size 1 are put back, so a broadcast can absorb them."""
+    shape = tuple(d for d in node.shape if d != 1)
+    if len(shape) == node.ndim or not any(i.op == "reshape" for i in node.inputs):
+        return None
+    operands = []
+    for i in node.inputs:
+        if i.op == "reshape" and i.inputs[0].shape == shape:
+            operands.append(i.inputs[0])
+        elif constant(i) is not None:
+            operands.append(build.broadcast(_scalar_source(i), shape, ()))
+        else:
+            return None
+    return build.reshape(build.make(node.op, operands, **dict(node.attrs)), node.shape)
+
+
+def _scalar_source(node: Node) -> Node:
+    return node.inputs[0] if node.op == "broadcast" else node
+
+
 RULES = (
+    elementwise_of_reshapes,
     reshape_of_reshape,
     reshape_of_broadcast,
     broadcast_of_broadcast,

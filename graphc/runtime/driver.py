@@ -2,6 +2,10 @@
 
 The driver is the same for every model: it shuffles, gathers rows by their bytes and calls the
 step through its C pointer, so it is compiled once for a machine and lives in the kernel cache.
+
+It sets its thread to flush subnormal numbers to zero: the moments of an optimizer decay into
+them wherever a gradient stays 0, and each operation on one costs over a hundred cycles (measured:
+a step five times slower). The thread is graphc's own and ends with the run.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ def main(args, arena, ints):
     order = argument_i64(args, 2)
     epoch_losses = argument_f64(args, 3)
     last_loss = argument_f64(args, 4)
+    flush_subnormals()
     samples = control[{SAMPLES}]
     for epoch in range(control[{EPOCHS}]):
         if control[{SHUFFLE}] != 0:

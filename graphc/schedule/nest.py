@@ -212,12 +212,12 @@ class NestBuilder:
         is_suffix = inner_axes == list(range(len(space) - len(inner_axes), len(space)))
         if unit.op in ("argmax", "argmin"):
             self._arg_reduce(unit, value, index, levels[len(space) - rank - 1], kept)
-        elif crosses_outer and not kept:
+        elif crosses_outer and unit.type.size == 1:
             name = self._fresh("s")
             self.prologue.append(self._identity(name, unit))
             self.body.append(L.Accumulate(name, unit.op, value, source))
             self.locals[unit] = name
-            for target, position in self._targets(unit, ()):
+            for target, position in self._targets(unit, kept):
                 self.epilogue.append(L.Store(target, position, L.Ref(unit.dtype, name)))
         elif inner_axes and is_suffix:
             level = levels[len(space) - rank - len(inner_axes)]

@@ -412,13 +412,12 @@ def repeat(context, a, repeats, axis=None):
 
 
 @implements(np.pad)
-def pad(context, array, pad_width, mode="constant", **kwargs):
+def pad(context, array, pad_width, mode="constant", *, constant_values=0):
     x = context.lift(array)
     node = x.node
     widths = _pad_widths(pad_width, node.ndim)
     if mode == "constant":
-        values = kwargs.get("constant_values", 0)
-        fills = _pad_fills(context, values, node.ndim)
+        fills = _pad_fills(context, constant_values, node.ndim)
         if all(f is fills[0][0] for pair in fills for f in pair):
             low, high = zip(*widths, strict=True) if widths else ((), ())
             return context.wrap(build.pad(node, low, high, fill=cast(fills[0][0], node.dtype)))

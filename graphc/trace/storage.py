@@ -54,7 +54,11 @@ def read(storage: Storage, view: View | None) -> Node:
 
 def write(storage: Storage, view: View | None, node: Node) -> None:
     """Replace what ``view`` shows (None: all) by ``node``."""
-    chain = view.chain() if view is not None else []
+    if view is None:
+        storage.node = node
+        storage.version += 1
+        return
+    chain = view.chain()
     if any(step.write is None for step in chain):
         raise TraceError(_AMBIGUOUS)
     parents = [storage.node]

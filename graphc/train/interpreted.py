@@ -14,6 +14,7 @@ from graphc.ad.transforms import value_and_grad
 from graphc.errors import DTypeError, SymbolicDimError
 from graphc.ir.dims import symbol
 from graphc.ir.types import TensorType
+from graphc.passes import stabilize_nodes
 from graphc.trace.tracing import ArgSpec, Traced, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 from graphc.train.engine import FINISHED, NONFINITE, STOPPED, EpochResult
@@ -79,7 +80,12 @@ class InterpretedEngine:
         params, state = unflatten(self._structure, [spec_of(v, "params") for v in self._leaves])
         specs = [ArgSpec(TensorType(a.dtype, (rows, *a.shape[1:]))) for a in self._data]
         batch = unflatten(self._data_structure, specs)
-        traced = trace(self._step, (params, state, *batch), name=f"{self._name}_step")
+        traced = trace(
+            self._step,
+            (params, state, *batch),
+            name=f"{self._name}_step",
+            before_adjoint=stabilize_nodes,
+        )
         self._check_types(traced)
         return traced
 

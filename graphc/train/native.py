@@ -199,5 +199,3 @@ class _NativeRun:
                 step.binding.ints[:2] = 0
                 raise IndexError(step.executable.artifact.checks[failed - 1].format(value=value))
         raise IndexError("an index in the data is out of bounds")
-
-

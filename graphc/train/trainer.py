@@ -178,7 +178,7 @@ class Trainer:
         if self.engine == "interpreted":
             from graphc.train.interpreted import InterpretedEngine as build
         else:
-            from graphc.train.epoch import build_epoch_engine as build
+            from graphc.train.native import NativeEngine as build
         return build(self.loss, self.optimizer, params, state, data, batch_size)
 
     def _evaluator(self, validation: tuple | None, metrics: dict[str, Callable]):
@@ -210,44 +210,49 @@ class _Session:
     history: History
     native_seconds: float = 0.0
     shown: dict[str, float] = field(default_factory=dict)
+    current: Run | None = None
 
     def run(self, bar: Bar) -> None:
         # Nothing to do between epochs: all of them in one call.
         together = 1 if self.evaluate or self.callback else self.epochs
         try:
             for epoch in range(0, self.epochs, together):
-                run = self.engine.start(
+                self.current = self.engine.start(
                     epochs=together, shuffle=self.shuffle, seed=self.seed, first_epoch=epoch
                 )
-                self._watch(run, bar)
-                result = run.result()
-                self._record(result)
+                self._watch(bar)
+                self._finish()
                 if self.history.stopped:
                     return
                 self._after_epoch(epoch, bar)
         except KeyboardInterrupt:
             self.history.stopped = "interrupted"
+        finally:
+            if self.current is not None:
+                self.current.stop()
+                self._finish()
 
-    def _watch(self, run: Run, bar: Bar) -> None:
-        """Wait for the end of ``run``; Ctrl-C stops it after its current step."""
+    def _watch(self, bar: Bar) -> None:
+        """Wait in short sleeps, so that Ctrl-C is seen at once."""
         pause = _SHORTEST_WAIT
-        try:
-            while not run.done():
-                time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_WAIT)
-                steps, loss = run.progress()
-                if steps:
-                    bar.update(self.history.steps + steps, {"loss": loss, **self.shown})
-        except BaseException:
-            run.stop()
-            self._record(run.result())
-            raise
+        while not self.current.done():
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_WAIT)
+            steps, loss = self.current.progress()
+            if steps:
+                bar.update(self.history.steps + steps, {"loss": loss, **self.shown})
+
+    def _finish(self) -> None:
+        """Wait for the current run and take up what it did."""
+        run, self.current = self.current, None
+        self._record(run.result())
 
     def _record(self, result: EpochResult) -> None:
         history = self.history
         losses = [float(v) for v in result.epoch_losses]
         history.loss += losses
-        history.seconds += [result.seconds / len(losses)] * len(losses)
+        if losses:
+            history.seconds += [result.seconds / len(losses)] * len(losses)
         history.steps += result.steps
         self.native_seconds += result.seconds
         if history.steps:

@@ -25,7 +25,7 @@ def test_lists_of_numbers_are_arrays():
 
 
 def test_trees():
-    (x, y), count = check({"image": X, "more": [X, X]}, Y)
+    (x, _), count = check({"image": X, "more": [X, X]}, Y)
     assert set(x) == {"image", "more"} and count == 4
     with pytest.raises(DataError, match=r"`X\['image'\]` has 4 rows and `X\['more'\]\[1\]` 3"):
         check({"image": X, "more": [X, X[:3]]}, Y)
@@ -36,7 +36,7 @@ def test_object_column_is_named():
     with pytest.raises(DataError, match=r"`X` column 2 has dtype object, .* 'red'; encode it"):
         check(table, [0, 1])
     table[1, 0] = None
-    with pytest.raises(DataError, match="`X` column 0 has dtype object, .* None"):
+    with pytest.raises(DataError, match=r"`X` column 0 has dtype object, .* None"):
         check(table, [0, 1])
 
 

@@ -81,7 +81,7 @@ def test_missing_file_lists_the_folder(tmp_path):
     with pytest.raises(DataError, match="no such file; the folder is empty"):
         load_idx(tmp_path / "nothing")
     (tmp_path / "other.bin").write_bytes(b"")
-    with pytest.raises(DataError, match="the folder has other.bin"):
+    with pytest.raises(DataError, match=r"the folder has other\.bin"):
         load_idx(tmp_path / "nothing")
     with pytest.raises(DataError, match="there is no folder"):
         load_idx(tmp_path / "no" / "file")
@@ -114,7 +114,7 @@ def test_load_mnist(tmp_path, suffix):
 def test_load_mnist_missing_part(tmp_path):
     write_mnist(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(DataError, match="expected t10k-labels-idx1-ubyte or .*the folder has t10k"):
+    with pytest.raises(DataError, match=r"expected t10k-labels-idx1-ubyte or .*folder has t10k"):
         load_mnist(tmp_path)
     with pytest.raises(DataError, match="there is no folder"):
         load_mnist(tmp_path / "elsewhere")
