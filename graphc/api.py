@@ -19,11 +19,12 @@ from graphc import pipeline
 from graphc.ad import transforms
 from graphc.errors import CompileWarning, SymbolicDimError, TraceError, UnknownNameError
 from graphc.interp import evaluate
+from graphc.ir import build
 from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
-from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
+from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace, wrap
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 
 _WARN_AT_COMPILES = 3
@@ -88,6 +89,7 @@ class CompiledFunction:
         self.dims = dict(dims or {})
         self.engine = engine
         self.compiles: list[Compile] = []
+        self.primal: Callable | None = None  # what a derivative was taken of
         self._parameters = _parameters(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
         self._families: dict[Any, _Family] = {}
@@ -429,7 +431,41 @@ def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunc
     if isinstance(fn, CompiledFunction):
         fn = fn.traceable
     traceable = transform(fn, argnums, has_aux)
-    return CompiledFunction(traceable, name=f"{label}_{_name(fn)}", **options)
+    made = CompiledFunction(traceable, name=f"{label}_{_name(fn)}", **options)
+    made.primal = fn
+    return made
+
+
+def stages(fn: Callable, *args, **kwargs) -> dict[str, Callable[[], str]]:
+    """Text of every stage of ``fn`` for these arguments, computed when called.
+
+    Keys are ``graphc.pipeline.STAGES``. For a function that is not a derivative the adjoint is
+    that of ``value_and_grad`` with respect to its first argument.
+    """
+    made = fn if isinstance(fn, CompiledFunction) else compile(fn)
+    subject = made.graph(*args, **kwargs)
+    if made.primal is None:
+        return pipeline.stages(
+            subject, lambda: value_and_grad(made.traceable).graph(*args, **kwargs), subject
+        )
+    primal = compile(made.primal).graph(*args, **kwargs)
+    return pipeline.stages(primal, lambda: subject, subject)
+
+
+def stop_gradient(x: Any) -> Any:
+    """``x`` with its derivative cut: a constant to every gradient around it.
+
+    >>> import numpy as np, graphc as gc
+    >>> float(gc.grad(lambda x: x * gc.stop_gradient(x))(3.0))
+    3.0
+    """
+    leaves, treedef = flatten(x)
+    cut = [
+        wrap(leaf.context, build.elementwise("stop_gradient", leaf.node), leaf.weak)
+        if isinstance(leaf, Tracer) else leaf
+        for leaf in leaves
+    ]  # fmt: skip
+    return unflatten(treedef, cut)
 
 
 def _name(fn: Callable) -> str:

@@ -6,7 +6,9 @@ passes -> schedule -> codegen -> runtime.
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable
 
 from graphc import passes
 from graphc.codegen.writer import Program, write
@@ -16,6 +18,7 @@ from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact, Output
 from graphc.runtime.executor import Executable
 from graphc.schedule import schedule
+from graphc.schedule.describe import describe
 from graphc.schedule.loops import GemmKernel, Schedule
 from graphc.schedule.memory import lifetimes
 
@@ -68,6 +71,30 @@ def package(scheduled: Schedule, program: Program, object_code: bytes, seconds: 
             "products": sum(isinstance(k, GemmKernel) for k in scheduled.kernels),
         },
     )
+
+
+STAGES = ("traced", "adjoint", "optimized", "fused", "numba", "llvm")
+
+
+def stages(primal: Graph, adjoint: Callable[[], Graph], subject: Graph) -> dict[str, Callable]:
+    """The text of each stage, computed when called.
+
+    ``primal`` is the user's function, ``adjoint()`` the graph with its gradient, ``subject``
+    the graph that is compiled: one of the two.
+    """
+
+    @functools.cache
+    def scheduled() -> Schedule:
+        return schedule(passes.optimize(subject))
+
+    return {
+        "traced": lambda: print_graph(primal),
+        "adjoint": lambda: print_graph(adjoint()),
+        "optimized": lambda: print_graph(passes.optimize(subject)),
+        "fused": lambda: describe(scheduled()),
+        "numba": lambda: write(scheduled()).text + "\n",
+        "llvm": lambda: _compile(write(scheduled())).llvm,
+    }
 
 
 def _canonical_text(graph: Graph) -> str:

@@ -376,7 +376,13 @@ def spreads(x):
 
 @program(normal(3, 4), dtypes=NUMBERS, smooth=False)
 def extremes(x):
-    return x.max(), np.min(x, axis=1), np.argmax(x, axis=0), x.argmin(), np.amax(x, -1, keepdims=True)
+    return (
+        x.max(),
+        np.min(x, axis=1),
+        np.argmax(x, axis=0),
+        x.argmin(),
+        np.amax(x, -1, keepdims=True),
+    )
 
 
 @program(normal(3, 4), dtypes=NUMBERS, smooth=False)
@@ -405,7 +411,14 @@ def running_totals(x):
 
 @program(normal(2, 3, 4), dtypes=NUMBERS)
 def reshapes(x):
-    return x.reshape(6, -1), x.ravel(), x.T, x.transpose(1, 0, 2), np.moveaxis(x, 0, -1), x.flatten()
+    return (
+        x.reshape(6, -1),
+        x.ravel(),
+        x.T,
+        x.transpose(1, 0, 2),
+        np.moveaxis(x, 0, -1),
+        x.flatten(),
+    )
 
 
 @program(normal(3), normal(3), dtypes=NUMBERS)

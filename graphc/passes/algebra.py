@@ -177,10 +177,26 @@ def scale_outwards(node: Node) -> Node | None:
         if scaled.op != "mul" or constant(y) is not None:
             continue
         x, c = scaled.inputs
-        value = constant(c)
-        if value is not None and 2.0**-16 <= abs(value) <= 2.0**16:
+        if _is_moderate(constant(c)):
             pair = (x, y) if k == 0 else (y, x)
             return build.make("mul", (build.make("mul", pair), c))
+    return None
+
+
+@rewrites("mul")
+def scale_into_repeated(node: Node) -> Node | None:
+    """``(x * broadcast(a)) * c`` is ``x * broadcast(a * c)``: the small factor is scaled."""
+    product, c = node.inputs
+    value = constant(c)
+    if product.op != "mul" or not is_float(node) or not _is_moderate(value):
+        return None
+    for k in (1, 0):
+        repeated, x = product.inputs[k], product.inputs[1 - k]
+        if repeated.op != "broadcast" or constant(repeated) is not None:
+            continue
+        a = repeated.inputs[0]
+        small = build.make("mul", (a, build.full_like(a, value)))
+        return build.make("mul", (x, build.broadcast(small, node.shape, repeated.attr("dims"))))
     return None
 
 
@@ -205,7 +221,12 @@ def _may_merge(a: Node, b: Node) -> bool:
     values = [constant(n) for n in (a, b)]
     if all(v is not None for v in values):
         return True
-    return any(v is not None and 2.0**-16 <= abs(v) <= 2.0**16 for v in values)
+    return any(map(_is_moderate, values))
+
+
+def _is_moderate(value) -> bool:
+    """Scaling by it moves overflow and underflow only near the ends of the range."""
+    return value is not None and bool(2.0**-16 <= abs(value) <= 2.0**16)
 
 
 def _is_normal(value) -> bool:
@@ -315,6 +336,7 @@ RULES = (
     *RECIPROCALS,
     div_by_power_of_two,
     merge_scales,
+    scale_into_repeated,
     scale_outwards,
     *SELECTIONS,
     where_constant,

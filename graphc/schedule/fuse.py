@@ -53,6 +53,11 @@ def initial_depth(unit: Node) -> int:
     return rank
 
 
+def _is_single(group: Group) -> bool:
+    """Whether a group has no loop of more than one step."""
+    return all(size == 1 for unit in group.members for size in domain(unit))
+
+
 def _is_arg(unit: Node) -> bool:
     return unit.op in ("argmax", "argmin")
 
@@ -112,10 +117,12 @@ class Fusion:
         return saved + sum(nominal(n.type.nbytes) for n in shared if n.type.size != 1)
 
     def _is_epilogue(self, a: Group, b: Group, between: list[Use]) -> bool:
-        """Scalars that follow complete reductions of ``a``'s loops."""
-        if not between or b.outer or any(domain(u) for u in b.members) or not a.outer:
+        """Single values that follow complete reductions of ``a``'s loops."""
+        if not between or not a.outer or _is_single(a) or not _is_single(b) or b.post:
             return False
-        return all(u.unit.type.size == 1 and not u.unit.shape for u in between)
+        if any(reduced_axes(u) for u in b.members):
+            return False
+        return all(u.unit.type.size == 1 for u in between)
 
     def _why_no_common_loop(self, between: list[Use]) -> str:
         for use in between:

@@ -95,8 +95,9 @@ class NestBuilder:
         self.current = len(self.segments)
         self.body, self.memo = self.epilogue, {}
         for unit in self.group.post:
-            self._compute(unit, ())
-        self._store_units(self.group.post, ())
+            self._compute(unit, _loop_index("", unit.shape))
+        for unit in self.group.post:
+            self._store_units([unit], _loop_index("", unit.shape))
         return [*self.prologue, *body, *self.epilogue]
 
     # ------------------------------------------------------------------------------- placement
@@ -304,7 +305,7 @@ class NestBuilder:
         """A register, scratch row or stored array that already holds the value."""
         in_loops = node in self.segment_of
         if node in self.locals and (
-            not node.shape
+            (node.type.size == 1 and self.current >= len(self.segments))
             or (in_loops and not self._value_inner(node) and index == self.outer_index)
         ):
             return L.Ref(node.dtype, self.locals[node])

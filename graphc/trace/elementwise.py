@@ -389,13 +389,13 @@ def isclose(context, a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
 
 @implements(np.allclose)
 def allclose(context, a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
-    return isclose(context, a, b, rtol, atol, equal_nan).all()
+    return context.wrap(isclose(context, a, b, rtol, atol, equal_nan).all().node, weak=True)
 
 
 @implements(np.array_equal)
 def array_equal(context, a1, a2):
     a, b = context.lift(a1), context.lift(a2)
-    return (a == b).all() if a.shape == b.shape else False
+    return context.wrap((a == b).all().node, weak=True) if a.shape == b.shape else False
 
 
 @implements(np.sinc)

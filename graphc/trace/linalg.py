@@ -90,11 +90,17 @@ def _pair(context, a, b) -> tuple[Node, Node]:
     return cast(a.node, dtype), cast(b.node, dtype)
 
 
+def _scaled(context, x, y):
+    """A product with a scalar; Python numbers widen here, unlike under ``*``."""
+    x, y = (context.wrap(node) for node in _pair(context, x, y))
+    return call(np.multiply, context, (x, y), {})
+
+
 @implements(np.dot)
 def dot(context, a, b):
     x, y = context.lift(a), context.lift(b)
     if not x.ndim or not y.ndim:
-        return call(np.multiply, context, (x, y), {})
+        return _scaled(context, x, y)
     if x.ndim > 1 and y.ndim > 2:
         return _tensordot(context, x, y, (x.ndim - 1,), (y.ndim - 2,), "dot")
     return context.wrap(matmul_node(*_pair(context, x, y), "dot"))
@@ -109,7 +115,7 @@ def vdot(context, a, b):
 def inner(context, a, b):
     x, y = context.lift(a), context.lift(b)
     if not x.ndim or not y.ndim:
-        return call(np.multiply, context, (x, y), {})
+        return _scaled(context, x, y)
     return _tensordot(context, x, y, (x.ndim - 1,), (y.ndim - 1,), "inner")
 
 

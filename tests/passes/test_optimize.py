@@ -85,6 +85,33 @@ def test_exact_rules_keep_nan_and_infinity(seed):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "int64", "complex128", "float16", "bool"])
+def test_other_dtypes_keep_their_values(dtype):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        arrays = [rng.integers(0, 100, 5).astype(dtype) for _ in range(3)]
+        if dtype == "complex128":
+            arrays = [a + 1j * rng.integers(-9, 9, 5) for a in arrays]
+        nodes = [build.input(i, f"x{i}", tensor_type(dtype, (5,))) for i in range(3)]
+        pool = [*nodes, *(build.full_like(nodes[0], v) for v in (0, 1, 2, 3))]
+        ops = ["add", "mul", "maximum"] if dtype == "bool" else ["add", "sub", "mul", "neg", "pow"]
+        for _ in range(12):
+            op = ops[rng.integers(len(ops))]
+            count = 1 if op == "neg" else 2
+            operands = [pool[-1 - int(len(pool) * rng.random() ** 2)] for _ in range(count)]
+            if op == "pow":
+                operands[1] = build.full_like(nodes[0], int(rng.integers(4)))
+            pool.append(build.make(op, operands))
+        graph = Graph("f", tuple(nodes), (build.reduce("sum", pool[-1], (0,)), *pool[-3:]))
+        before = evaluate(graph, arrays)
+        for a, b in zip(evaluate(optimize(graph, check=True), arrays), before, strict=True):
+            assert a.dtype == b.dtype
+            if np.dtype(dtype).kind in "iub":
+                np.testing.assert_array_equal(a, b)
+            elif np.isfinite(b).all() and np.abs(b).max() < 1e3:
+                np.testing.assert_allclose(a, b, rtol=1e-2 if dtype == "float16" else 1e-9)
+
+
 def test_recipe_is_observed_in_order():
     graph, _ = random_graph(0)
     seen = []

@@ -76,6 +76,8 @@ SIMPLIFY = [
         "mul(mul(x, broadcast(s, (), n, 3)), 3)",
         "mul(x, broadcast(mul(s, 3), (), n, 3))",
     ),
+    ("scale_into_repeated", "mul(mul(x, broadcast(u, (0,), n, 3)), 3)",
+     "mul(x, broadcast(mul(u, 3), (0,), n, 3))"),
     ("scale_outwards", "mul(mul(x, 3), y)", "mul(mul(x, y), 3)"),
     ("scale_outwards", "mul(y, mul(mul(x, 3), w))", "mul(mul(y, mul(x, w)), 3)"),
     # selections
