@@ -29,7 +29,8 @@ def accuracy(params, x, y):
 def init(rng, sizes=(64, 128, 10)):
     """Glorot-uniform weights and biases, as scikit-learn's MLPClassifier draws them."""
     params = {}
-    for layer, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+    for layer in range(1, len(sizes)):
+        fan_in, fan_out = sizes[layer - 1], sizes[layer]
         bound = np.sqrt(6 / (fan_in + fan_out))
         params[f"W{layer}"] = rng.uniform(-bound, bound, (fan_in, fan_out)).astype(np.float32)
         params[f"b{layer}"] = rng.uniform(-bound, bound, fan_out).astype(np.float32)
@@ -47,6 +48,11 @@ def load(seed=0, held_out=0.2):
     return (x[train], y[train]), (x[test], y[test])
 
 
+def example():
+    """Arguments of the loss, for `graphc dump examples/digits.py:loss`."""
+    return init(np.random.default_rng(0)), np.zeros((32, 64), np.float32), np.zeros(32, np.int64)
+
+
 if __name__ == "__main__":
     import graphc as gc
 
@@ -54,4 +60,6 @@ if __name__ == "__main__":
     trainer = gc.Trainer(loss, gc.optim.adam(1e-3))
     result = trainer.fit(init(np.random.default_rng(0)), train, epochs=30, batch_size=32)
     print(f"held-out accuracy {accuracy(result.params, *test):.4f}")
-    print(f"{result.history.us_per_step:.1f} us a step, compiled in {result.history.compile_s:.1f} s")
+    print(
+        f"{result.history.us_per_step:.1f} us a step, compiled in {result.history.compile_s:.1f} s"
+    )

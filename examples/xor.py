@@ -1,4 +1,4 @@
-"""The smallest network that is not linear: XOR with four hidden units. Run: python examples/xor.py"""
+"""XOR by a network of four hidden units. Run: python examples/xor.py"""
 
 import numpy as np
 

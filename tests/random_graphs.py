@@ -82,7 +82,9 @@ class _Generator:
             if node is not None and self.keep(node):
                 made.append(node)
         read = {i for n in made for i in n.inputs}
-        outputs = [n for n in dict.fromkeys(made) if n not in read][-8:] or inputs[:1]
+        outputs = [n for n in dict.fromkeys(made) if n not in read][-max(8, size // 4) :] or inputs[
+            :1
+        ]
         return Graph(f"random{self.seed}", tuple(inputs), tuple(outputs)), [
             self.values[i] for i in inputs
         ]

@@ -428,6 +428,10 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
+def _words_at_emit(context, builder, sig, args):
+    return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+
+
 def _copy_emit(context, builder, sig, args):
     pointer = ir.IntType(8).as_pointer()
     target, source = (builder.inttoptr(a, pointer) for a in args[:2])
@@ -498,6 +502,7 @@ def native_words() -> dict[str, object]:
         "copy_bytes": _inline(
             "copy_bytes", 3, lambda d, s, n: types.none(*[types.int64] * 3), _copy_emit
         ),
+        "words_at": _inline("words_at", 1, lambda a: status(types.int64), _words_at_emit),
         "flush_subnormals": _inline("flush_subnormals", 0, lambda: types.none(), _flush_emit),
         "call_step": _inline(
             "call_step", 4,

@@ -42,7 +42,7 @@ class Dim:
 
     def __add__(self, other: DimLike) -> DimLike:
         if not isinstance(other, int | Dim):
-            return NotImplemented
+            return self._unknown(other)
         total = dict(self.terms)
         for names, coeff in _terms(other):
             total[names] = total.get(names, 0) + coeff
@@ -55,15 +55,15 @@ class Dim:
 
     def __sub__(self, other: DimLike) -> DimLike:
         if not isinstance(other, int | Dim):
-            return NotImplemented
+            return self._unknown(other)
         return self + other * -1
 
     def __rsub__(self, other: DimLike) -> DimLike:
-        return self * -1 + other
+        return (self * -1).__add__(other)
 
     def __mul__(self, other: DimLike) -> DimLike:
         if not isinstance(other, int | Dim):
-            return NotImplemented
+            return self._unknown(other)
         total: dict[Monomial, int] = {}
         for names_a, coeff_a in self.terms:
             for names_b, coeff_b in _terms(other):
@@ -75,7 +75,7 @@ class Dim:
 
     def __floordiv__(self, other: DimLike) -> DimLike:
         if not isinstance(other, int | Dim):
-            return NotImplemented
+            return self._unknown(other)
         quotient = exact_div(self, other)
         if quotient is None:
             raise SymbolicDimError(f"{self} // {other} is not exact")
@@ -84,7 +84,11 @@ class Dim:
     def __rfloordiv__(self, other: int) -> DimLike:
         raise SymbolicDimError(f"{other} // {self}")
 
-    def _concrete(self, *_):
+    def _unknown(self, other: object):
+        """Arithmetic with a float needs the size; other types may know dimensions themselves."""
+        return self._concrete() if isinstance(other, float | complex) else NotImplemented
+
+    def _concrete(self, *_, **__):
         raise SymbolicDimError(f"dimension {self} is needed as a plain integer")
 
     __int__ = __index__ = __float__ = __bool__ = _concrete
@@ -94,7 +98,7 @@ class Dim:
     __array__ = _concrete
 
     def __truediv__(self, other: object):
-        return self._concrete() if isinstance(other, int | float | Dim) else NotImplemented
+        return self._concrete() if isinstance(other, int | Dim) else self._unknown(other)
 
     __rtruediv__ = __truediv__
 

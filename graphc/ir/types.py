@@ -22,6 +22,16 @@ def short_dtype(dtype: np.dtype) -> str:
     return _SHORT[np.dtype(dtype).name]
 
 
+def named_dtype(name: str) -> np.dtype | None:
+    """The dtype called ``f32`` or ``float32``, None for others."""
+    return np.dtype(name) if name in _SHORT else _LONG.get(name)
+
+
+def dtype_names() -> list[str]:
+    """The short names."""
+    return list(_LONG)
+
+
 def is_supported_dtype(dtype) -> bool:
     return np.dtype(dtype).name in _SHORT
 

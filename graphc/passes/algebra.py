@@ -37,6 +37,7 @@ IDENTITIES = (
     rule("add_twice", "add(add(x, y), y)", "add(x, mul(y, 2))", where=is_float),
     rule("int_mul_zero", "mul(x, 0)", "0", where=is_integer),
     rule("int_sub_self", "sub(x, x)", "0", where=is_integer),
+    rule("reciprocal_rsqrt", "div(1, rsqrt(x))", "sqrt(x)", where=is_float),
     rule("maximum_self", "maximum(x, x)", "x"),
     rule("minimum_self", "minimum(x, x)", "x"),
 )
@@ -168,9 +169,10 @@ def merge_scales(node: Node) -> Node | None:
 def scale_outwards(node: Node) -> Node | None:
     """``(x * c) * y`` is ``(x * y) * c``: constants of a product meet, and leave sums together.
 
-    A reassociation, within one rounding; only for constants of moderate size.
+    A reassociation, within one rounding; only for constants of moderate size. The square of a
+    scaled value stays: its gradient reads that value as well.
     """
-    if not is_float(node):
+    if not is_float(node) or node.inputs[0] is node.inputs[1]:
         return None
     for k in (0, 1):
         scaled, y = node.inputs[k], node.inputs[1 - k]
@@ -226,7 +228,10 @@ def _may_merge(a: Node, b: Node) -> bool:
 
 def _is_moderate(value) -> bool:
     """Scaling by it moves overflow and underflow only near the ends of the range."""
-    return value is not None and bool(2.0**-16 <= abs(value) <= 2.0**16)
+    if value is None:
+        return False
+    power = min(16, np.finfo(value.dtype).maxexp // 8)  # float16: 4, else 65536
+    return 2.0**-power <= abs(float(value)) <= 2.0**power
 
 
 def _is_normal(value) -> bool:
@@ -264,11 +269,6 @@ def pow_by_constant(node: Node) -> Node | None:
         return build.make("div", (build.full_like(x, 1), below))
     return None
 
-
-RECIPROCALS = (
-    rule("reciprocal_sqrt", "div(1, sqrt(x))", "rsqrt(x)", where=is_float),
-    rule("reciprocal_rsqrt", "div(1, rsqrt(x))", "sqrt(x)", where=is_float),
-)
 
 # where(c, 1, 0) * y drops the NaN of 0 * inf: such masks come from derivatives (relu, clip,
 # where), which by convention never leak from the branch that is not taken.
@@ -333,7 +333,6 @@ RULES = (
     neg_of_scaled,
     sub_of_negated_product,
     pow_by_constant,
-    *RECIPROCALS,
     div_by_power_of_two,
     merge_scales,
     scale_into_repeated,

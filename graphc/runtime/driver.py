@@ -17,7 +17,6 @@ import numpy as np
 from graphc.codegen.writer import Program
 from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact
-from graphc.runtime.executor import ENTRY
 from graphc.runtime.loader import NativeFunction
 
 # Words of the control block.
@@ -112,7 +111,7 @@ def load() -> NativeFunction:
         object_code = compile_program(Program((), _TEXT.strip(), ())).object_code
         artifact = Artifact("driver", (), (), (), (), (), (), object_code, _TEXT)
         cache.store(address, artifact)
-    return NativeFunction(artifact.object_code, ENTRY)
+    return NativeFunction(artifact.object_code)
 
 
 def control_block() -> np.ndarray:

@@ -8,6 +8,7 @@ import threading
 
 from graphc.runtime import blas
 
+ENTRY = "graphc_main"  # the one function that object code exports
 _lock = threading.Lock()
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -15,7 +16,7 @@ _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_v
 class NativeFunction:
     """``graphc_main`` of one artifact. ``address`` is its C pointer; ``call`` drops the GIL."""
 
-    def __init__(self, object_code: bytes, entry: str):
+    def __init__(self, object_code: bytes):
         with _lock:
             llvm = _llvm()
             module = llvm.parse_assembly("")
@@ -23,7 +24,7 @@ class NativeFunction:
             self._engine = llvm.create_mcjit_compiler(module, machine)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
             self._engine.finalize_object()
-            self.address = self._engine.get_function_address(entry)
+            self.address = self._engine.get_function_address(ENTRY)
         self.call = _SIGNATURE(self.address)
 
 

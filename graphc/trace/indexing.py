@@ -396,7 +396,11 @@ def _fitted(context, value, dtype, shape) -> Node:
     node = cast(value.node, dtype)
     while node.ndim > len(shape) and node.shape[0] == 1:
         node = build.reshape(node, node.shape[1:])
-    if broadcast_shapes("assignment", node.shape, shape) != tuple(shape):
+    try:
+        fits = broadcast_shapes("assignment", node.shape, shape) == tuple(shape)
+    except ShapeError:
+        fits = False
+    if not fits:
         raise ShapeError(
             f"cannot assign shape {shape_text(value.shape)} to an index of shape "
             f"{shape_text(shape)}"

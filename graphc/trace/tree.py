@@ -8,6 +8,8 @@ from typing import Any
 
 _NAMESPACE = "graphc"
 
+_leaf_types: set[type] = set()  # seen, and not dataclasses
+
 
 @cache
 def _optree():
@@ -25,9 +27,11 @@ def flatten(tree: Any) -> tuple[list, Any]:
     optree = _optree()
     while True:
         leaves, treedef = optree.tree_flatten(tree, namespace=_NAMESPACE)
-        new = {type(leaf) for leaf in leaves if _is_dataclass(type(leaf))}
-        if not new:
+        if _leaf_types.issuperset(map(type, leaves)):
             return leaves, treedef
+        found = {type(leaf) for leaf in leaves}
+        new = {cls for cls in found if _is_dataclass(cls)}
+        _leaf_types.update(found - new)
         for cls in sorted(new, key=lambda c: (c.__module__, c.__qualname__)):
             _register_dataclass(cls)
 

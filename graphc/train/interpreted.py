@@ -33,7 +33,7 @@ class InterpretedEngine:
         self._leaves, self._structure = flatten((params, state))
         self._leaves = [np.array(leaf) for leaf in self._leaves]
         self._data, self._data_structure = flatten(data)
-        self._step = _step_of(loss, optimizer)
+        self._step = training_step(loss, optimizer)
         self._name = getattr(loss, "__name__", "loss")
         self._batch_size = batch_size
         self._graphs: dict[int | None, Traced] = {}
@@ -106,7 +106,8 @@ class InterpretedEngine:
                 )
 
 
-def _step_of(loss: Callable, optimizer: Any) -> Callable:
+def training_step(loss: Callable, optimizer: Any) -> Callable:
+    """``step(params, state, *batch) -> (loss, params, state)``, to be traced."""
     gradient = value_and_grad(loss)
 
     def step(params, state, *batch):

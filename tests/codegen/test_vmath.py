@@ -90,6 +90,7 @@ def samples(name, dtype, n, arg=0):
     bits = rng.integers(0, top, n // 4, dtype=it, endpoint=True).view(dtype)
     sign = rng.choice([-1.0, 1.0], n // 8)
     parts = [bits, 10 ** rng.uniform(-9, 3, n // 8) * sign]
+    parts.append((1 + rng.uniform(-0.1, 0.1, n // 8)) * sign)
     parts.append(1 + 10 ** rng.uniform(-8, 0, n // 8) * sign)
     parts += [rng.uniform(-s, s, n // 8) for s in (0.5, 1, 4, 30)]
     parts.append(rng.uniform(-750, 750, n // 8))
@@ -254,7 +255,7 @@ def test_float32_accuracy(name):
 @pytest.mark.parametrize("name", list(vmath.FUNCTIONS))
 def test_float64_accuracy(name):
     f = vmath.FUNCTIONS[name]
-    args = arguments(name, "float64", 4000)
+    args = arguments(name, "float64", 8000)
     with mp.workprec(140):
         ref = [MP_REFS[name](*(mp.mpf(float(v)) for v in row)) for row in zip(*args)]
         for backend, run in BACKENDS.items():

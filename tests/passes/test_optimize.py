@@ -9,6 +9,7 @@ from graphc.interp import evaluate
 from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph, Source, substitute
+from graphc.ir.ops import OPS
 from graphc.ir.parser import parse
 from graphc.ir.printer import print_graph
 from graphc.ir.types import tensor_type
@@ -110,6 +111,16 @@ def test_other_dtypes_keep_their_values(dtype):
                 np.testing.assert_array_equal(a, b)
             elif np.isfinite(b).all() and np.abs(b).max() < 1e3:
                 np.testing.assert_allclose(a, b, rtol=1e-2 if dtype == "float16" else 1e-9)
+
+
+def test_random_graphs_are_reproducible_and_varied():
+    again = [print_graph(random_graph(5)[0]) for _ in range(2)]
+    assert again[0] == again[1]
+    graphs = [random_graph(seed, size=30)[0] for seed in range(300)]
+    met = {n.op for g in graphs for n in g.order}
+    bitwise = {"bitwise_and", "bitwise_or", "bitwise_xor", "invert"}
+    assert set(OPS) - met <= bitwise | {"placeholder", "size"}
+    assert {g.symbols for g in graphs} == {(), ("n",)}
 
 
 def test_recipe_is_observed_in_order():

@@ -1,4 +1,5 @@
 """Every supported function and method against NumPy: one expression a case."""
+# ruff: noqa: E501 (a table of expressions)
 
 import numpy as np
 import pytest

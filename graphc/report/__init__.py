@@ -1,0 +1,5 @@
+"""Seeing into graphc: every stage of a function as text."""
+
+from graphc.report.inspect import Report, inspect
+
+__all__ = ["Report", "inspect"]
