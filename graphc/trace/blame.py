@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from graphc.errors import EscapedTracerError, TraceError
+from graphc.errors import EscapedTracerError, SymbolicDimError, TraceError
 from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Node
 from graphc.trace import source as _source
@@ -19,7 +19,8 @@ def constant_value(node: Node) -> np.ndarray | None:
     """The value of a node that depends on no input, else None."""
     if node.op == "const":
         return node.attr("value").array
-    if any(n.op in ("input", "placeholder", "size") for n in topological([node])):
+    nodes = topological([node])
+    if any(n.op in ("input", "placeholder", "size") or n.type.symbols for n in nodes):
         return None
     from graphc.interp import evaluate
 
@@ -27,8 +28,13 @@ def constant_value(node: Node) -> np.ndarray | None:
 
 
 def depends_on(node: Node, limit: int = 3) -> str:
-    """The inputs that ``node`` is computed from, for a message."""
-    leaves = (n for n in topological([node]) if n.op in ("input", "placeholder"))
+    """The inputs that ``node`` is computed from, for a message.
+
+    Raises SymbolicDimError if it is computed from sizes alone: with known sizes there is no error.
+    """
+    leaves = [n for n in topological([node]) if n.op in ("input", "placeholder")]
+    if not leaves:
+        raise SymbolicDimError("a value computed from symbolic sizes is needed while tracing")
     names = list(dict.fromkeys(n.attr("name") for n in leaves))
     shown = ", ".join(f"`{n}`" for n in names[:limit])
     return shown + (", ..." if len(names) > limit else "") or "a traced value"

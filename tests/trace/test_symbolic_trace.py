@@ -23,7 +23,7 @@ STAY_SYMBOLIC = {
     "np.mean((x @ w - 1) ** 2)": 1e-12,
     "x.mean(0), x.mean(), x.var(axis=0), np.std(x)": 1e-12,
     "(x - x.max(1, keepdims=True)).sum(axis=-1) / x.shape[0]": 1e-12,
-    "x.sum() / len_(x), x.sum() * x.size, 2.0 * x.shape[0] * x": 1e-12,
+    "x.sum() / len_(x), x.sum() * x.size, 2 * x.shape[0] * x": 1e-12,
     "x.reshape(-1), x.reshape(-1, 2, 2), x.T, x.reshape(x.shape[0] * 4), x.ravel().sum()": 0,
     "x[0], x[-1], x[1:], x[:-1], x[::-1], x[:, 1], x[:, 1:3], x[..., None], x[:x.shape[0]]": 0,
     "x[1:] * 2 - x[:-1], np.diff(x, axis=0)": 0,
@@ -62,10 +62,10 @@ NEED_A_NUMBER = [
     "x[5]", "x[2:]", "x[:3]", "x[-2:]", "x[::2]", "x[1:-1]", "range(x.shape[0])", "len(x)",
     "np.zeros(x.shape[0])", "np.zeros(x.shape) + x", "np.arange(x.shape[0])", "list(x)",
     "x * np.sqrt(x.shape[0])", "1.0 / x.shape[0]", "x.shape[0] / 2", "x.shape[0] % 2",
-    "x + np.ones((3, 4))", "x.reshape(2, -1)", "x.reshape(6, 2)", "np.split(x, 2)", "np.diagonal(x)",
+    "x + np.ones((3, 4))", "x.reshape(8, -1)", "x.reshape(6, 2)", "np.split(x, 2)", "np.diagonal(x)",
     "x @ np.ones((4, 4)) @ x", "np.cumsum(x, 0)", "x if x.shape[0] > 3 else 2 * x",
     "x[np.array([3, 1])]", "x[np.array([True, False])]", "np.concatenate([x, np.ones((2, 3))], 1)",
-    "float(x.shape[0]) * x", "np.einsum('ni,nj->ij', x, np.ones((3, 4)))", "np.float64(2) * x.shape[0]",
+    "float(x.shape[0]) * x", "2.0 * x.shape[0] * x", "x * 2 if (np.zeros_like(x) == 0).all() else x", "np.einsum('ni,nj->ij', x, np.ones((3, 4)))", "np.float64(2) * x.shape[0]",
 ]  # fmt: skip
 
 
