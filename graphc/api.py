@@ -180,7 +180,6 @@ class CompiledFunction:
         for position, arg in enumerate(args):
             name = names[position] if position < len(names) else f"args[{position}]"
             paths += leaf_paths(arg, name)
-        _, treedef = flatten(kwargs)
         for name in sorted(kwargs):
             paths += leaf_paths(kwargs[name], name)
         return paths
@@ -263,7 +262,7 @@ class CompiledFunction:
     def graph(self, *args, **kwargs) -> Graph:
         """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves)."""
         args, kwargs, statics = self._split_static(args, kwargs)
-        leaves, treedef = flatten((args, kwargs))
+        leaves, _ = flatten((args, kwargs))
         paths = self._paths(args, kwargs)
         specs = [
             leaf if isinstance(leaf, ArgSpec) else spec_of(leaf, path)

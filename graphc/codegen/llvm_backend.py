@@ -54,9 +54,9 @@ def optimize_and_emit(modules: Sequence[str], exported: str) -> Compiled:
         for text in modules[1:]:
             whole.link_in(llvm.parse_assembly(text))
         for function in whole.functions:
-            if not function.is_declaration and function.name != exported:
-                if function.linkage == llvm.Linkage.external:
-                    function.linkage = llvm.Linkage.internal
+            hidden = not function.is_declaration and function.name != exported
+            if hidden and function.linkage == llvm.Linkage.external:
+                function.linkage = llvm.Linkage.internal
         tuning = llvm.create_pipeline_tuning_options(speed_level=3)
         tuning.loop_vectorization = True
         tuning.slp_vectorization = True

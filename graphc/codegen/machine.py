@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.codegen import vmath
+from graphc import vmath
 from graphc.codegen.writer import Program
 from graphc.ir.types import parse_type
 

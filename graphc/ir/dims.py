@@ -16,7 +16,7 @@ Monomial = tuple[str, ...]  # sorted symbol names, repeated for powers; () is th
 class Dim:
     """A non-constant polynomial such as ``n``, ``2*n+1`` or ``n*m``. Immutable, hashable."""
 
-    __slots__ = ("terms", "_hash")
+    __slots__ = ("_hash", "terms")
 
     def __init__(self, terms: tuple[tuple[Monomial, int], ...]):
         self.terms = terms

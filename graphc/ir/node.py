@@ -42,7 +42,7 @@ class Node:
     it is not part of a node: graphs keep that beside (see ``Graph.sources``).
     """
 
-    __slots__ = ("op", "inputs", "attrs", "type", "__weakref__")
+    __slots__ = ("__weakref__", "attrs", "inputs", "op", "type")
 
     op: str
     inputs: tuple[Node, ...]

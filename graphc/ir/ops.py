@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from graphc import vmath
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir.dims import evaluate, product
 from graphc.ir.node import Node
@@ -112,12 +113,7 @@ def _elementwise(name, formula, numpy, derivative, doc, *, result="float", arity
 
 
 def _vmath(name):
-    def evaluate_vmath(x):
-        from graphc.codegen import vmath  # the same polynomial that the kernels use
-
-        return vmath.evaluate(name, x.dtype.name, x)
-
-    return evaluate_vmath
+    return lambda x: vmath.evaluate(name, x.dtype.name, x)  # the polynomial of the kernels
 
 
 def _sigmoid(x):
@@ -230,7 +226,8 @@ _e("invert", "", np.invert, None, "Bits inverted.", result="same")
 _register(
     Op("where", "y where x holds, else w; the other branch never leaks into the gradient.",
        "elementwise", _infer_where, lambda node, env, c, a, b: np.where(c, a, b), arity=3,
-       formula="Piecewise((y, x), (w, True))", derivative=(None, "where(x, 1, 0)", "where(x, 0, 1)"))
+       formula="Piecewise((y, x), (w, True))",
+       derivative=(None, "where(x, 1, 0)", "where(x, 0, 1)"))
 )  # fmt: skip
 
 

@@ -39,6 +39,8 @@ IDENTITIES = (
     rule("int_sub_self", "sub(x, x)", "0", where=is_integer),
     rule("reciprocal_rsqrt", "div(1, rsqrt(x))", "sqrt(x)", where=is_float),
     rule("maximum_self", "maximum(x, x)", "x"),
+    # Its derivative needs the result only, and is 0 at a tie as every framework has it.
+    rule("relu", "maximum(x, 0)", "relu(x)"),
     rule("minimum_self", "minimum(x, x)", "x"),
 )
 

@@ -208,7 +208,7 @@ SIGMOIDS = (
     rule("softplus_log1p", "log1p(exp(x))", "softplus(x)", where=is_float),
     rule(
         "softplus_own_shift",
-        "add(maximum(x, 0), softplus(neg(abs(x))))",
+        "add(relu(x), softplus(neg(abs(x))))",
         "softplus(x)",
         where=is_float,
     ),

@@ -56,6 +56,7 @@ def _own_code() -> str:
     for stage in ("ir", "ad", "passes", "schedule", "codegen", "runtime"):
         for path in sorted((root / stage).glob("*.py")):
             digest.update(path.read_bytes())
+    digest.update((root / "vmath.py").read_bytes())
     return digest.hexdigest()
 
 

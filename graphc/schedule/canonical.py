@@ -17,7 +17,7 @@ def canonicalize(graph: Graph) -> Graph:
 
 
 def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
-    if node.op == "matmul" and node.dtype.kind != "f":
+    if node.op == "matmul" and (node.dtype.kind != "f" or 1 in node.shape[-2:]):
         return _matmul_as_sum(node, *inputs)
     if node.op in ("argmax", "argmin"):
         (x,), axis = inputs, node.attr("axes")[0]
@@ -31,16 +31,28 @@ def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
 
 
 def _matmul_as_sum(node: Node, a: Node, b: Node) -> Node:
+    """Products that BLAS does not take, and matrix times vector: that reads each element of the
+    matrix once, so a loop is as fast and fuses with what surrounds it. The loops run over the
+    larger operand in the order of its memory."""
     batch, m, n, k = matmul_dims(dict(node.attrs), a.type, b.type)
-    a = build.swap_last(a) if node.attr("ta") else a
-    b = b if node.attr("tb") else build.swap_last(b)
-    rank, shape = len(batch), (*batch, m, n, k)
-    lead = tuple(range(rank))
-    left = build.broadcast(a, shape, (*lead, rank, rank + 2))
-    right = build.broadcast(b, shape, (*lead, rank + 1, rank + 2))
+    rank, ta, tb = len(batch), node.attr("ta"), node.attr("tb")
+    sums_first = ta if n == 1 else not tb
+    if sums_first:
+        shape, (at_k, at_m, at_n) = (*batch, k, m, n), (rank, rank + 1, rank + 2)
+    else:
+        shape, (at_m, at_n, at_k) = (*batch, m, n, k), (rank, rank + 1, rank + 2)
+    left = _spread(a, shape, rank, (at_m, at_k) if not ta else (at_k, at_m))
+    right = _spread(b, shape, rank, (at_k, at_n) if not tb else (at_n, at_k))
     if node.dtype.kind == "b":
-        return build.reduce("max", build.elementwise("logical_and", left, right), (rank + 2,))
-    return build.reduce("sum", build.elementwise("mul", left, right), (rank + 2,))
+        return build.reduce("max", build.elementwise("logical_and", left, right), (at_k,))
+    return build.reduce("sum", build.elementwise("mul", left, right), (at_k,))
+
+
+def _spread(x: Node, shape, rank: int, axes: tuple[int, int]) -> Node:
+    """``x`` broadcast to ``shape`` with its last two axes at ``axes``."""
+    if axes[0] > axes[1]:
+        x, axes = build.swap_last(x), axes[::-1]
+    return build.broadcast(x, shape, (*range(rank), *axes))
 
 
 def _pad_interior(node: Node, x: Node, fill: Node) -> Node:

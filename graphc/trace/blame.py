@@ -40,68 +40,71 @@ def depends_on(node: Node, limit: int = 3) -> str:
     return shown + (", ..." if len(names) > limit else "") or "a traced value"
 
 
+def refuse(tracer, message: str) -> NoReturn:
+    """Raise TraceError; the trace remembers it, since NumPy may replace it by its own error."""
+    error = TraceError(located(message))
+    tracer.context.refusal = (error, _source.here())
+    raise error
+
+
 def to_bool(tracer) -> bool:
     value = constant_value(tracer.node)
     if value is not None:
         return bool(value)
+    what, hint = _truth_asked()
     inputs = depends_on(tracer.node)
-    statement = _branch()
-    if statement in ("or", "and"):
-        twin = "logical_or" if statement == "or" else "logical_and"
-        message = (
-            f"`{statement}` needs True or False, but its operand depends on input {inputs}.\n"
-            f"For a default write `default if x is None else x`; for arrays np.{twin}(a, b)."
-        )
-    elif statement == "not":
-        message = (
-            f"`not` needs True or False, but its operand depends on input {inputs}; "
-            "write np.logical_not(x)."
-        )
-    else:
-        message = (
-            f"`{statement}` depends on input {inputs}, whose value is not known while tracing.\n"
-            "Write np.where(condition, a, b), or pass the input as a static argument."
-        )
-    raise TraceError(located(message))
+    refuse(
+        tracer, f"{what} depends on input {inputs}, whose value is not known while tracing.\n{hint}"
+    )
 
 
-_STATEMENTS = {
-    ast.If: "if",
-    ast.IfExp: "if",
-    ast.While: "while",
-    ast.Assert: "assert",
-    ast.comprehension: "if",
-}
+_BRANCHES = {ast.If: "if", ast.IfExp: "if", ast.While: "while", ast.Assert: "assert"}
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-def _branch() -> str:
-    """Which construct asks for a truth value."""
+def _truth_asked() -> tuple[str, str]:
+    """Which construct asks for a truth value, and what to write instead."""
+    static = "or pass the input as a static argument."
     found, around = _source.current_expression()
     chain = [*around, found]
-    for outer, inner in zip(chain[-2::-1], chain[:0:-1], strict=True):
+    for outer, inner in zip(chain[::-1], [None, *chain[:0:-1]], strict=True):
         if isinstance(outer, ast.BoolOp) and inner is not outer.values[-1]:
-            return "or" if isinstance(outer.op, ast.Or) else "and"
+            word, twin = ("or", "|") if isinstance(outer.op, ast.Or) else ("and", "&")
+            return (
+                f"an operand of `{word}`",
+                f"For a default write `default if x is None else x`; for conditions `a {twin} b`.",
+            )
         if isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.Not):
-            return "not"
-        if type(outer) in _STATEMENTS and inner is outer.test:
-            return _STATEMENTS[type(outer)]
-    if isinstance(found, ast.Compare) and len(found.ops) > 1:
-        return "a chained comparison"
-    return _STATEMENTS.get(type(found), "bool()")
+            return "the operand of `not`", "Write np.logical_not(x)."
+        if isinstance(outer, ast.Compare) and len(outer.ops) > 1:
+            return "a chained comparison", "Write (a < x) & (x < b)."
+        if isinstance(outer, ast.Call) and ast.unparse(outer.func) in ("max", "min", "sorted"):
+            name = ast.unparse(outer.func)
+            twin = {"max": "np.maximum or np.max", "min": "np.minimum or np.min"}.get(name)
+            return f"`{name}()`", f"Write {twin}." if twin else "Call it outside the function."
+        word = _BRANCHES.get(type(outer))
+        if isinstance(outer, _COMPREHENSIONS):
+            word = "if" if any(inner in g.ifs for g in outer.generators) else None
+        if word and (inner is None or not hasattr(outer, "test") or inner is outer.test):
+            return f"`{word}`", f"Write np.where(condition, a, b), {static}"
+    return "a truth value", f"Write np.where(condition, a, b), {static}"
 
 
 def to_number(tracer, how: str) -> Any:
     value = constant_value(tracer.node)
     if value is not None:
         return value.tolist() if how == ".tolist()" else value.item()
+    inputs = depends_on(tracer.node)
+    found, _ = _source.current_expression()
+    if isinstance(found, ast.Subscript) and isinstance(found.ctx, ast.Store):
+        refuse(tracer, _assigned_to_plain(found.value))
     hint = "Keep it an array: use the np function in place of math's, and x.astype(...) to convert."
     if how in (".item()", ".tolist()"):
         hint = f"Leave out {how} inside the traced function; return the array instead."
-    raise TraceError(
-        located(
-            f"{how} needs a number, but the value depends on input {depends_on(tracer.node)}, "
-            f"which is not known while tracing.\n{hint}"
-        )
+    refuse(
+        tracer,
+        f"{how} needs a number, but the value depends on input {inputs}, which is not known while "
+        f"tracing.\n{hint}",
     )
 
 
@@ -111,34 +114,35 @@ def to_index(tracer) -> int:
         return int(value)
     inputs = depends_on(tracer.node)
     found, _ = _source.current_expression()
-    if isinstance(found, ast.Subscript):
-        raise TraceError(located(_indexed_constant(found, inputs)))
-    raise TraceError(
-        located(
-            f"a plain integer is needed here, but the value depends on input {inputs}, which is "
-            "not known while tracing.\nPass it as a static argument, or for a moving slice use "
-            "np.take(x, start + np.arange(length))."
-        )
+    if isinstance(found, ast.Subscript) and not _has_slice(found):
+        refuse(tracer, _indexed_constant(found, inputs))
+    refuse(
+        tracer,
+        f"a plain integer is needed here, but the value depends on input {inputs}, which is not "
+        "known while tracing.\nPass it as a static argument, or for a moving slice use "
+        "np.take(x, start + np.arange(length)).",
     )
+
+
+def _has_slice(subscript: ast.Subscript) -> bool:
+    return any(isinstance(n, ast.Slice) for n in ast.walk(subscript.slice))
 
 
 def to_array(tracer) -> NoReturn:
     """A plain NumPy function asked a tracer for its elements."""
     inputs = depends_on(tracer.node)
-    found, around = _source.current_expression()
-    target = next((n for n in (found, *around[::-1]) if isinstance(n, ast.Assign)), None)
-    if isinstance(found, ast.Subscript) and isinstance(found.ctx, ast.Store):
-        raise TraceError(located(_assigned_to_plain(found.value)))
-    if isinstance(found, ast.Assign | ast.AugAssign) and target is not None:
-        for t in target.targets:
-            if isinstance(t, ast.Subscript):
-                raise TraceError(located(_assigned_to_plain(t.value)))
+    found, _ = _source.current_expression()
+    targets = [found] if isinstance(found, ast.Subscript) else getattr(found, "targets", [])
+    for target in targets:
+        if isinstance(target, ast.Subscript) and isinstance(target.ctx, ast.Store):
+            refuse(tracer, _assigned_to_plain(target.value))
     if isinstance(found, ast.Subscript):
-        raise TraceError(located(_indexed_constant(found, inputs)))
+        if _has_slice(found):
+            to_index(tracer)
+        refuse(tracer, _indexed_constant(found, inputs))
     name = ast.unparse(found.func) if isinstance(found, ast.Call) else ""
     short = name.rsplit(".", 1)[-1]
-    twins = ("array", "asarray", "asanyarray", "ascontiguousarray", "arange", "linspace", "full")
-    if short in twins:
+    if short in ("array", "asarray", "asanyarray", "ascontiguousarray", "full"):
         twin = "asarray" if short.startswith("as") else short
         hint = f"Write graphc.numpy.{twin}(...), which takes traced values."
     elif short in np.sctypeDict and hasattr(np, short):
@@ -146,18 +150,19 @@ def to_array(tracer) -> NoReturn:
     else:
         hint = "Use NumPy functions on it, or call this outside the traced function."
     what = f"`{name}`" if name else "this"
-    raise TraceError(
-        located(
-            f"{what} needs the elements of an array that depends on input {inputs}, which are "
-            f"not known while tracing.\n{hint}"
-        )
+    refuse(
+        tracer,
+        f"{what} needs the elements of an array that depends on input {inputs}, which are not "
+        f"known while tracing.\n{hint}",
     )
 
 
 def _indexed_constant(subscript: ast.Subscript, inputs: str) -> str:
     table, index = ast.unparse(subscript.value), ast.unparse(subscript.slice)
+    if isinstance(subscript.slice, ast.Tuple):
+        index = index.strip("()")
     return (
-        f"the plain array `{table}` is indexed by the traced `{index}` (input {inputs}).\n"
+        f"`{table}` is a plain array or list, indexed by the traced `{index}` (input {inputs}).\n"
         f"Wrap it: graphc.numpy.asarray({table})[{index}]"
     )
 
@@ -172,10 +177,10 @@ def _assigned_to_plain(target: ast.AST) -> str:
     )
 
 
-def plain_output(text: str | None) -> NoReturn:
+def plain_output(text: str | None) -> TraceError:
     """``out=`` or an augmented assignment into a plain array."""
     tree = ast.parse(text, mode="eval").body if text else ast.Name("the array")
-    raise TraceError(located(_assigned_to_plain(tree)))
+    return TraceError(located(_assigned_to_plain(tree)))
 
 
 def _line_of_definition(name: str) -> int | None:

@@ -31,6 +31,7 @@ class TraceContext:
         self.alive = True
         self.sources: dict[Node, Source] = {}
         self.placeholders: dict[Node, Node] = {}  # of complete derivatives: what they stand for
+        self.refusal: tuple[Exception, Source | None] | None = None  # the last, see blame.refuse
         self._levels = 0
 
     def new_level(self) -> int:
@@ -59,6 +60,7 @@ class TraceContext:
         """``value`` as a tracer of this trace: a tracer, a number, an array, a dimension, or a
         list of these. Python numbers stay weak, as in NumPy's promotion."""
         if isinstance(value, Tracer):
+            value.check_alive()
             if value.context is not self:
                 raise EscapedTracerError(
                     _source.located(

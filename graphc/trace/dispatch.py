@@ -93,16 +93,22 @@ def _unsupported(function: Callable) -> str:
             "hold.\nUse np.where(condition, x, fill) with a fixed size, or call it outside the "
             "traced function\nand pass the result as an argument."
         )
-    return f"{name} is not supported on traced values; nearest supported: {nearest(name)}"
+    close = nearest(name)
+    if close:
+        return f"{name} is not supported on traced values; nearest supported: {close}"
+    return (
+        f"{name} is not supported on traced values, nor is a function of a similar name.\n"
+        "Call it outside the traced function and pass the result as an argument."
+    )
 
 
 def nearest(name: str) -> str:
-    """The supported NumPy names most like ``name``."""
+    """The supported NumPy names most like ``name``, empty if none is."""
     known = sorted({public_name(f) for f in (*FUNCTIONS, *UFUNCS)})
     short = name.rsplit(".", 1)[-1]
     by_short: dict[str, str] = {}
     for full in known:
         by_short.setdefault(full.rsplit(".", 1)[-1], full)
-    close = difflib.get_close_matches(short, by_short, n=3, cutoff=0.45)
-    close += [s for s in by_short if len(short) > 3 and (short in s or s in short)]
-    return ", ".join(dict.fromkeys(by_short[c] for c in close[:3])) or "none of that name"
+    close = difflib.get_close_matches(short, by_short, n=3, cutoff=0.6)
+    close += [s for s in by_short if min(len(short), len(s)) > 2 and (short in s or s in short)]
+    return ", ".join(dict.fromkeys(by_short[c] for c in close[:3]))

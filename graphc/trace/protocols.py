@@ -9,7 +9,7 @@ import numpy as np
 from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.trace import blame, dispatch
 from graphc.trace.dtypes import cast
-from graphc.trace.source import located, operand_texts
+from graphc.trace.source import located, output_text
 
 _REDUCTIONS = {
     np.add: np.sum,
@@ -119,7 +119,7 @@ def _store(ufunc, result, out):
         if target is None:
             continue
         if isinstance(target, np.ndarray):
-            blame.plain_output(operand_texts(2)[0])
+            raise blame.plain_output(output_text())
         assign(target, value, f"np.{ufunc.__name__}")
     stored = tuple(v if t is None else t for t, v in zip(outs, results, strict=True))
     return stored if isinstance(result, tuple) else stored[0]
@@ -130,7 +130,10 @@ def array_function(function, args, kwargs) -> Any:
     context = _context((args, kwargs))
     if kwargs.get("out") is not None:
         raise TraceError(
-            located(f"{dispatch.public_name(function)}: the argument `out` is not supported")
+            located(
+                f"{dispatch.public_name(function)}: the argument `out` is not supported on traced "
+                "values; assign the result instead"
+            )
         )
     return dispatch.call(function, context, args, kwargs)
 

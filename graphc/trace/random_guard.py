@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import random
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from graphc.errors import TraceError
 from graphc.ir.graph import Source
-from graphc.trace.source import line_text, located
+from graphc.trace.source import located
 
 
 class RandomGuard:
@@ -29,7 +30,7 @@ class RandomGuard:
                     located(
                         f"{key} was used inside `{name}`: its numbers would be frozen into the "
                         "graph.\nDraw them outside and pass the array as an argument.",
-                        _line_of_random(self.fn),
+                        _line_of(self.fn, key),
                     )
                 )
 
@@ -60,14 +61,15 @@ def _generators(fn) -> dict[str, np.random.Generator]:
     return {n: v for n, v in reachable.items() if isinstance(v, np.random.Generator)}
 
 
-def _line_of_random(fn) -> Source | None:
-    """The first line of ``fn`` that speaks of random numbers, else its first line."""
+def _line_of(fn, key: str) -> Source | None:
+    """The first line of ``fn`` that names the generator, else its first line."""
     code = getattr(fn, "__code__", None)
     if code is None:
         return None
-    lines = sorted({line for *_, line in code.co_lines() if line})
-    sources = [Source(code.co_filename, line, code.co_name) for line in lines]
-    for source in sources:
-        if any(word in line_text(source) for word in ("random", "rng", "gen", "normal")):
-            return source
-    return sources[0] if sources else None
+    name = key.rpartition("`")[0].rpartition("`")[2] or "random"
+    line = code.co_firstlineno
+    for instruction in dis.get_instructions(code):
+        if instruction.argval == name and instruction.positions and instruction.positions.lineno:
+            line = instruction.positions.lineno
+            break
+    return Source(code.co_filename, line, code.co_name)

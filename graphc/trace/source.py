@@ -66,9 +66,7 @@ def current_expression() -> tuple[ast.AST | None, list[ast.AST]]:
     found, around, node = None, [], tree
     while node is not None:
         found, inner = node, None
-        for child in ast.iter_child_nodes(node):
-            if not hasattr(child, "lineno"):
-                continue
+        for child in _placed_children(node):
             begin = (child.lineno, child.col_offset)
             if begin <= start and end <= (child.end_lineno, child.end_col_offset):
                 inner = child
@@ -77,6 +75,15 @@ def current_expression() -> tuple[ast.AST | None, list[ast.AST]]:
             around.append(node)
         node = inner
     return found, around
+
+
+def _placed_children(node: ast.AST):
+    """Children that have a place in the text (the parts of a comprehension have none)."""
+    for child in ast.iter_child_nodes(node):
+        if hasattr(child, "lineno"):
+            yield child
+        else:
+            yield from _placed_children(child)
 
 
 def operand_texts(count: int) -> list[str | None]:
@@ -98,6 +105,18 @@ def operand_texts(count: int) -> list[str | None]:
         parts = []
     texts: list[str | None] = [_short(p) for p in parts[:count]]
     return texts + [None] * (count - len(texts))
+
+
+def output_text() -> str | None:
+    """How the user wrote the array that the current expression writes into."""
+    expression, around = current_expression()
+    for node in (expression, *around[::-1]):
+        if isinstance(node, ast.AugAssign):
+            return ast.unparse(node.target)
+        if isinstance(node, ast.Call):
+            outs = [k.value for k in node.keywords if k.arg == "out"]
+            return ast.unparse(outs[0]) if outs else None
+    return None
 
 
 def _short(node: ast.AST) -> str | None:

@@ -129,7 +129,7 @@ def trace(
     except GraphcError:
         raise
     except Exception as error:
-        cause = _hidden(error)
+        cause = _hidden(context, error)
         if cause is None:
             raise
         raise cause from None
@@ -196,12 +196,16 @@ def _outputs(context, fn, result):
     return tuple(context.resolve(nodes)), out_tree, tuple(weak)
 
 
-def _hidden(error: BaseException | None) -> GraphcError | None:
-    """A graphc error that NumPy replaced by its own ("setting an array element ...")."""
-    while error is not None:
-        if isinstance(error, GraphcError):
-            return error
-        error = error.__cause__ or error.__context__
+def _hidden(context, error: BaseException) -> GraphcError | None:
+    """The graphc error that NumPy replaced by its own ("setting an array element with ...")."""
+    if context.refusal is None or not isinstance(error, TypeError | ValueError):
+        return None
+    refusal, source = context.refusal
+    step = error.__traceback__
+    while step is not None and source is not None:
+        if (step.tb_frame.f_code.co_filename, step.tb_lineno) == (source.file, source.line):
+            return refusal
+        step = step.tb_next
     return None
 
 

@@ -17,7 +17,6 @@ from graphc.train.engine import FINISHED, NONFINITE, STOPPED, EpochResult
 from graphc.train.interpreted import InterpretedEngine
 from graphc.train.shuffle import stream_start
 
-
 _STATUS = {
     driver.FINISHED: FINISHED, driver.STOPPED: STOPPED, driver.NONFINITE: NONFINITE,
     driver.LIMITED: NONFINITE,

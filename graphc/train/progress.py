@@ -48,14 +48,13 @@ def _format(values: dict[str, float]) -> str:
 class RichBar:
     def __init__(self, epochs: int, steps_per_epoch: int):
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TimeElapsedColumn(),
             TextColumn("{task.fields[shown]}"),
             console=Console(stderr=True),
         )

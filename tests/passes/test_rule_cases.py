@@ -31,6 +31,7 @@ SIMPLIFY = [
     ("int_mul_zero", "add(i, mul(j, 0))", "i"),
     ("int_sub_self", "add(i, sub(j, j))", "i"),
     ("maximum_self", "maximum(x, x)", "x"),
+    ("relu", "maximum(x, 0)", "relu(x)"),
     ("minimum_self", "minimum(x, x)", "x"),
     # signs
     ("neg_neg", "neg(neg(x))", "x"),

@@ -1,4 +1,5 @@
 """One trace with a named batch size serves every size; what cannot, asks for a plain number."""
+# ruff: noqa: E501 (tables of expressions)
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
 """trace(): inputs, names, statics, outputs, sources, constants, contexts."""
+# ruff: noqa: E501 (tables of expressions)
 
 import dataclasses
 import json

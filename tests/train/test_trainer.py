@@ -1,4 +1,4 @@
-"""Trainer.fit through the interpreted engine: results, history, and everything it refuses."""
+"""Trainer.fit with both engines: results, history, stopping, and everything it refuses."""
 
 import math
 import os
@@ -53,15 +53,21 @@ def by_hand(params, x, y, rate, epochs, batch, seed=None, dtype=np.float64):
     return {"w": w, "b": b}, losses
 
 
-def trainer(loss=mse, optimizer=None):
-    return Trainer(loss, optimizer or optim.sgd(0.1), engine="interpreted")
+def trainer(loss=mse, optimizer=None, engine="interpreted"):
+    return Trainer(loss, optimizer or optim.sgd(0.1), engine=engine)
 
 
+both = pytest.mark.parametrize("engine", ["interpreted", "native"])
+
+
+@both
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("batch", [10, 16, 50, 1000])
-def test_equals_sgd_by_hand(shuffle, batch):
+def test_equals_sgd_by_hand(engine, shuffle, batch):
     params, x, y = problem(dtype=np.float64)
-    result = trainer().fit(params, (x, y), epochs=3, batch_size=batch, shuffle=shuffle, seed=5)
+    result = trainer(engine=engine).fit(
+        params, (x, y), epochs=3, batch_size=batch, shuffle=shuffle, seed=5
+    )
     expected, losses = by_hand(params, x, y, 0.1, 3, batch, 5 if shuffle else None)
     np.testing.assert_allclose(result.params["w"], expected["w"], rtol=1e-12)
     np.testing.assert_allclose(result.params["b"], expected["b"], rtol=1e-12)
@@ -70,10 +76,11 @@ def test_equals_sgd_by_hand(shuffle, batch):
     assert result.history.stopped is None
 
 
-def test_history():
+@both
+def test_history(engine):
     params, x, y = problem()
     history = (
-        trainer()
+        trainer(engine=engine)
         .fit(
             params,
             (x[:40], y[:40]),
@@ -93,7 +100,8 @@ def test_history():
         history["acc"]
 
 
-def test_one_run_or_one_an_epoch_is_the_same():
+@both
+def test_one_run_or_one_an_epoch_is_the_same(engine):
     params, x, y = problem()
     seen = []
 
@@ -101,8 +109,10 @@ def test_one_run_or_one_an_epoch_is_the_same():
         seen.append((epoch, len(history.loss), current["w"].copy()))
 
     adam = optim.adam(0.05)
-    one = trainer(optimizer=adam).fit(params, (x, y), epochs=3, batch_size=16, seed=3)
-    many = trainer(optimizer=adam).fit(
+    one = trainer(optimizer=adam, engine=engine).fit(
+        params, (x, y), epochs=3, batch_size=16, seed=3
+    )
+    many = trainer(optimizer=adam, engine=engine).fit(
         params, (x, y), epochs=3, batch_size=16, seed=3, callback=callback
     )
     assert one.history.loss == many.history.loss
@@ -122,10 +132,11 @@ def test_seed():
     assert not np.array_equal(fit(1), fit(2))
 
 
-def test_nothing_of_the_user_is_modified():
+@both
+def test_nothing_of_the_user_is_modified(engine):
     params, x, y = problem()
     kept = params["w"].copy(), x.copy(), y.copy()
-    result = trainer().fit(params, (x, y), epochs=2, batch_size=8)
+    result = trainer(engine=engine).fit(params, (x, y), epochs=2, batch_size=8)
     for before, after in zip(kept, (params["w"], x, y), strict=True):
         np.testing.assert_array_equal(before, after)
     assert not np.shares_memory(result.params["w"], params["w"])
@@ -136,28 +147,31 @@ class Weights(NamedTuple):
     b: object
 
 
-def test_trees_dtypes_and_scalars():
+@both
+def test_trees_dtypes_and_scalars(engine):
     params, x, y = problem()
 
     def loss(params, batch, y):
         return np.mean((batch["x"] @ params[0].w + params[0].b - y) ** 2)
 
     start = [Weights(params["w"], 0.5), None]
-    result = trainer(loss).fit(start, ({"x": x}, y), epochs=1, batch_size=16)
+    result = trainer(loss, engine=engine).fit(start, ({"x": x}, y), epochs=1, batch_size=16)
     assert isinstance(result.params[0], Weights) and result.params[1] is None
     assert result.params[0].w.dtype == np.float32 and result.params[0].b.dtype == np.float64
 
 
-def test_one_array_of_data():
+@both
+def test_one_array_of_data(engine):
     def loss(params, x):
         return np.mean((x - params["centre"]) ** 2)
 
     x = np.random.default_rng(0).normal(3, 1, (64, 2))
-    result = trainer(loss).fit({"centre": np.zeros(2)}, x, epochs=120, batch_size=64)
+    result = trainer(loss, engine=engine).fit({"centre": np.zeros(2)}, x, epochs=120, batch_size=64)
     np.testing.assert_allclose(result.params["centre"], x.mean(axis=0), rtol=1e-4)
 
 
-def test_loss_that_needs_plain_sizes():
+@both
+def test_loss_that_needs_plain_sizes(engine):
     """The batch size is used as a number: one graph for each size."""
     params, x, y = problem()
 
@@ -165,20 +179,21 @@ def test_loss_that_needs_plain_sizes():
         weights = np.linspace(1, 2, int(x.shape[0]))
         return np.mean(weights * (x @ params["w"] + params["b"] - y) ** 2)
 
-    history = trainer(loss).fit(params, (x, y), epochs=2, batch_size=16).history
+    history = trainer(loss, engine=engine).fit(params, (x, y), epochs=2, batch_size=16).history
     assert history.steps == 8 and history.loss[1] < history.loss[0]
 
 
 # ------------------------------------------------------------------------- stopping early
 
 
-def test_nonfinite_loss_stops_and_keeps_the_last_good_parameters():
+@both
+def test_nonfinite_loss_stops_and_keeps_the_last_good_parameters(engine):
     params, x, y = problem(40)
     y = y.copy()
     y[25] = 1e30  # the square overflows float32: batch 4 of each epoch
 
     def fit():
-        return trainer().fit(params, (x, y), epochs=2, batch_size=8, shuffle=False)
+        return trainer(engine=engine).fit(params, (x, y), epochs=2, batch_size=8, shuffle=False)
 
     with pytest.warns(TrainingWarning, match=r"non-finite loss at step 4 \(epoch 1 of 2\)") as w:
         result = fit()
@@ -189,21 +204,25 @@ def test_nonfinite_loss_stops_and_keeps_the_last_good_parameters():
     np.testing.assert_allclose(result.params["w"], expected["w"], rtol=1e-5)
 
 
-def test_divergence_keeps_finite_parameters():
+@both
+def test_divergence_keeps_finite_parameters(engine):
     params, x, y = problem()
     with pytest.warns(TrainingWarning, match="A smaller learning rate may help"):
-        result = trainer(optimizer=optim.sgd(1e4)).fit(params, (x, y), epochs=50, batch_size=16)
+        result = trainer(optimizer=optim.sgd(1e4), engine=engine).fit(
+            params, (x, y), epochs=50, batch_size=16
+        )
     assert np.isfinite(result.params["w"]).all()
 
 
-def test_interrupt_between_epochs():
+@both
+def test_interrupt_between_epochs(engine):
     params, x, y = problem()
 
     def callback(epoch, history, params):
         if epoch == 1:
             raise KeyboardInterrupt
 
-    result = trainer().fit(params, (x, y), epochs=9, batch_size=50, callback=callback)
+    result = trainer(engine=engine).fit(params, (x, y), epochs=9, batch_size=50, callback=callback)
     assert result.history.stopped == "interrupted" and result.history.steps == 2
     expected, _ = by_hand(params, x, y, 0.1, 2, 50, 0)
     np.testing.assert_allclose(result.params["w"], expected["w"], rtol=1e-5)
@@ -217,7 +236,7 @@ def test_other_errors_of_a_callback_pass():
 
 INTERRUPTED = textwrap.dedent(
     """
-    import sys, threading, time
+    import sys, threading
     import numpy as np
     from graphc import optim
     from graphc.train import Trainer
@@ -226,8 +245,8 @@ INTERRUPTED = textwrap.dedent(
         return np.mean((x - params["c"]) ** 2)
 
     x = np.random.default_rng(0).normal(size=(2000, 2))
-    threading.Timer(0.3, lambda: print("ready", flush=True)).start()
-    result = Trainer(loss, optim.sgd(1e-6), engine="interpreted").fit(
+    threading.Timer(float(sys.argv[2]), lambda: print("ready", flush=True)).start()
+    result = Trainer(loss, optim.sgd(1e-9), engine=sys.argv[1]).fit(
         {"c": np.zeros(2)}, x, epochs=10**6, batch_size=1)
     assert result.history.stopped == "interrupted", result.history.stopped
     assert result.history.steps > 0
@@ -237,9 +256,10 @@ INTERRUPTED = textwrap.dedent(
 )
 
 
-def test_ctrl_c_returns_the_last_parameters():
+@both
+def test_ctrl_c_returns_the_last_parameters(engine):
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
+        [sys.executable, "-c", INTERRUPTED, engine, {"native": "2", "interpreted": "0.3"}[engine]],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -323,10 +343,13 @@ def test_bad_parameters():
         trainer().fit({**params, "b": np.nan}, (x, y), **fit)
 
 
-def test_bad_loss():
+@both
+def test_bad_loss(engine):
     params, x, y = problem()
     with pytest.raises(GradientError, match=r"has shape \(batch,\); a gradient needs one number"):
-        trainer(lambda p, x, y: x @ p["w"] - y).fit(params, (x, y), epochs=1, batch_size=8)
+        trainer(lambda p, x, y: x @ p["w"] - y, engine=engine).fit(
+            params, (x, y), epochs=1, batch_size=8
+        )
 
 
 def test_bad_trainer():
