@@ -78,6 +78,8 @@ def run(
     stopped = fits[-1].history.stopped
     params = fits[-1].params
     steps = sum(fit.history.steps for fit in fits)
+    if not steps:
+        raise KeyboardInterrupt  # before there was anything to show
     seconds_in_steps = sum(fit.history.us_per_step * 1e-6 * fit.history.steps for fit in fits)
     summary = {
         "accuracy": float(model.accuracy(params, *test)),

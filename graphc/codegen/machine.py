@@ -30,7 +30,7 @@ def python_words() -> dict[str, object]:
         "INF": np.inf, "NAN": np.nan, "select": _select, "larger": np.maximum,
         "smaller": np.minimum, "absolute": np.abs, "sign": np.sign, "floor": np.floor,
         "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "copysign": np.copysign,
-        "isinf": np.isinf, "relu": lambda x: np.maximum(x, x.dtype.type(0)),
+        "isinf": np.isinf, "isfinite": np.isfinite, "relu": lambda x: np.maximum(x, x.dtype.type(0)),
         "floor_mod": np.remainder, "floor_div": np.floor_divide, "power": np.power,
         "accumulate_sum": lambda a, b: a + b, "accumulate_prod": lambda a, b: a * b,
         "checked": _checked, "status_words": lambda ints: ints,
@@ -38,7 +38,7 @@ def python_words() -> dict[str, object]:
     }  # fmt: skip
     for kind, dtype in KINDS.items():
         if kind != "bool":
-            words[kind] = dtype.type
+            words[kind] = _conversion(dtype)
         words[f"argument_{kind}"] = lambda args, index: args[index]
         words[f"temporary_{kind}"] = lambda arena, offset, dtype=dtype: arena[offset:].view(dtype)
     for kind in ("f32", "f64"):
@@ -46,6 +46,10 @@ def python_words() -> dict[str, object]:
     for name in MATH:
         words[name] = _math(name)
     return words
+
+
+def _conversion(dtype: np.dtype):
+    return lambda x: np.asarray(x).astype(dtype)[()]
 
 
 def _select(cond, a, b):

@@ -160,6 +160,8 @@ def _extremum(name: str, llvm: str, signed: str):
 
 def _accumulate(name: str, float_op: str, int_op: str):
     def emit(context, builder, sig, args):
+        if sig.return_type == types.boolean:
+            return builder.or_(*args) if int_op == "add" else builder.and_(*args)
         if _is_float(sig.return_type):
             return getattr(builder, float_op)(*args, flags=("reassoc", "nsz", "contract"))
         return getattr(builder, int_op)(*args)
@@ -198,13 +200,22 @@ def _sign_emit(context, builder, sig, args):
     return builder.select(builder.icmp_signed(">", x, zero), one, negative)
 
 
-def _isinf_emit(context, builder, sig, args):
-    magnitude = _llvm_call(builder, "fabs", args[0].type, [args[0]])
-    return builder.fcmp_ordered("==", magnitude, args[0].type(float("inf")))
+def _magnitude_test(compare: str, of_integers: bool):
+    """``fabs(x) <compare> inf``; one comparison, so that no contraction can change it."""
+
+    def emit(context, builder, sig, args):
+        if not _is_float(sig.args[0]):
+            return ir.IntType(1)(of_integers)
+        magnitude = _llvm_call(builder, "fabs", args[0].type, [args[0]])
+        return builder.fcmp_ordered(compare, magnitude, args[0].type(float("inf")))
+
+    return emit
 
 
 def _relu_emit(context, builder, sig, args):
     (x,), zero = args, args[0].type(0)
+    if sig.return_type == types.boolean or not getattr(sig.return_type, "signed", True):
+        return x
     if not _is_float(sig.return_type):
         return builder.select(builder.icmp_signed(">", x, zero), x, zero)
     return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # NaN passes
@@ -278,26 +289,31 @@ def _power_emit(context, builder, sig, args):
     if _is_float(sig.return_type):
         name = sig.return_type.name
         return _strict(builder, lambda: vmath.emit("pow", builder, name, args))
-    return _integer_power(builder, *args)
+    return _integer_power(builder, *args, signed=sig.return_type.signed)
 
 
-def _integer_power(builder, base, exponent):
+def _integer_power(builder, base, exponent, signed: bool):
     """Square and multiply; a negative exponent gives 0 (NumPy raises: checked when tracing)."""
     kind = base.type
+    first = kind(1)
+    if signed:
+        negative = builder.icmp_signed("<", exponent, kind(0))
+        first = builder.select(negative, kind(0), kind(1))
+        exponent = builder.select(negative, kind(0), exponent)
     result, square, left = (cgutils.alloca_once_value(builder, v)
-                            for v in (kind(1), base, exponent))  # fmt: skip
+                            for v in (first, base, exponent))  # fmt: skip
     with _counted(builder, left):
         odd = builder.and_(builder.load(left), kind(1))
         product = builder.mul(builder.load(result), builder.load(square))
         is_odd = builder.icmp_unsigned("!=", odd, kind(0))
         builder.store(builder.select(is_odd, product, builder.load(result)), result)
         builder.store(builder.mul(builder.load(square), builder.load(square)), square)
-        builder.store(builder.ashr(builder.load(left), kind(1)), left)
+        builder.store(builder.lshr(builder.load(left), kind(1)), left)
     return builder.load(result)
 
 
 class _counted:
-    """``while value > 0`` around the body."""
+    """``while value != 0`` around the body."""
 
     def __init__(self, builder, variable):
         self.builder, self.variable = builder, variable
@@ -310,7 +326,7 @@ class _counted:
         builder.branch(self.head)
         builder.position_at_end(self.head)
         value = builder.load(self.variable)
-        builder.cbranch(builder.icmp_signed(">", value, value.type(0)), body, self.exit)
+        builder.cbranch(builder.icmp_unsigned("!=", value, value.type(0)), body, self.exit)
         builder.position_at_end(body)
 
     def __exit__(self, *exc):
@@ -481,7 +497,8 @@ def native_words() -> dict[str, object]:
         "smaller": _extremum("smaller", "minimum", "<"),
         "absolute": _inline("absolute", 1, _same, _absolute_emit),
         "sign": _inline("sign", 1, _same, _sign_emit),
-        "isinf": _inline("isinf", 1, lambda x: types.boolean(x), _isinf_emit),
+        "isinf": _inline("isinf", 1, types.boolean, _magnitude_test("==", False)),
+        "isfinite": _inline("isfinite", 1, types.boolean, _magnitude_test("<", True)),
         "relu": _inline("relu", 1, _same, _relu_emit),
         "floor_div": _inline("floor_div", 2, _same, _floor_div_emit),
         "floor_mod": _inline("floor_mod", 2, _same, _floor_mod_emit),

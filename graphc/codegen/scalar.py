@@ -20,13 +20,18 @@ _INFIX = {
     "logical_and": "({0} & {1})", "logical_or": "({0} | {1})", "logical_xor": "({0} ^ {1})",
     "logical_not": "(not {0})", "bitwise_and": "({0} & {1})", "bitwise_or": "({0} | {1})",
     "bitwise_xor": "({0} ^ {1})", "invert": "(~{0})", "stop_gradient": "{0}",
-    "isnan": "({0} != {0})", "isfinite": "(({0} - {0}) == ({0} - {0}))",
+    "isnan": "({0} != {0})",
+}  # fmt: skip
+# Truth values add as `or` and multiply as `and`, as NumPy's do.
+_BOOL = {
+    "add": "({0} | {1})", "mul": "({0} & {1})", "pow": "({0} | (not {1}))",
+    "floor_div": "({0} & {1})", "mod": "({0} != {0})", "invert": "(not {0})",
 }  # fmt: skip
 _CALLS = {
     "where": "select({0}, {1}, {2})", "maximum": "larger({0}, {1})",
     "minimum": "smaller({0}, {1})", "abs": "absolute({0})", "sign": "sign({0})",
     "floor": "floor({0})", "ceil": "ceil({0})", "trunc": "trunc({0})", "rint": "rint({0})",
-    "copysign": "copysign({0}, {1})", "isinf": "isinf({0})", "relu": "relu({0})",
+    "copysign": "copysign({0}, {1})", "isinf": "isinf({0})", "isfinite": "isfinite({0})", "relu": "relu({0})",
     "mod": "floor_mod({0}, {1})", "floor_div": "floor_div({0}, {1})",
 }  # fmt: skip
 _VECTOR_MATH = {
@@ -70,7 +75,11 @@ class ScalarText:
         if e.op == "cast":
             if e.dtype == e.args[0].dtype:
                 return args[0]
-            return f"({args[0]} != 0)" if kind == "bool" else f"{kind}({args[0]})"
+            return self._cast(args[0], e.args[0].dtype, e.dtype)
+        if e.op.startswith("logical_"):
+            args = [self._cast(a, x.dtype, e.dtype) for a, x in zip(args, e.args, strict=True)]
+        if kind == "bool" and e.args[0].dtype == e.dtype and e.op in _BOOL:
+            return _BOOL[e.op].format(*args)
         if e.op == "pow":
             return f"power({args[0]}, {args[1]})"
         if e.op in _VECTOR_MATH:
@@ -81,6 +90,16 @@ class ScalarText:
         text = template.format(*args)
         if e.dtype.name in _NATURAL or e.args[0].dtype != e.dtype:
             return text
+        return f"{kind}({text})"
+
+    def _cast(self, text: str, source: np.dtype, target: np.dtype) -> str:
+        kind = short_dtype(target)
+        if source == target:
+            return text
+        if kind == "bool":
+            return f"({text} != 0)"
+        if source.kind == "f" and target.kind in "iu" and target.itemsize < 8:
+            return f"{kind}(i64({text}))"  # wraps as NumPy's conversions do
         return f"{kind}({text})"
 
     def constant(self, dtype: np.dtype, text: str) -> str:

@@ -19,7 +19,7 @@ _FOLDED = {"broadcast", "transpose", "slice", "pad", "iota", "size", "const", "t
 _LIBRARY = {"matmul"}
 _OPAQUE = {"matmul", "concat", "scatter_add"}
 _VIRTUAL_FLOPS = 4
-_VIRTUAL_BYTES = 1.25
+_VIRTUAL_READS = 1.25  # elements read for one recomputed
 _NOMINAL_DIM = 64  # stands for a symbolic dimension where only a rough size matters
 
 AxisMap = tuple[int | None, ...]
@@ -145,8 +145,8 @@ def _virtual(graph: Graph, stored: set[Node]) -> set[Node]:
         leaves = frozenset().union(*(p[1] for p in parts))
         fact = (flops, leaves)
         if kind == "elementwise":
-            read = sum(nominal(leaf.type.nbytes) for leaf in leaves)
-            if flops <= _VIRTUAL_FLOPS and read <= _VIRTUAL_BYTES * nominal(node.type.nbytes):
+            read = sum(nominal(leaf.type.size) for leaf in leaves)
+            if flops <= _VIRTUAL_FLOPS and read <= _VIRTUAL_READS * nominal(node.type.size):
                 virtual.add(node)
             else:
                 fact = None

@@ -11,6 +11,7 @@ import numpy as np
 from graphc.errors import EscapedTracerError, SymbolicDimError, TraceError
 from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Node
+from graphc.trace import dispatch
 from graphc.trace import source as _source
 from graphc.trace.source import located
 
@@ -147,6 +148,8 @@ def to_array(tracer) -> NoReturn:
         hint = f"Write graphc.numpy.{twin}(...), which takes traced values."
     elif short in np.sctypeDict and hasattr(np, short):
         hint = f"Write x.astype(np.{short})."
+    elif getattr(np, short, None) in dispatch.FUNCTIONS and short != "linspace":
+        hint = f"Pass one array instead of a list: {name}(np.stack([...]))."
     else:
         hint = "Use NumPy functions on it, or call this outside the traced function."
     what = f"`{name}`" if name else "this"

@@ -84,7 +84,18 @@ class TraceContext:
                     "traced function; convert it to numbers first"
                 )
             )
-        return Tracer(self, build.const(array_value), weak)
+        return Tracer(self, _constant(array_value), weak)
+
+
+def _constant(array: np.ndarray) -> Node:
+    """A constant; one of equal elements (np.zeros, np.ones) is a broadcast scalar."""
+    if array.size > 1:
+        first = array.flat[0]
+        if first == array.flat[-1] and (array == first).all():
+            signs_agree = array.dtype.kind != "f" or first or not np.ptp(np.signbit(array) * 1)
+            if signs_agree:
+                return build.full(array.shape, first, array.dtype)
+    return build.const(array)
 
 
 _running = threading.local()

@@ -34,6 +34,12 @@ def resolve(ufunc: np.ufunc, operands: tuple, dtype: np.dtype | None = None) -> 
         raise DTypeError(f"np.{ufunc.__name__} does not take ({names}): {reason}") from None
 
 
+def require_real(name: str, *values) -> None:
+    """Refuse complex values where the function would need conjugates or real parts."""
+    if any(v.dtype.kind == "c" for v in values):
+        raise DTypeError(f"np.{name} of complex values is not supported")
+
+
 def common_dtype(*values) -> np.dtype:
     """``np.result_type`` of tracers, weak ones as Python numbers."""
     keys = [_SAMPLES[v.node.dtype.kind] if v.weak else v.node.dtype for v in values]

@@ -13,7 +13,7 @@ from graphc.ir.build import full_like
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, implements
-from graphc.trace.dtypes import cast, common_dtype, promotion_key, resolve
+from graphc.trace.dtypes import cast, common_dtype, promotion_key, require_real, resolve
 from graphc.trace.source import operand_texts
 
 _SYMBOLS = {
@@ -87,8 +87,8 @@ def _handler(ufunc: np.ufunc):
             dtypes = (np.result_type(*dtypes),) * 2
         shape = broadcast_shapes(ufunc.__name__, *(o.shape for o in operands))
         nodes = [fit(o, d, shape) for o, d in zip(operands, dtypes, strict=True)]
-        if any(n.dtype.kind == "c" for n in nodes) and ufunc in _REAL_ONLY:
-            raise DTypeError(f"np.{ufunc.__name__} of complex values is not supported")
+        if ufunc in _REAL_ONLY:
+            require_real(ufunc.__name__, *nodes)
         result = UFUNCS[ufunc](*nodes)
         if isinstance(result, tuple):
             return tuple(context.wrap(r) for r in result)
@@ -130,7 +130,10 @@ for _name, _ufunc in (
 ):  # fmt: skip
     rule(_ufunc)(_primitive(_name))
 
-_REAL_ONLY = frozenset({np.absolute, np.fabs, np.sign, np.sqrt, np.maximum, np.minimum})
+_REAL_ONLY = frozenset({
+    np.absolute, np.fabs, np.sign, np.sqrt, np.maximum, np.minimum, np.conjugate, np.logical_not,
+    np.less, np.less_equal, np.greater, np.greater_equal,
+})  # fmt: skip
 
 
 def _is_float(x: Node) -> bool:
@@ -409,16 +412,14 @@ def sinc(context, x):
 @implements(np.real)
 def real(context, val):
     value = context.lift(val)
-    if value.dtype.kind == "c":
-        raise DTypeError("the real part of complex values is not supported")
+    require_real("real", value)
     return value
 
 
 @implements(np.imag)
 def imag(context, val):
     value = context.lift(val)
-    if value.dtype.kind == "c":
-        raise DTypeError("the imaginary part of complex values is not supported")
+    require_real("imag", value)
     return context.wrap(full_like(value.node, 0))
 
 

@@ -13,7 +13,7 @@ from graphc.ir.build import elementwise as op
 from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
 from graphc.trace.dispatch import UFUNCS, call, implements
-from graphc.trace.dtypes import cast, promotion_key, resolve
+from graphc.trace.dtypes import cast, promotion_key, require_real, resolve
 from graphc.trace.elementwise import broadcast_shapes, mismatch, shape_text
 
 _TYPICAL = 64  # stands for a symbolic size when einsum chooses an order
@@ -48,7 +48,7 @@ def matmul_node(a: Node, b: Node, name: str = "matmul") -> Node:
     return build.reshape(result, shape)
 
 
-@implements(np.matmul)
+@implements(np.matmul, getattr(np.linalg, "matmul", None))
 def matmul(context, x1, x2, *, dtype=None, axes=None, axis=None):
     if axes is not None or axis is not None:
         raise TraceError("np.matmul with axes= is not supported; transpose first")
@@ -61,11 +61,6 @@ def matmul(context, x1, x2, *, dtype=None, axes=None, axis=None):
 UFUNCS[np.matmul] = matmul
 
 
-def _implements_as_matmul(function, prepare):
-    if function is not None:
-        implements(function)(prepare)
-
-
 def _vecdot(context, x1, x2, axis=-1):
     a, b = context.lift(x1), context.lift(x2)
     if axis != -1:
@@ -73,13 +68,11 @@ def _vecdot(context, x1, x2, axis=-1):
     return (a * b).sum(axis=-1)
 
 
-_implements_as_matmul(getattr(np, "vecdot", None), _vecdot)
-_implements_as_matmul(
-    getattr(np, "matvec", None),
+implements(getattr(np, "vecdot", None), getattr(np.linalg, "vecdot", None))(_vecdot)
+implements(getattr(np, "matvec", None))(
     lambda context, x1, x2: np.squeeze(context.lift(x1) @ context.lift(x2)[..., None], -1),
 )
-_implements_as_matmul(
-    getattr(np, "vecmat", None),
+implements(getattr(np, "vecmat", None))(
     lambda context, x1, x2: np.squeeze(context.lift(x1)[..., None, :] @ context.lift(x2), -2),
 )
 
@@ -108,7 +101,9 @@ def dot(context, a, b):
 
 @implements(np.vdot)
 def vdot(context, a, b):
-    return dot(context, context.lift(a).ravel(), context.lift(b).ravel())
+    x, y = context.lift(a), context.lift(b)
+    require_real("vdot", x, y)
+    return dot(context, x.ravel(), y.ravel())
 
 
 @implements(np.inner)
@@ -125,7 +120,30 @@ def outer(context, a, b):
     return x.reshape(-1, 1) * y.reshape(1, -1)
 
 
-@implements(np.tensordot)
+@implements(np.linalg.multi_dot)
+def multi_dot(context, arrays):
+    product_so_far, *rest = arrays
+    for array in rest:
+        product_so_far = dot(context, product_so_far, array)
+    return product_so_far
+
+
+@implements(np.linalg.matrix_power)
+def matrix_power(context, a, n):
+    power = context.lift(a)
+    n = n.__index__()
+    if n < 1:
+        raise TraceError("np.linalg.matrix_power of traced values takes powers of at least 1")
+    result = None
+    while n:
+        if n % 2:
+            result = power if result is None else result @ power
+        n //= 2
+        power = power @ power if n else power
+    return result
+
+
+@implements(np.tensordot, getattr(np.linalg, "tensordot", None))
 def tensordot(context, a, b, axes=2):
     x, y = context.lift(a), context.lift(b)
     if hasattr(axes, "__len__"):
@@ -317,7 +335,7 @@ def diagonal(context, a, offset=0, axis1=0, axis2=1):
 
 
 @implements(getattr(np.linalg, "diagonal", None))
-def linalg_diagonal(context, x, /, *, offset=0):
+def linalg_diagonal(context, x, *, offset=0):
     return diagonal(context, x, offset, -2, -1)
 
 
@@ -342,13 +360,14 @@ def trace(context, a, offset=0, axis1=0, axis2=1, dtype=None):
 
 
 @implements(getattr(np.linalg, "trace", None))
-def linalg_trace(context, x, /, *, offset=0, dtype=None):
+def linalg_trace(context, x, *, offset=0, dtype=None):
     return trace(context, x, offset, -2, -1, dtype)
 
 
 @implements(np.linalg.norm)
 def norm(context, x, ord=None, axis=None, keepdims=False):
     x = context.lift(x)
+    require_real("linalg.norm", x)
     if x.dtype.kind in "biu":
         x = x.astype(np.float64)
     if ord is None and axis is None:
@@ -390,7 +409,7 @@ def _vector_norm(x, ord, axis, keepdims):
 
 
 @implements(getattr(np.linalg, "vector_norm", None))
-def vector_norm(context, x, /, *, axis=None, keepdims=False, ord=2):
+def vector_norm(context, x, *, axis=None, keepdims=False, ord=2):
     x = context.lift(x)
     if axis is not None:
         return norm(context, x, ord, axis, keepdims)

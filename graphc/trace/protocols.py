@@ -95,6 +95,10 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
     elif method == "reduce" and ufunc in _REDUCTIONS:
         kwargs.setdefault("axis", 0)
         result = dispatch.call(_REDUCTIONS[ufunc], context, inputs, kwargs)
+    elif method == "reduce" and ufunc is np.logaddexp:
+        from graphc.trace.reductions import logaddexp_reduce
+
+        result = dispatch.call(logaddexp_reduce, context, inputs, kwargs)
     elif method == "accumulate" and ufunc in _ACCUMULATIONS:
         kwargs.setdefault("axis", 0)
         result = dispatch.call(_ACCUMULATIONS[ufunc], context, inputs, kwargs)

@@ -12,8 +12,8 @@ from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.dims import product
 from graphc.ir.node import Node
-from graphc.trace.dispatch import implements
-from graphc.trace.dtypes import cast
+from graphc.trace.dispatch import FUNCTIONS, implements
+from graphc.trace.dtypes import cast, require_real
 from graphc.trace.elementwise import broadcast_shapes, fit, truth
 
 _NONE = np._NoValue
@@ -173,6 +173,7 @@ def mean(context, a, axis=None, dtype=None, *, keepdims=False, where=None):
 
 def _variance(context, a, axis, dtype, ddof, keepdims, where, correction, mean=None) -> Node:
     x = context.lift(a).node
+    require_real("var", x)
     ddof = correction if given(correction) else ddof
     dtype = _mean_dtype(x, dtype)
     axes = axes_of(axis, x.ndim)
@@ -242,6 +243,22 @@ def average(context, a, axis=None, weights=None, returned=False, *, keepdims=Fal
         scale = np.broadcast_to(w, x.shape).sum(axis=axis, keepdims=keepdims is True)
         result = (x.astype(dtype) * w).sum(axis=axis, keepdims=keepdims is True) / scale
     return (result, np.broadcast_to(scale, result.shape)) if returned else result
+
+
+def logaddexp_reduce(context, array, axis=0, *, keepdims=False):
+    """``np.logaddexp.reduce``: the logarithm of a sum of exponentials, shifted by the largest."""
+    x = context.lift(array).node
+    axes = axes_of(axis, x.ndim)
+    largest = reduce_node("max", x, axes, True)
+    finite = op("where", op("isfinite", largest), largest, build.full_like(largest, 0))
+    shift = op("stop_gradient", finite)
+    powers = op("exp", op("sub", x, build.broadcast_to(shift, x.shape)))
+    total = op("add", op("log", reduce_node("sum", powers, axes, True)), shift)
+    kept = total.shape if keepdims else [d for i, d in enumerate(x.shape) if i not in axes]
+    return context.wrap(build.reshape(total, kept))
+
+
+FUNCTIONS[logaddexp_reduce] = logaddexp_reduce
 
 
 def _scan(name: str, identity: int):

@@ -116,7 +116,7 @@ def transpose(context, a, axes=None):
     return permuted(x, axes)
 
 
-@implements(np.matrix_transpose)
+@implements(np.matrix_transpose, getattr(np.linalg, "matrix_transpose", None))
 def matrix_transpose(context, x):
     return swapaxes(context, x, -1, -2)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from functools import cache
 from typing import Any
 
 _NAMESPACE = "graphc"
+_registering = threading.Lock()
+_registered: set[type] = set()
 
 _leaf_types: set[type] = set()  # seen, and not dataclasses
 
@@ -33,7 +36,10 @@ def flatten(tree: Any) -> tuple[list, Any]:
         new = {cls for cls in found if _is_dataclass(cls)}
         _leaf_types.update(found - new)
         for cls in sorted(new, key=lambda c: (c.__module__, c.__qualname__)):
-            _register_dataclass(cls)
+            with _registering:
+                if cls not in _registered:
+                    _register_dataclass(cls)
+                    _registered.add(cls)
 
 
 def unflatten(treedef: Any, leaves) -> Any:

@@ -1,7 +1,8 @@
 """What trains: an engine holds parameters and state and runs epochs in a thread of its own.
 
-``runtime`` provides the native one; :class:`graphc.train.interpreted.InterpretedEngine` is the
-same in plain NumPy. The Trainer knows only what is written here.
+:class:`graphc.train.native.NativeEngine` runs compiled code,
+:class:`graphc.train.interpreted.InterpretedEngine` the same graph in NumPy. The Trainer knows only
+what is written here.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ class Trainer:
 
     loss: ``loss(params, *batch) -> scalar``, a plain NumPy function. optimizer: from
     ``graphc.optim``, or anything with its ``init`` and ``update``. threads: how many the native
-    step may use (None: chosen by graphc). engine: ``"native"`` runs whole epochs as compiled
-    code; ``"interpreted"`` runs the same graph node by node in NumPy and needs no compiler.
+    step uses; so far one (None or 1). engine: ``"native"`` runs whole epochs as compiled code;
+    ``"interpreted"`` runs the same graph node by node in NumPy and needs no compiler.
 
     >>> import numpy as np
     >>> from graphc import optim
@@ -87,8 +87,8 @@ class Trainer:
 
     loss: Callable
     optimizer: Any
-    threads: int | None = None
-    engine: str = "native"
+    threads: int | None = field(default=None, kw_only=True)
+    engine: str = field(default="native", kw_only=True)
 
     def __post_init__(self):
         if not callable(self.loss):
@@ -104,8 +104,11 @@ class Trainer:
             )
         if self.engine not in ENGINES:
             raise errors.unknown_name("engine", self.engine, ENGINES)
-        if self.threads is not None:
-            _positive_int("threads", self.threads)
+        if self.threads is not None and _positive_int("threads", self.threads) > 1:
+            raise OptionError(
+                f"threads={self.threads}: a training step runs on one thread in this version; "
+                "give threads=1 or leave it out"
+            )
 
     def fit(
         self,

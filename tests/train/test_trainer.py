@@ -240,12 +240,22 @@ INTERRUPTED = textwrap.dedent(
     import numpy as np
     from graphc import optim
     from graphc.train import Trainer
+    from graphc.train.interpreted import InterpretedEngine
+    from graphc.train.native import NativeEngine
+
+    engine = {"interpreted": InterpretedEngine, "native": NativeEngine}[sys.argv[1]]
+    start = engine.start
+
+    def noticed_start(self, **options):
+        threading.Timer(0.2, lambda: print("ready", flush=True)).start()
+        return start(self, **options)
+
+    engine.start = noticed_start
 
     def loss(params, x):
         return np.mean((x - params["c"]) ** 2)
 
     x = np.random.default_rng(0).normal(size=(2000, 2))
-    threading.Timer(float(sys.argv[2]), lambda: print("ready", flush=True)).start()
     result = Trainer(loss, optim.sgd(1e-9), engine=sys.argv[1]).fit(
         {"c": np.zeros(2)}, x, epochs=10**6, batch_size=1)
     assert result.history.stopped == "interrupted", result.history.stopped
@@ -259,7 +269,7 @@ INTERRUPTED = textwrap.dedent(
 @both
 def test_ctrl_c_returns_the_last_parameters(engine):
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, engine, {"native": "2", "interpreted": "0.3"}[engine]],
+        [sys.executable, "-c", INTERRUPTED, engine],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -365,6 +375,9 @@ def test_bad_trainer():
         Trainer(3, optim.adam())
     with pytest.raises(OptionError, match="threads must be an integer of at least 1"):
         Trainer(mse, optim.adam(), threads=0)
+    with pytest.raises(OptionError, match="threads=4: a training step runs on one thread"):
+        Trainer(mse, optim.adam(), threads=4)
+    Trainer(mse, optim.adam(), threads=1)
 
 
 def test_optimizer_that_changes_a_type():
@@ -382,3 +395,50 @@ def test_a_good_fit_warns_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trainer().fit(params, (x, y), epochs=1, batch_size=8)
+
+
+# ------------------------------------------------------------------------- native against both
+
+
+def network(params, x, y):
+    hidden = np.maximum(x @ params["W1"] + params["b1"], 0)
+    z = hidden @ params["W2"]
+    z = z - z.max(axis=1, keepdims=True)
+    z = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    return -np.mean(np.take_along_axis(z, y[:, None], axis=1))
+
+
+def network_problem():
+    rng = np.random.default_rng(0)
+    params = {
+        "W1": rng.normal(0, 0.3, (6, 12)).astype(np.float32),
+        "b1": np.zeros(12, np.float32),
+        "W2": rng.normal(0, 0.3, (12, 3)).astype(np.float32),
+    }
+    x = rng.normal(size=(70, 6)).astype(np.float32)
+    return params, x, (x[:, :3].argmax(axis=1)).astype(np.int32)
+
+
+def test_native_is_the_interpreted_training_and_repeats_bit_by_bit():
+    params, x, y = network_problem()
+    results = [
+        trainer(network, optim.adam(0.01), engine).fit(params, (x, y), epochs=5, batch_size=16)
+        for engine in ("interpreted", "native", "native")
+    ]
+    interpreted, native, again = results
+    np.testing.assert_allclose(native.history.loss, interpreted.history.loss, rtol=1e-4)
+    for name in params:
+        np.testing.assert_allclose(
+            native.params[name], interpreted.params[name], rtol=1e-3, atol=1e-4
+        )
+        np.testing.assert_array_equal(native.params[name], again.params[name])
+    assert native.history.loss == again.history.loss
+    assert native.state.step == 25 and native.state.step.dtype == np.int64
+
+
+@both
+def test_label_out_of_range_is_named(engine):
+    params, x, y = network_problem()
+    y[13] = 3
+    with pytest.raises(IndexError, match="3"):
+        trainer(network, engine=engine).fit(params, (x, y), epochs=1, batch_size=16)

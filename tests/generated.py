@@ -1,0 +1,67 @@
+"""Run a graph through schedule and code generation, as plain Python or natively."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc import interp, passes, pipeline
+from graphc.codegen.machine import run_as_python
+from graphc.codegen.writer import Program, write
+from graphc.ir.graph import Graph
+from graphc.schedule import schedule
+from graphc.schedule.memory import lifetimes, plan
+
+_POISON = 0xAB
+
+
+def program_of(graph: Graph) -> Program:
+    return write(schedule(graph))
+
+
+def python_run(graph: Graph, arrays, optimize: bool = False) -> list[np.ndarray]:
+    """Outputs of the generated program executed as plain Python over a planned, poisoned arena.
+
+    Donated inputs are overwritten, as in native code.
+    """
+    scheduled = schedule(passes.optimize(graph) if optimize else graph)
+    program = write(scheduled)
+    env = interp.bind_dims(graph, arrays)
+    memory = plan(lifetimes(scheduled.kernels, scheduled.temps), env)
+    nodes = zip(scheduled.outputs, scheduled.graph.outputs, strict=True)
+    fresh = {
+        id(buffer): np.full(node.type.concrete_shape(env), 77, node.dtype)
+        for buffer, node in nodes if buffer.kind == "output"
+    }  # fmt: skip
+    inputs = [np.ascontiguousarray(a).reshape(a.shape) for a in arrays]
+    consts = [np.ascontiguousarray(c) for c in scheduled.const_values]
+    flat = [a.reshape(-1) for a in (*inputs, *fresh.values(), *consts)]
+    ints = np.array([0, 0, *(env[s] for s in scheduled.symbols), *memory.offsets], np.int64)
+    arena = np.full(memory.nbytes + 64, _POISON, np.uint8)
+    run_as_python(program, flat, arena, ints)
+    if ints[0]:
+        raise IndexError(f"check {ints[0]}: {ints[1]}")
+    return [
+        fresh[id(b)] if b.kind == "output" else inputs[b.index] for b in scheduled.outputs
+    ]
+
+
+def native_run(graph: Graph, arrays) -> list[np.ndarray]:
+    """Outputs of the compiled graph, through the kernel cache."""
+    return pipeline.build(graph)(arrays)
+
+
+def assert_same(found, expected, rtol=None, label="") -> None:
+    """Equal dtypes, shapes and, within the precision of the dtype, values."""
+    assert len(found) == len(expected)
+    for k, (a, b) in enumerate(zip(found, expected, strict=True)):
+        a, b = np.asarray(a), np.asarray(b)
+        where = f"{label} output {k}"
+        assert a.dtype == b.dtype and a.shape == b.shape, (where, a.dtype, a.shape, b.dtype, b.shape)
+        if b.dtype.kind not in "fc":
+            np.testing.assert_array_equal(a, b, err_msg=where)
+            continue
+        tolerance = rtol or (2e-4 if b.dtype.itemsize == 4 else 1e-9)
+        scale = np.abs(b[np.isfinite(b)]).max(initial=1.0)
+        np.testing.assert_allclose(
+            a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True, err_msg=where
+        )

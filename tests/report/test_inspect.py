@@ -1,0 +1,77 @@
+"""gc.inspect: every stage as text."""
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.errors import UnknownNameError
+from graphc.ir.parser import parse
+
+
+def loss(params, x, y):
+    return np.mean((np.tanh(x @ params["w"]) - y) ** 2)
+
+
+ARGS = ({"w": np.ones((3, 2))}, np.ones((4, 3)), np.ones((4, 2)))
+
+
+@pytest.fixture(scope="module")
+def report():
+    return gc.inspect(loss, *ARGS)
+
+
+def test_stages_of_a_function(report):
+    assert report.stages == ("traced", "adjoint", "optimized", "fused", "numba", "llvm")
+    assert "tanh(" in report.traced and "test_inspect.py:" in report.traced
+    assert "value_and_grad" in report.adjoint and report.adjoint.count("matmul(") > 1
+    assert report.ir == report.optimized == report.stage("optimized")
+    assert "def main(" in report.numba
+    assert "define void @graphc_main" in report.llvm
+
+
+def test_graph_stages_parse_back(report):
+    for stage in ("traced", "adjoint", "optimized"):
+        assert parse(report.stage(stage)).inputs[0].attr("name") == "params['w']"
+
+
+def test_kernels_and_reasons(report):
+    assert len(report.kernels) == 2
+    assert "matmul" in report.kernels[0] and "tanh" in report.kernels[1]
+    assert any("matmul" in reason for reason in report.why_not_fused)
+
+
+def test_summary(report):
+    text = str(report)
+    assert "graphc report of `loss`" in text and "2 kernels" in text
+    assert "not fused: " in text
+    assert repr(report).startswith("<graphc report of loss")
+
+
+def test_stages_are_made_once_and_only_when_asked(report):
+    assert report.stage("traced") is report.stage("traced")
+    fresh = gc.inspect(loss, *ARGS)
+    assert fresh._texts == {}
+
+
+def test_derivatives():
+    report = gc.inspect(gc.grad(loss), *ARGS)
+    assert report.traced.startswith("graph loss(") and report.adjoint.startswith("graph grad_loss(")
+    assert report.optimized.startswith("graph grad_loss(")
+
+
+def test_function_without_gradient():
+    report = gc.inspect(lambda x: x + 1, np.ones(3))
+    assert "adjoint   none: output 0 of" in str(report)
+
+
+def test_training_step():
+    trainer = gc.Trainer(loss, gc.optim.adam())
+    report = gc.inspect(trainer, *ARGS)
+    assert report.traced.startswith("graph loss(")
+    assert "sqrt(" in report.optimized and "sqrt(" not in report.adjoint
+    assert "loss training step" in str(report)
+
+
+def test_unknown_stage(report):
+    with pytest.raises(UnknownNameError, match="unknown stage 'asm'; available: adjoint, fused"):
+        report.stage("asm")
