@@ -1,0 +1,1 @@
+"""From a plain NumPy function to a graph, through NumPy's own protocols."""

@@ -79,8 +79,8 @@ def public_name(function: Callable) -> str:
     """``np.linalg.norm`` for that function, and so on."""
     module = getattr(function, "__module__", None) or "numpy"
     prefix = module.replace("numpy", "np", 1) if module.startswith("numpy.") else "np"
-    if "._" in prefix or prefix.startswith("np.lib"):
-        prefix = "np"
+    if "._" in prefix:
+        prefix = "np.lib.stride_tricks" if "stride_tricks" in prefix else "np"
     return f"{prefix}.{getattr(function, '__name__', function)}"
 
 

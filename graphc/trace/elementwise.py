@@ -340,7 +340,7 @@ def around(context, a, decimals=0):
 @implements(np.where)
 def where(context, condition, x=None, y=None):
     if x is None or y is None:
-        from graphc.trace.indexing import data_dependent
+        from graphc.trace.indices import data_dependent
 
         raise data_dependent("np.where with one argument")
     condition, x, y = context.lift(condition), context.lift(x), context.lift(y)

@@ -1,6 +1,15 @@
 """All of NumPy that traces: importing this module fills the dispatch tables."""
 
-from graphc.trace import creation, elementwise, indexing, linalg, reductions, shaping
+from graphc.trace import (
+    creation,
+    elementwise,
+    indexing,
+    joining,
+    linalg,
+    reductions,
+    shaping,
+    taking,
+)
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, nearest, public_name
 
 __all__ = [
@@ -9,16 +18,19 @@ __all__ = [
     "creation",
     "elementwise",
     "indexing",
+    "joining",
     "linalg",
     "nearest",
     "public_name",
     "reductions",
     "shaping",
     "supported_names",
+    "taking",
 ]
 
 
 def supported_names() -> list[str]:
     """The public names of the supported NumPy functions, sorted."""
-    functions = [f for f in FUNCTIONS if getattr(f, "__module__", "") != "_operator"]
-    return sorted({public_name(f) for f in functions})
+    own = ("_operator", "graphc")  # keys that are not NumPy's: indexing, ufunc methods
+    modules = {f: getattr(f, "__module__", None) or "numpy" for f in FUNCTIONS}
+    return sorted({public_name(f) for f in FUNCTIONS if not modules[f].startswith(own)})

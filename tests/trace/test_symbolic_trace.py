@@ -10,7 +10,7 @@ from graphc.errors import ShapeError, SymbolicDimError
 from graphc.ir.dims import symbol
 from graphc.ir.types import tensor_type
 from graphc.ir.verify import verify
-from graphc.trace.indexing import minimum, slice_bounds
+from graphc.trace.indices import minimum, slice_bounds
 from graphc.trace.tracing import ArgSpec, trace
 
 N = symbol("n")

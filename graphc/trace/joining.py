@@ -1,0 +1,321 @@
+"""Functions that join, split, repeat and pad, and what is made of parts."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from graphc.errors import ShapeError, SymbolicDimError, TraceError
+from graphc.ir import build
+from graphc.ir.build import elementwise as op
+from graphc.ir.dims import Dim, exact_div
+from graphc.ir.node import Node
+from graphc.trace.dispatch import implements
+from graphc.trace.dtypes import cast
+from graphc.trace.elementwise import broadcast_shapes, shape_text
+from graphc.trace.shaping import atleast_2d, broadcast_to, dims_of, moveaxis, part
+
+# --------------------------------------------------------------------------- join and split
+
+
+def join(context, values, axis, dtype=None) -> Node:
+    tracers = [context.lift(v) for v in values]
+    if not tracers:
+        raise ShapeError("need at least one array to join")
+    dtype = np.dtype(dtype) if dtype is not None else np.result_type(*(t.dtype for t in tracers))
+    first = tracers[0]
+    for t in tracers[1:]:
+        if t.ndim != first.ndim:
+            raise ShapeError(
+                f"concatenate: {shape_text(first.shape)} and {shape_text(t.shape)} have different "
+                "numbers of axes"
+            )
+        for i, (d, e) in enumerate(zip(first.shape, t.shape, strict=True)):
+            if i != axis and d != e:
+                if isinstance(d, Dim) or isinstance(e, Dim):
+                    raise SymbolicDimError(f"concatenate: sizes {d} and {e} must be known")
+                raise ShapeError(
+                    f"concatenate along axis {axis}: {shape_text(first.shape)} and "
+                    f"{shape_text(t.shape)} differ on axis {i}: {d} != {e}"
+                )
+    return build.concat([cast(t.node, dtype) for t in tracers], axis)
+
+
+def elements(values) -> list:
+    """The arrays of a sequence argument (a tracer is a sequence along its first axis)."""
+    return list(values)
+
+
+@implements(np.concatenate, getattr(np, "concat", None))
+def concatenate(context, arrays, axis=0, *, dtype=None, casting="same_kind"):
+    values = [context.lift(a) for a in elements(arrays)]
+    if axis is None:
+        values, axis = [v.ravel() for v in values], 0
+    if any(not v.ndim for v in values):
+        raise ShapeError("zero-dimensional arrays cannot be concatenated; use np.stack")
+    return context.wrap(join(context, values, normalize_axis_index(axis, values[0].ndim), dtype))
+
+
+@implements(np.stack)
+def stack(context, arrays, axis=0, *, dtype=None, casting="same_kind"):
+    values = [context.lift(a) for a in elements(arrays)]
+    if not values:
+        raise ShapeError("need at least one array to stack")
+    for v in values:
+        if v.shape != values[0].shape:
+            raise ShapeError(
+                f"stack: all arrays must have one shape, not {shape_text(values[0].shape)} and "
+                f"{shape_text(v.shape)}"
+            )
+    axis = normalize_axis_index(axis, values[0].ndim + 1)
+    shape = list(values[0].shape)
+    shape.insert(axis, 1)
+    return context.wrap(join(context, [v.reshape(shape) for v in values], axis, dtype))
+
+
+@implements(np.vstack, getattr(np, "row_stack", None))
+def vstack(context, tup, *, dtype=None, casting="same_kind"):
+    return context.wrap(join(context, [atleast_2d(context, a) for a in elements(tup)], 0, dtype))
+
+
+@implements(np.hstack)
+def hstack(context, tup, *, dtype=None, casting="same_kind"):
+    values = [context.lift(a) for a in elements(tup)]
+    values = [v if v.ndim else v.reshape(1) for v in values]
+    return context.wrap(join(context, values, 0 if values and values[0].ndim == 1 else 1, dtype))
+
+
+@implements(np.column_stack)
+def column_stack(context, tup):
+    values = [context.lift(a) for a in elements(tup)]
+    values = [v if v.ndim > 1 else v.reshape(-1, 1) for v in values]
+    return context.wrap(join(context, values, 1))
+
+
+@implements(np.append)
+def append(context, arr, values, axis=None):
+    return concatenate(context, (arr, values), axis)
+
+
+def _split(context, ary, indices_or_sections, axis, equal):
+    x = context.lift(ary)
+    axis = normalize_axis_index(axis, x.ndim)
+    if hasattr(indices_or_sections, "__len__"):
+        bounds = [0, *(i.__index__() for i in indices_or_sections), None]
+    else:
+        sections, size = indices_or_sections.__index__(), x.shape[axis]
+        if equal and isinstance(size, Dim) and exact_div(size, sections) is not None:
+            each = exact_div(size, sections)
+            bounds = [each * i for i in range(sections)] + [size]
+        else:
+            size = size.__index__()
+            if equal and size % sections:
+                raise ShapeError(
+                    f"split: axis {axis} of size {size} does not divide into {sections} parts; "
+                    "use np.array_split"
+                )
+            each, extra = divmod(size, sections)
+            bounds = [i * each + min(i, extra) for i in range(sections + 1)]
+    whole = [slice(None)] * axis
+    return [x[(*whole, slice(a, b))] for a, b in pairwise(bounds)]
+
+
+@implements(np.split)
+def split(context, ary, indices_or_sections, axis=0):
+    return _split(context, ary, indices_or_sections, axis, True)
+
+
+@implements(np.array_split)
+def array_split(context, ary, indices_or_sections, axis=0):
+    return _split(context, ary, indices_or_sections, axis, False)
+
+
+@implements(np.hsplit)
+def hsplit(context, ary, indices_or_sections):
+    axis = 1 if context.lift(ary).ndim > 1 else 0
+    return _split(context, ary, indices_or_sections, axis, True)
+
+
+implements(np.vsplit)(lambda context, ary, parts: _split(context, ary, parts, 0, True))
+
+
+@implements(getattr(np, "unstack", None))
+def unstack(context, x, *, axis=0):
+    return tuple(moveaxis(context, x, axis, 0))
+
+
+# ----------------------------------------------------------------------------- repeat and pad
+
+
+@implements(np.tile)
+def tile(context, A, reps):
+    x = context.lift(A)
+    reps = dims_of(reps)
+    ndim = max(x.ndim, len(reps))
+    shape = (1,) * (ndim - x.ndim) + tuple(x.shape)
+    reps = (1,) * (ndim - len(reps)) + reps
+    node = build.reshape(x.node, shape)
+    interleaved = [d for pair in zip(reps, shape, strict=True) for d in pair]
+    node = build.broadcast(node, interleaved, range(1, 2 * ndim, 2))
+    return context.wrap(build.reshape(node, [r * d for r, d in zip(reps, shape, strict=True)]))
+
+
+@implements(np.repeat)
+def repeat(context, a, repeats, axis=None):
+    x = context.lift(a)
+    if axis is None:
+        x, axis = x.ravel(), 0
+    axis = normalize_axis_index(axis, x.ndim)
+    if hasattr(repeats, "__len__") and len(repeats) > 1:
+        index = np.repeat(np.arange(x.shape[axis].__index__()), np.asarray(repeats))
+        return context.wrap(build.take(x.node, build.const(index), axis))
+    count = repeats[0] if hasattr(repeats, "__len__") else repeats
+    count = count if isinstance(count, Dim) else count.__index__()
+    shape = list(x.shape)
+    wide = [*shape[: axis + 1], count, *shape[axis + 1 :]]
+    node = build.broadcast(x.node, wide, [i for i in range(x.ndim + 1) if i != axis + 1])
+    shape[axis] = shape[axis] * count
+    return context.wrap(build.reshape(node, shape))
+
+
+@implements(np.pad)
+def pad(context, array, pad_width, mode="constant", *, constant_values=0):
+    x = context.lift(array)
+    node = x.node
+    widths = _pad_widths(pad_width, node.ndim)
+    if mode == "constant":
+        fills = _pad_fills(context, constant_values, node.ndim)
+        if all(f is fills[0][0] for pair in fills for f in pair):
+            low, high = zip(*widths, strict=True) if widths else ((), ())
+            return context.wrap(build.pad(node, low, high, fill=cast(fills[0][0], node.dtype)))
+        for axis, ((low, high), (before, after)) in enumerate(zip(widths, fills, strict=True)):
+            for amount, fill, at_end in ((low, before, False), (high, after, True)):
+                zeros = [0] * node.ndim
+                grown = [amount if i == axis else 0 for i in range(node.ndim)]
+                sides = (zeros, grown) if at_end else (grown, zeros)
+                node = build.pad(node, *sides, fill=cast(fill, node.dtype))
+        return context.wrap(node)
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        raise TraceError(
+            f"np.pad with mode={mode!r} is not supported; "
+            "supported: constant, edge, reflect, symmetric, wrap"
+        )
+    for axis, (low, high) in enumerate(widths):
+        if low or high:
+            node = _pad_axis(node, axis, low, high, mode)
+    return context.wrap(node)
+
+
+def _pad_widths(pad_width, ndim: int) -> list[tuple[int, int]]:
+    if isinstance(pad_width, dict):
+        widths = [(0, 0)] * ndim
+        for axis, width in pad_width.items():
+            pair = (width, width) if isinstance(width, int) else tuple(width)
+            widths[normalize_axis_index(axis, ndim)] = pair
+        return widths
+    pairs = np.broadcast_to(np.asarray(pad_width), (ndim, 2)).tolist()
+    if any(w < 0 for pair in pairs for w in pair):
+        raise ShapeError("np.pad: widths cannot be negative")
+    return [(low, high) for low, high in pairs]
+
+
+def _pad_fills(context, values, ndim: int) -> list[tuple[Node, Node]]:
+    if not isinstance(values, tuple | list | np.ndarray) or np.ndim(values) == 0:
+        fill = context.lift(values).node
+        return [(fill, fill)] * max(ndim, 1)
+    pairs = np.broadcast_to(np.asarray(values), (ndim, 2))
+    return [(build.const(a), build.const(b)) for a, b in pairs]
+
+
+def _pad_axis(x: Node, axis: int, low: int, high: int, mode: str) -> Node:
+    size = x.shape[axis]
+    if mode == "edge":
+        first, last = part(x, axis, 0, 1), part(x, axis, size - 1, 1)
+        pieces = [_repeated(first, axis, low), x, _repeated(last, axis, high)]
+    else:
+        size = size.__index__()
+        offset = 1 if mode == "reflect" else 0
+        reach = size if mode == "wrap" else size - offset
+        if max(low, high) > reach:
+            raise TraceError(f"np.pad: mode={mode!r} reaches at most {reach} beyond axis {axis}")
+        if mode == "wrap":
+            pieces = [part(x, axis, size - low, low), x, part(x, axis, 0, high)]
+        else:
+            before = _reversed(part(x, axis, offset, low), axis)
+            after = _reversed(part(x, axis, size - offset - high, high), axis)
+            pieces = [before, x, after]
+    return build.concat([p for p in pieces if p.shape[axis] != 0], axis)
+
+
+def _repeated(x: Node, axis: int, count: int) -> Node:
+    shape = [count if i == axis else d for i, d in enumerate(x.shape)]
+    return build.broadcast_to(x, shape)
+
+
+def _reversed(x: Node, axis: int) -> Node:
+    if x.shape[axis] == 0:
+        return x
+    start = [x.shape[axis] - 1 if i == axis else 0 for i in range(x.ndim)]
+    step = [-1 if i == axis else 1 for i in range(x.ndim)]
+    return build.slice_(x, start, x.shape, step)
+
+
+# ------------------------------------------------------------------ differences and triangles
+
+
+@implements(np.diff)
+def diff(context, a, n=1, axis=-1, prepend=None, append=None):
+    x = context.lift(a)
+    axis = normalize_axis_index(axis, x.ndim)
+    pieces = []
+    for value in (prepend, x, append):
+        if value is None or value is np._NoValue:
+            continue
+        value = context.lift(value)
+        if not value.ndim:
+            shape = [1 if i == axis else d for i, d in enumerate(x.shape)]
+            value = broadcast_to(context, value, shape)
+        pieces.append(value)
+    node = join(context, pieces, axis)
+    for _ in range(n):
+        size = node.shape[axis] - 1
+        name = "ne" if node.dtype == bool else "sub"
+        node = op(name, part(node, axis, 1, size), part(node, axis, 0, size))
+    return context.wrap(node)
+
+
+def band(shape, k: int) -> Node:
+    """True where column - row <= k, on the last two axes."""
+    ndim = len(shape)
+    rows, columns = build.iota(shape, ndim - 2), build.iota(shape, ndim - 1)
+    return op("le", columns, op("add", rows, build.full_like(rows, k)))
+
+
+@implements(np.tril)
+def tril(context, m, k=0):
+    x = context.lift(m).node
+    return context.wrap(op("where", band(x.shape, k), x, build.full_like(x, 0)))
+
+
+@implements(np.triu)
+def triu(context, m, k=0):
+    x = context.lift(m).node
+    return context.wrap(op("where", band(x.shape, k - 1), build.full_like(x, 0), x))
+
+
+@implements(np.meshgrid)
+def meshgrid(context, *xi, copy=True, sparse=False, indexing="xy"):
+    arrays = [context.lift(x).ravel() for x in xi]
+    ndim = len(arrays)
+    place = list(range(ndim))
+    if indexing == "xy" and ndim > 1:
+        place[:2] = [1, 0]
+    grids = []
+    for array, axis in zip(arrays, place, strict=True):
+        grids.append(array.reshape([-1 if i == axis else 1 for i in range(ndim)]))
+    if not sparse:
+        shape = broadcast_shapes("meshgrid", *(g.shape for g in grids))
+        grids = [context.wrap(build.broadcast_to(g.node, shape)) for g in grids]
+    return tuple(grids)

@@ -1,0 +1,110 @@
+"""Elements chosen by index: take, take_along_axis, sliding windows and what is made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from graphc.errors import ShapeError, TraceError
+from graphc.ir import build
+from graphc.ir.build import elementwise as op
+from graphc.ir.dims import Dim
+from graphc.ir.node import Node
+from graphc.trace import blame, shaping
+from graphc.trace.dispatch import implements
+from graphc.trace.dtypes import cast
+from graphc.trace.elementwise import broadcast_shapes, shape_text
+from graphc.trace.indexing import wrapped_index
+from graphc.trace.indices import checked
+
+# --------------------------------------------------------------------------------------- take
+
+
+def _bounded(context, index: Node, size, mode: str) -> Node:
+    if mode == "raise":
+        return wrapped_index(index, size)
+    index = cast(index, np.int64)
+    length = build.broadcast_to(build.size(size, np.int64), index.shape)
+    if mode == "wrap":
+        return op("mod", index, length)
+    last = op("sub", length, build.full_like(index, 1))
+    return op("minimum", op("maximum", index, build.full_like(index, 0)), last)
+
+
+@implements(np.take)
+def take(context, a, indices, axis=None, *, mode="raise"):
+    x = context.lift(a).node
+    index = context.lift(indices)
+    if axis is None:
+        x, axis = build.reshape(x, (x.type.size,)), 0
+    axis = normalize_axis_index(axis, x.ndim)
+    value = blame.constant_value(index.node) if mode == "raise" else None
+    if value is not None:
+        return context.wrap(build.take(x, build.const(checked(value, axis, x.shape)), axis))
+    return context.wrap(build.take(x, _bounded(context, index.node, x.shape[axis], mode), axis))
+
+
+@implements(np.lib.stride_tricks.sliding_window_view)
+def sliding_window_view(context, x, window_shape, axis=None, *, subok=False, writeable=False):
+    """The windows along each axis, gathered; the windows' own axes come last."""
+    array = context.lift(x)
+    node, sizes = array.node, shaping.dims_of(window_shape)
+    axes = tuple(range(node.ndim)) if axis is None else normalize_axis_tuple(axis, node.ndim)
+    if len(sizes) != len(axes):
+        raise ShapeError(f"sliding_window_view: {len(sizes)} window sizes for {len(axes)} axes")
+    for size, at in zip(sizes, axes, strict=True):
+        count = node.shape[at].__index__() - size + 1
+        if count < 0 or size < 0:
+            raise ShapeError(f"sliding_window_view: window {size} does not fit axis {at}")
+        index = build.const(np.arange(count)[:, None] + np.arange(size))
+        node = build.take(node, index, at)
+        order = [i for i in range(node.ndim) if i != at + 1]
+        node = build.transpose(node, [*order, at + 1])
+    return context.wrap(node)
+
+
+@implements(np.convolve)
+def convolve(context, a, v, mode="full"):
+    x, kernel = context.lift(a), context.lift(v)
+    if x.ndim != 1 or kernel.ndim != 1:
+        raise ShapeError("np.convolve takes two vectors")
+    if isinstance(x.shape[0], Dim) or x.shape[0] < kernel.shape[0]:
+        x, kernel = kernel, x
+    n, k = x.shape[0].__index__(), kernel.shape[0].__index__()
+    if mode not in ("full", "same", "valid"):
+        raise TraceError(f"np.convolve: unknown mode {mode!r}; available: full, same, valid")
+    windows = sliding_window_view(context, np.pad(x, k - 1), k) @ kernel[::-1]
+    first = {"full": 0, "same": (k - 1) // 2, "valid": k - 1}[mode]
+    length = {"full": n + k - 1, "same": n, "valid": n - k + 1}[mode]
+    return windows[first : first + length].copy()
+
+
+@implements(np.correlate)
+def correlate(context, a, v, mode="valid"):
+    x, kernel = context.lift(a), context.lift(v)
+    if x.shape[0] < kernel.shape[0]:
+        raise TraceError("np.correlate of traced values: the first vector must be the longer")
+    return convolve(context, x, kernel[::-1], mode)
+
+
+@implements(np.take_along_axis)
+def take_along_axis(context, arr, indices, axis=-1):
+    x, index = context.lift(arr).node, context.lift(indices).node
+    if axis is None:
+        x, axis = build.reshape(x, (x.type.size,)), 0
+    axis = normalize_axis_index(axis, x.ndim)
+    if x.ndim != index.ndim:
+        raise ShapeError(
+            f"take_along_axis: {shape_text(x.shape)} and indices {shape_text(index.shape)} need "
+            "the same number of axes"
+        )
+    outer = broadcast_shapes(
+        "take_along_axis",
+        tuple(1 if i == axis else d for i, d in enumerate(x.shape)),
+        tuple(1 if i == axis else d for i, d in enumerate(index.shape)),
+    )
+    size = x.shape[axis]
+    x = build.broadcast_to(x, [x.shape[axis] if i == axis else d for i, d in enumerate(outer)])
+    wide = [index.shape[axis] if i == axis else d for i, d in enumerate(outer)]
+    index = build.broadcast_to(wrapped_index(index, size), wide)
+    return context.wrap(build.take_along(x, index, axis))
