@@ -57,7 +57,8 @@ class Specialization:
                 return False
             for dim, size in zip(want.shape, have.shape, strict=True):
                 if isinstance(dim, Dim):
-                    if bound.setdefault(str(dim), size) != size:
+                    # 0 and 1 follow other broadcasting rules than the trace assumed.
+                    if size <= 1 or bound.setdefault(str(dim), size) != size:
                         return False
                 elif dim != size:
                     return False

@@ -426,18 +426,21 @@ def _next_emit(context, builder, sig, args):
     return builder.add(args[0], args[0].type(_signed(0x9E3779B97F4A7C15)))
 
 
-def _draw_emit(context, builder, sig, args):
-    """The splitmix64 output of a state, scaled to [0, n): see ``train.shuffle``."""
-    z, n = args
+def _mix_emit(context, builder, sig, args):
+    """The output function of splitmix64: see ``train.shuffle``."""
+    (z,) = args
     word = z.type
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = builder.xor(z, builder.lshr(z, word(shift)))
+        z = builder.mul(z, word(_signed(factor)))
+    return builder.xor(z, builder.lshr(z, word(31)))
 
-    def mixed(x, shift, factor):
-        x = builder.xor(x, builder.lshr(x, word(shift)))
-        return builder.mul(x, word(_signed(factor)))
 
-    z = mixed(mixed(z, 30, 0xBF58476D1CE4E5B9), 27, 0x94D049BB133111EB)
-    z = builder.xor(z, builder.lshr(z, word(31)))
-    return builder.lshr(builder.mul(builder.lshr(z, word(32)), n), word(32))
+def _draw_emit(context, builder, sig, args):
+    """The high half of a random word, scaled to [0, n)."""
+    z, n = args
+    high = builder.lshr(z, z.type(32))
+    return builder.lshr(builder.mul(high, n), z.type(32))
 
 
 def _signed(word: int) -> int:
@@ -514,6 +517,9 @@ def native_words() -> dict[str, object]:
         "part": _inline("part", 2, lambda p, i: p(p, types.int64), _part_emit),
         "splitmix_next": _inline(
             "splitmix_next", 1, lambda x: types.int64(types.int64), _next_emit
+        ),
+        "splitmix_output": _inline(
+            "splitmix_output", 1, lambda x: types.int64(types.int64), _mix_emit
         ),
         "scaled_draw": _inline(
             "scaled_draw", 2, lambda x, n: types.int64(types.int64, types.int64), _draw_emit

@@ -104,7 +104,7 @@ def inspect(f: Any, *args: Any, **kwargs: Any) -> Report:
 
 def _training_report(trainer: Any, params: Any, *batch: Any) -> Report:
     from graphc import api, pipeline
-    from graphc.train.interpreted import training_step
+    from graphc.train.step import training_step
 
     loss, optimizer = trainer.loss, trainer.optimizer
     primal = api.compile(loss).graph(params, *batch)

@@ -41,11 +41,11 @@ def main(args, arena, ints):
         if control[{SHUFFLE}] != 0:
             for i in range(samples):
                 order[i] = i
-            state = control[{RANDOM}] + epoch
+            state = splitmix_output(control[{RANDOM}] + epoch)
             for k in range(samples - 1):
                 i = samples - 1 - k
                 state = splitmix_next(state)
-                j = scaled_draw(state, i + 1)
+                j = scaled_draw(splitmix_output(state), i + 1)
                 swapped = order[i]
                 order[i] = order[j]
                 order[j] = swapped

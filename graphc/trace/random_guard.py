@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dis
-import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ class RandomGuard:
         """Raise TraceError if a generator moved."""
         after = self._state()
         for key, value in self.before.items():
-            if value != after[key]:
+            if _moved(value, after[key]):
                 raise TraceError(
                     located(
                         f"{key} was used inside `{name}`: its numbers would be frozen into the "
@@ -35,19 +35,35 @@ class RandomGuard:
                 )
 
     def _state(self) -> dict[str, Any]:
-        legacy = np.random.get_state(legacy=False)
-        state = {
-            "np.random": (legacy["state"]["key"].tobytes(), legacy["state"]["pos"])
-            if "key" in legacy["state"]
-            else repr(legacy["state"]),
-            "random": random.getstate(),
-        }
+        state = {"np.random": _numpy_state(), "random": _python_state()}
         for name, generator in self.generators.items():
             state[f"the generator `{name}`"] = repr(generator.bit_generator.state)
         return state
 
 
-def _generators(fn) -> dict[str, np.random.Generator]:
+def _numpy_state() -> tuple | None:
+    """Key and position of NumPy's global generator, None before its import (which costs 10 ms)."""
+    if "numpy.random" not in sys.modules:
+        return None
+    state = np.random.get_state(legacy=False)["state"]
+    return (state["key"].tolist(), state["pos"]) if "pos" in state else (repr(state), None)
+
+
+def _python_state() -> tuple | None:
+    if "random" not in sys.modules:
+        return None
+    _, internal, _ = sys.modules["random"].getstate()
+    return internal[:-1], internal[-1]
+
+
+def _moved(before: Any, after: Any) -> bool:
+    if before is None and after is not None:  # imported meanwhile: a fresh one stands at the end
+        key, place = after
+        return place is not None and place != len(key)
+    return before != after
+
+
+def _generators(fn) -> dict[str, Any]:
     """Generators among the globals and closure of a Python function."""
     code = getattr(fn, "__code__", None)
     if code is None:
@@ -58,6 +74,8 @@ def _generators(fn) -> dict[str, np.random.Generator]:
             reachable[name] = cell.cell_contents
         except ValueError:  # not yet bound
             continue
+    if "numpy.random" not in sys.modules:
+        return {}
     return {n: v for n, v in reachable.items() if isinstance(v, np.random.Generator)}
 
 

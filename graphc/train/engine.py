@@ -7,6 +7,7 @@ what is written here.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,6 +31,34 @@ class EpochResult:
     steps: int
     seconds: float
     status: str
+
+
+class BackgroundRun:
+    """A :class:`Run` in a thread of its own: a subclass has ``_train() -> EpochResult``."""
+
+    def __init__(self):
+        self._error: BaseException | None = None
+        self._result: EpochResult | None = None
+        self._thread = threading.Thread(target=self._work, name="graphc-train", daemon=True)
+        self._thread.start()
+
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def result(self) -> EpochResult:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _work(self) -> None:
+        try:
+            self._result = self._train()
+        except BaseException as error:  # handed to whoever asks for the result
+            self._error = error
+
+    def _train(self) -> EpochResult:
+        raise NotImplementedError
 
 
 class Run(Protocol):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import ctypes
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,9 +12,9 @@ from graphc import pipeline
 from graphc.ir.graph import Graph
 from graphc.runtime import driver
 from graphc.runtime.executor import Binding, Executable, aligned_empty, pointer
-from graphc.train.engine import FINISHED, NONFINITE, STOPPED, EpochResult
-from graphc.train.interpreted import InterpretedEngine
-from graphc.train.shuffle import stream_start
+from graphc.train.engine import FINISHED, NONFINITE, STOPPED, BackgroundRun, EpochResult
+from graphc.train.shuffle import stream_base
+from graphc.train.step import TracedStep
 
 _STATUS = {
     driver.FINISHED: FINISHED, driver.STOPPED: STOPPED, driver.NONFINITE: NONFINITE,
@@ -32,21 +31,20 @@ class _Step:
     loss: np.ndarray
 
 
-class NativeEngine(InterpretedEngine):
+class NativeEngine(TracedStep):
     """Implements :class:`graphc.train.engine.Engine` with one native call a run."""
 
-    def __init__(self, loss, optimizer, params: Any, state: Any, data: tuple, batch_size: int):
-        super().__init__(loss, optimizer, params, state, data, batch_size)
+    def __init__(self, loss, optimizer, params, state, data: tuple, batch_size: int):
         start = time.perf_counter()
-        self._leaves = [_owned(leaf) for leaf in self._leaves]
-        self._data = [np.ascontiguousarray(a) for a in self._data]
-        rows = min(batch_size, self.samples)
-        self._gathered = [aligned_empty(a[:rows].nbytes) for a in self._data]
-        self._full = self._bound(rows)
-        rest = self.samples % rows
+        super().__init__(loss, optimizer, params, state, data, batch_size)
+        self.leaves = [_owned(leaf) for leaf in self.leaves]
+        self.data = [np.ascontiguousarray(a) for a in self.data]
+        self._gathered = [aligned_empty(a[: self.batch_size].nbytes) for a in self.data]
+        self._full = self._bound(self.batch_size)
+        rest = self.samples % self.batch_size
         self._last = self._bound(rest, self._full) if rest else self._full
         self._driver = driver.load()
-        self.compile_s += time.perf_counter() - start
+        self.compile_s = time.perf_counter() - start
 
     def start(self, *, epochs: int, shuffle: bool, seed: int, first_epoch: int) -> _NativeRun:
         return _NativeRun(self, epochs, shuffle, seed, first_epoch)
@@ -55,17 +53,14 @@ class NativeEngine(InterpretedEngine):
         """The step for ``rows``; one that takes any number is compiled once."""
         if other is not None and other.executable.artifact.symbols:
             return other
-        traced = self._traced(rows)
+        graph = self.traced(rows).graph
         # Outputs are the loss, then each leaf of params and state in place.
-        donated = {1 + k: k for k in range(len(self._leaves))}
-        graph = Graph(
-            traced.graph.name, traced.graph.inputs, traced.graph.outputs, traced.graph.sources,
-            donated,
-        )  # fmt: skip
+        donated = {1 + k: k for k in range(len(self.leaves))}
+        graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
         executable = pipeline.build(graph)
         binding = Binding(executable.artifact, {s: rows for s in executable.artifact.symbols})
         loss = np.zeros((), executable.artifact.outputs[0].type.dtype)
-        for k, leaf in enumerate(self._leaves):
+        for k, leaf in enumerate(self.leaves):
             binding.table[k] = pointer(leaf)
         binding.table[len(executable.artifact.inputs)] = pointer(loss)
         return _Step(executable, binding, loss)
@@ -77,12 +72,10 @@ class NativeEngine(InterpretedEngine):
 
     def _driver_call(self, control, losses, last_loss, order) -> None:
         """One call of the driver; it returns when all epochs are done or one stops it."""
-        import ctypes
-
-        streams = np.zeros((len(self._data), driver.STREAM_WORDS), np.int64)
-        for k, (array, gathered) in enumerate(zip(self._data, self._gathered, strict=True)):
+        streams = np.zeros((len(self.data), driver.STREAM_WORDS), np.int64)
+        for k, (array, gathered) in enumerate(zip(self.data, self._gathered, strict=True)):
             row_bytes = array[:1].nbytes
-            streams[k] = [pointer(array), pointer(gathered), row_bytes, len(self._leaves) + k]
+            streams[k] = [pointer(array), pointer(gathered), row_bytes, len(self.leaves) + k]
         steps = (self._full, self._last)
         symbolic = bool(self._full.executable.artifact.symbols)
         control[driver.STREAMS] = len(streams)
@@ -111,40 +104,20 @@ def _owned(leaf: np.ndarray) -> np.ndarray:
     return copy
 
 
-class _NativeRun:
-    """Implements :class:`graphc.train.engine.Run`."""
-
+class _NativeRun(BackgroundRun):
     def __init__(self, engine: NativeEngine, epochs, shuffle, seed, first_epoch):
         self._engine = engine
         self._request = (epochs, shuffle, seed, first_epoch)
         self._control = driver.control_block()
         self._last_loss = np.full(1, np.nan)
-        self._error: BaseException | None = None
-        self._result: EpochResult | None = None
-        self._before = [leaf.copy() for leaf in engine._leaves]
-        self._thread = threading.Thread(target=self._work, name="graphc-train", daemon=True)
-        self._thread.start()
-
-    def done(self) -> bool:
-        return not self._thread.is_alive()
+        self._before = [leaf.copy() for leaf in engine.leaves]
+        super().__init__()
 
     def progress(self) -> tuple[int, float]:
         return int(self._control[driver.DONE]), float(self._last_loss[0])
 
     def stop(self) -> None:
         self._control[driver.STOP] = 1
-
-    def result(self) -> EpochResult:
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-    def _work(self) -> None:
-        try:
-            self._result = self._train()
-        except BaseException as error:  # handed to whoever asks for the result
-            self._error = error
 
     def _train(self) -> EpochResult:
         losses, seconds = self._call(self._control, limit=-1)
@@ -159,13 +132,13 @@ class _NativeRun:
 
     def _call(self, control: np.ndarray, limit: int) -> tuple[np.ndarray, float]:
         engine, (epochs, shuffle, seed, first_epoch) = self._engine, self._request
-        start = stream_start(seed, first_epoch)
+        base = stream_base(seed, first_epoch)
         control[driver.LIMIT] = limit
         control[driver.SAMPLES] = engine.samples
-        control[driver.BATCH] = min(engine.batch_size, engine.samples)
+        control[driver.BATCH] = engine.batch_size
         control[driver.EPOCHS] = epochs
         control[driver.SHUFFLE] = shuffle
-        control[driver.RANDOM] = start - (1 << 64) if start >> 63 else start
+        control[driver.RANDOM] = base - (1 << 64) if base >> 63 else base
         losses = np.zeros(epochs)
         order = np.zeros(engine.samples if shuffle else 1, np.int64)
         began = time.perf_counter()
@@ -173,14 +146,14 @@ class _NativeRun:
         return losses, time.perf_counter() - began
 
     def _finite(self) -> bool:
-        return all(np.isfinite(leaf).all() for leaf in self._engine._leaves)
+        return all(np.isfinite(leaf).all() for leaf in self._engine.leaves)
 
     def _rewind(self) -> None:
         """Back to the last finite parameters. Runs are deterministic, so the steps before the
         fault are run again from the start of the run instead of copying parameters each step."""
         good = int(self._control[driver.DONE])
         while True:
-            for leaf, before in zip(self._engine._leaves, self._before, strict=True):
+            for leaf, before in zip(self._engine.leaves, self._before, strict=True):
                 leaf[...] = before
             if good:
                 replay = driver.control_block()

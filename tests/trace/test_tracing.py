@@ -208,7 +208,27 @@ def test_spec_refuses_objects_by_path():
 def test_importing_the_tracer_imports_no_compiler_and_no_optree():
     code = (
         "import sys, json, graphc.numpy, graphc.trace.tracing;"
-        "print(json.dumps([m for m in ('numba', 'optree', 'sympy', 'llvmlite') if m in sys.modules]))"
+        "print(json.dumps([m for m in ('numba', 'optree', 'sympy', 'llvmlite', 'numpy.random') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_random_numbers_are_noticed_even_if_the_trace_imports_them():
+    code = (
+        "import sys, numpy as np; from graphc.trace.tracing import *;"
+        "assert 'numpy.random' not in sys.modules;"
+        "f = lambda x: x + np.random.normal(size=3);"
+        "trace(lambda x: x, (spec_of(np.ones(3), 'x'),)); trace(f, (spec_of(np.ones(3), 'x'),))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "np.random was used inside `function`" in done.stderr
+
+
+def test_seeding_alone_and_python_random():
+    import random
+
+    random.random()
+    trace(lambda x: x, (F32,))
+    with pytest.raises(TraceError, match="random was used inside"):
+        trace(lambda x: x * random.random(), (F32,))

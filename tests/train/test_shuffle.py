@@ -8,13 +8,16 @@ from graphc.train.shuffle import permutation, splitmix64, stream_start
 MASK = (1 << 64) - 1
 
 
+def mix(z):
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
 def scalar_splitmix64(state):
     while True:
         state = (state + 0x9E3779B97F4A7C15) & MASK
-        z = state
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-        yield z ^ (z >> 31)
+        yield mix(state)
 
 
 def test_published_outputs():
@@ -32,7 +35,7 @@ def test_published_outputs():
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 100, 1437])
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (7, 3), (2**63 + 5, 12), (-1, 0)])
 def test_scalar_definition(n, seed, epoch):
-    stream = scalar_splitmix64((seed * 0x9E3779B97F4A7C15 + epoch) & MASK)
+    stream = scalar_splitmix64(mix((seed * 0x9E3779B97F4A7C15 + epoch) & MASK))
     order = list(range(n))
     for i in range(n - 1, 0, -1):
         j = ((next(stream) >> 32) * (i + 1)) >> 32
@@ -58,5 +61,10 @@ def test_every_order_is_about_as_likely():
 
 
 def test_start_of_the_stream():
-    assert stream_start(0, 5) == 5
-    assert stream_start(1, 0) == 0x9E3779B97F4A7C15
+    assert stream_start(0, 5) == mix(5)
+    assert stream_start(1, 0) == mix(0x9E3779B97F4A7C15)
+
+
+def test_streams_of_neighbouring_seeds_are_unrelated():
+    first, second = (splitmix64(stream_start(seed, 0), 50).tolist() for seed in (3, 4))
+    assert not set(first) & set(second)
