@@ -50,7 +50,11 @@ class Specialization:
     statics: tuple
 
     def fits(self, types: Sequence[TensorType]) -> bool:
-        """Whether arguments of these types match, symbolic dims bound consistently."""
+        """Whether arguments of these types match, symbolic dims bound consistently.
+
+        A symbolic dim stands for sizes from 2 on: 0 and 1 broadcast, squeeze and reduce
+        differently in NumPy.
+        """
         bound: dict[str, int] = {}
         for want, have in zip(self.types, types, strict=True):
             if want.dtype != have.dtype or want.ndim != have.ndim:
@@ -166,9 +170,8 @@ class CompiledFunction:
         reason = "first call"
         if family.variants:
             reason = _difference(family.variants[-1].types, types, paths)
-            symbolic = _symbolic(family.variants[-1].types, wanted)
-            if symbolic is not None:
-                wanted = symbolic
+            found = (_symbolic(v.types, wanted) for v in reversed(family.variants))
+            wanted = next((f for f in found if f is not None), wanted)
         special = self._build(wanted, types, specs, args, kwargs, statics, reason)
         family.variants.append(special)
         if len(family.variants) >= _WARN_AT_COMPILES:
@@ -192,7 +195,7 @@ class CompiledFunction:
         for kind, path in zip(types, paths, strict=True):
             names = self.dims.get(path) or self.dims.get(path.split("[")[0].split(".")[0])
             shape = tuple(
-                symbol(n) if n is not None else d
+                symbol(n) if n is not None and d > 1 else d
                 for d, n in zip(kind.shape, [*names, *[None] * kind.ndim], strict=False)
             ) if names else kind.shape  # fmt: skip
             result.append(TensorType(kind.dtype, shape))
@@ -246,17 +249,18 @@ class CompiledFunction:
         return Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
 
     def _warn_recompiling(self, family: _Family, types, paths) -> None:
+        _, _, why = self.compiles[-1].reason.partition("; ")
+        advice = why or f"Name the dimension: graphc.compile(f, dims={{'{paths[0]}': ('n',)}})"
         for position, path in enumerate(paths):
             seen = [v.types[position].shape for v in family.variants]
-            for axis, size in enumerate(types[position].shape):
-                sizes = [s[axis] for s in seen if len(s) > axis]
-                if len(set(map(str, sizes))) > 1:
+            for axis in range(types[position].ndim):
+                sizes = dict.fromkeys(s[axis] for s in seen if len(s) > axis)
+                if sum(size not in (0, 1) for size in sizes) >= _WARN_AT_COMPILES:
                     warnings.warn(
                         f"compile {len(family.variants)} of `{self.name}`: axis {axis} of {path} "
-                        f"was {', '.join(map(str, sizes))}, now {size}. Name the dimension: "
-                        f"graphc.compile(f, dims={{{path!r}: ('n',)}})",
+                        f"was {', '.join(map(str, sizes))}; {advice}",
                         CompileWarning,
-                        stacklevel=5,
+                        stacklevel=4,
                     )
                     return
 

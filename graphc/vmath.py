@@ -410,6 +410,19 @@ class LLVMOps(_Ops):
             a = b.call(fabs, [x])
             return b.and_(b.fcmp_ordered(">", a, splat(limit)), b.fcmp_ordered("<", a, splat(_INF)))
 
+        # The lanes call a function without variants of its own: the vectoriser would turn their
+        # loop into a call of the variant that it stands in, an endless recursion.
+        one = define(f"{base}_one", [ft, ft], ft)
+        one.attributes.add("noinline")
+        for extra in ("memory(none)", "willreturn"):
+            set.add(one.attributes, extra)
+        b = ir.IRBuilder(one.append_basic_block("entry"))
+        x, y = one.args
+        with b.if_then(needed(b, x, ft, self.suffix, lambda c: ir.Constant(ft, c)), likely=False):
+            o = LLVMOps(b, self.dtype)
+            b.ret(f(o, o.arg(x)).raw)
+        b.ret(y)
+
         scalar = define(base, [ft, ft], ft)
         scalar.attributes.add("noinline")
         lanes = (2, 4, 8, 16)
@@ -418,11 +431,7 @@ class LLVMOps(_Ops):
         for extra in (f'"vector-function-abi-variant"="{variants}"', "memory(none)", "willreturn"):
             set.add(scalar.attributes, extra)
         b = ir.IRBuilder(scalar.append_basic_block("entry"))
-        x, y = scalar.args
-        with b.if_then(needed(b, x, ft, self.suffix, lambda c: ir.Constant(ft, c)), likely=False):
-            o = LLVMOps(b, self.dtype)
-            b.ret(f(o, o.arg(x)).raw)
-        b.ret(y)
+        b.ret(b.call(one, scalar.args))
 
         for n in lanes:
             vt = ir.VectorType(ft, n)
@@ -440,7 +449,7 @@ class LLVMOps(_Ops):
             b.position_at_end(loop)
             i = b.phi(i32)
             acc = b.phi(vt)
-            r = b.call(scalar, [b.extract_element(x, i), b.extract_element(acc, i)])
+            r = b.call(one, [b.extract_element(x, i), b.extract_element(acc, i)])
             nxt = b.insert_element(acc, r, i)
             following = b.add(i, ir.Constant(i32, 1))
             i.add_incoming(ir.Constant(i32, 0), slow)

@@ -31,7 +31,7 @@ def python_words() -> dict[str, object]:
         "smaller": np.minimum, "absolute": np.abs, "sign": np.sign, "floor": np.floor,
         "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "copysign": np.copysign,
         "isinf": np.isinf, "isfinite": np.isfinite, "relu": lambda x: np.maximum(x, x.dtype.type(0)),
-        "floor_mod": np.remainder, "floor_div": np.floor_divide, "power": np.power,
+        "floor_mod": np.remainder, "floor_div": np.floor_divide, "power": _power,
         "accumulate_sum": lambda a, b: a + b, "accumulate_prod": lambda a, b: a * b,
         "checked": _checked, "status_words": lambda ints: ints,
         "part": lambda buffer, offset: buffer[offset:],
@@ -54,6 +54,11 @@ def _conversion(dtype: np.dtype):
 
 def _select(cond, a, b):
     return a if cond else b
+
+
+def _power(x, y):
+    """As on arrays: for single values NumPy takes short cuts that round differently."""
+    return np.power(np.asarray(x).reshape(1), np.asarray(y).reshape(1))[0]
 
 
 def _checked(status, check, index, size):

@@ -224,11 +224,7 @@ def _relu_emit(context, builder, sig, args):
 def _floor_div_emit(context, builder, sig, args):
     kind, (a, b) = sig.return_type, args
     if _is_float(kind):
-        mod = _float_mod(builder, a, b)
-        exact = builder.fdiv(builder.fsub(a, mod), b)
-        rounded = _llvm_call(builder, "rint", a.type, [exact])
-        by_zero = builder.fcmp_ordered("==", b, a.type(0))
-        return builder.select(by_zero, builder.fdiv(a, b), rounded)
+        return _float_floor_div(builder, a, b)
     safe, is_zero = _safe_divisor(builder, b, kind, a)
     if not kind.signed:
         return builder.select(is_zero, a.type(0), builder.udiv(a, safe))
@@ -279,6 +275,25 @@ def _float_mod(builder, a, b):
     moved = builder.select(adjust, builder.fadd(remainder, b), remainder)
     signed_zero = _llvm_call(builder, "copysign", a.type, [zero, b])
     return builder.select(builder.fcmp_ordered("==", moved, zero), signed_zero, moved)
+
+
+def _float_floor_div(builder, a, b):
+    """NumPy's quotient: of what is left without the remainder, rounded to the nearest integer."""
+    zero, one = a.type(0), a.type(1)
+    remainder = builder.frem(a, b)
+    quotient = builder.fdiv(builder.fsub(a, remainder), b)
+    opposite = builder.xor(
+        builder.fcmp_ordered("<", remainder, zero), builder.fcmp_ordered("<", b, zero)
+    )
+    below = builder.and_(builder.fcmp_ordered("!=", remainder, zero), opposite)
+    quotient = builder.select(below, builder.fsub(quotient, one), quotient)
+    floored = _llvm_call(builder, "floor", a.type, [quotient])
+    above = builder.fcmp_ordered(">", builder.fsub(quotient, floored), a.type(0.5))
+    rounded = builder.select(above, builder.fadd(floored, one), floored)
+    ratio = builder.fdiv(a, b)
+    signed_zero = _llvm_call(builder, "copysign", a.type, [zero, ratio])
+    rounded = builder.select(builder.fcmp_ordered("==", quotient, zero), signed_zero, rounded)
+    return builder.select(builder.fcmp_ordered("==", b, zero), ratio, rounded)
 
 
 def _power_typing(a, b):

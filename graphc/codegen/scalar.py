@@ -6,6 +6,9 @@ Numba and to plain Python.
 
 from __future__ import annotations
 
+import keyword
+import re
+
 import numpy as np
 
 from graphc.ir.dims import Dim
@@ -39,6 +42,13 @@ _VECTOR_MATH = {
     "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
     "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc",
 }  # fmt: skip
+# What a program calls its own things: buffers, loop variables, locals, words of the machine.
+_TAKEN = re.compile(
+    r"(a|c|const|i|in|j|k|kernel|o|out|p|row|s|t|tmp)\d+|[a-z]\d+|(argument|temporary|gemm|dim)_.*"
+    r"|INF|NAN|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|main|part|power"
+    r"|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
+    r"|copysign|isinf|isfinite|True|False|None|" + "|".join(sorted(_VECTOR_MATH))
+)
 _NONFINITE = {"inf": "INF", "-inf": "-INF", "nan": "NAN"}
 _NATURAL = {"float32", "float64", "int64", "uint64", "bool"}
 
@@ -133,7 +143,15 @@ class ScalarText:
 
 def dim(value) -> str:
     """A dimension as Python text."""
-    return f"({value})" if isinstance(value, Dim) and len(value.terms) > 1 else str(value)
+    if not isinstance(value, Dim):
+        return str(value)
+    text = re.sub(r"[^\W\d]\w*", lambda match: symbol_name(match[0]), str(value))
+    return f"({text})" if len(value.terms) > 1 else text
+
+
+def symbol_name(name: str) -> str:
+    """The variable of a symbolic dimension: its own name, unless a program may use that."""
+    return f"dim_{name}" if _TAKEN.fullmatch(name) or keyword.iskeyword(name) else name
 
 
 def supported_ops() -> set[str]:

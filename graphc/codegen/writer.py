@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from graphc.codegen.scalar import ScalarText, dim
+from graphc.codegen.scalar import ScalarText, dim, symbol_name
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
 
@@ -50,7 +50,7 @@ STATUS_WORDS = 2
 
 def write(schedule: L.Schedule) -> Program:
     """The program of a schedule. Kernels with equal text are one function, called twice."""
-    functions: dict[str, KernelFunction] = {}
+    functions: dict[tuple, KernelFunction] = {}
     calls: list[str] = []
     called: list[str] = []
     for kernel in schedule.kernels:
@@ -59,7 +59,8 @@ def write(schedule: L.Schedule) -> Program:
             called.append("gemm")
             continue
         function, arguments = _function(kernel)
-        key = re.sub(r"\s*#.*", "", function.text)
+        kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
+        key = (re.sub(r"\s*#.*", "", function.text), kinds)
         function = functions.setdefault(key, _named(function, f"kernel{len(functions)}"))
         calls.append(f"{function.name}({', '.join(arguments)})")
         called.append(function.name)
@@ -90,7 +91,7 @@ def _function(kernel: L.LoopKernel) -> tuple[KernelFunction, list[str]]:
     if "status" in text:
         parameters.append(Parameter("status", "status"))
         arguments.append("status")
-    for symbol in kernel.symbols:
+    for symbol in map(symbol_name, kernel.symbols):
         if re.search(rf"\b{symbol}\b", text):
             parameters.append(Parameter(symbol, "dim"))
             arguments.append(symbol)
@@ -188,7 +189,7 @@ def _main(schedule: L.Schedule, calls: list[str]) -> str:
     lines = ["def main(args, arena, ints):", f"{_INDENT}status = status_words(ints)"]
     used = " ".join(calls)
     for position, symbol in enumerate(schedule.symbols):
-        lines.append(f"{_INDENT}{symbol} = ints[{STATUS_WORDS + position}]")
+        lines.append(f"{_INDENT}{symbol_name(symbol)} = ints[{STATUS_WORDS + position}]")
     for position, buffer in enumerate(argument_buffers(schedule)):
         if re.search(rf"\b{buffer.name}\b", used):
             kind = short_dtype(buffer.dtype)

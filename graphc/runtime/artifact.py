@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +15,8 @@ from graphc.ir import dims as _dims
 from graphc.ir.types import TensorType, parse_type
 from graphc.schedule.memory import Lifetime
 
-_MAGIC = b"graphc artifact 1\n"
+_MAGIC = b"graphc artifact 2\n"
+_PLACE = re.compile(r"\{(value|wrapped|size)(?: ([^{}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,24 @@ class Artifact:
     compile_seconds: float = 0.0
     facts: dict = field(default_factory=dict)  # kernel count and the like, for reports
 
-    def to_bytes(self) -> bytes:
+    def failure(self, check: int, value: int, env: Mapping[str, int]) -> IndexError:
+        """The error of run-time check number ``check`` (from 1) that met ``value``.
+
+        Places in its text: ``{value}``; ``{wrapped n}``, a negative index that was counted from
+        the end of an axis of size n; ``{size n}``.
+        """
+
+        def fill(match: re.Match) -> str:
+            kind, dim = match.groups()
+            if kind == "value":
+                return str(value)
+            size = _dims.evaluate(_dims.parse(dim), env)
+            return str(size if kind == "size" else value - size if value < 0 else value)
+
+        return IndexError(_PLACE.sub(fill, self.checks[check - 1]))
+
+    def to_bytes(self, address: str = "") -> bytes:
+        """``address`` goes into the checksum: an entry under another's name is not accepted."""
         head = {
             "name": self.name,
             "inputs": [(n, str(t)) for n, t in self.inputs],
@@ -62,15 +82,19 @@ class Artifact:
         ]  # fmt: skip
         sizes = json.dumps([len(p) for p in parts]).encode() + b"\n"
         body = sizes + b"".join(parts)
-        return _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+        return _MAGIC + _checksum(address, body) + b"\n" + body
 
 
-def from_bytes(data: bytes) -> Artifact:
+def _checksum(address: str, body: bytes) -> bytes:
+    return hashlib.sha256(address.encode() + b"\n" + body).hexdigest().encode()
+
+
+def from_bytes(data: bytes, address: str = "") -> Artifact:
     """Inverse of :meth:`Artifact.to_bytes`; ValueError for anything damaged or foreign."""
     if not data.startswith(_MAGIC):
         raise ValueError("not a graphc artifact")
     digest, body = data[len(_MAGIC) : len(_MAGIC) + 64], data[len(_MAGIC) + 65 :]
-    if hashlib.sha256(body).hexdigest().encode() != digest:
+    if _checksum(address, body) != digest:
         raise ValueError("checksum does not match")
     sizes, _, rest = body.partition(b"\n")
     parts = []

@@ -74,7 +74,7 @@ def load(address: str) -> Artifact | None:
         _warn_once(f"cannot read {path}: {error.strerror}")
         return None
     try:
-        return from_bytes(data)
+        return from_bytes(data, address)
     except Exception as error:  # whatever a damaged file leads to
         _warn_once(f"cache entry {path} is damaged ({error}); it is rebuilt")
         path.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ def store(address: str, artifact: Artifact) -> None:
     if home is None:
         return
     try:
-        _write(home / (address + _SUFFIX), artifact.to_bytes())
+        _write(home / (address + _SUFFIX), artifact.to_bytes(address))
         _write(home / (address + ".py"), artifact.source.encode())
     except OSError as error:
         _warn_once(_unwritable(home, error))

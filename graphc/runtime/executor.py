@@ -16,6 +16,7 @@ from graphc.runtime.loader import NativeFunction
 from graphc.schedule.memory import ALIGNMENT, Plan, plan
 
 STATUS_WORDS = 2
+_KEPT_SIZES = 16
 
 
 def aligned_empty(nbytes: int) -> np.ndarray:
@@ -75,12 +76,13 @@ class Executable:
         """Outputs for inputs of the artifact's dtypes. Donated inputs must be writable and
         contiguous, and are overwritten; every other output is new memory of the caller's."""
         sizes = tuple([arrays[i].shape[axis] for i, axis in self._slots])
-        free = self._free.setdefault(sizes, [])
+        env = dict(zip(self.artifact.symbols, sizes, strict=True))
+        ready = self._ready(arrays, env)
+        free = self._free_list(sizes)
         try:
             binding = free.pop()
         except IndexError:
-            binding = self._bind(sizes)
-        ready = self._ready(arrays, binding.env)
+            binding = Binding(self.artifact, env, self._weak)
         for k, array in enumerate(ready):
             binding.table[k] = pointer(array)
         self._latest = free
@@ -113,16 +115,21 @@ class Executable:
             binding.ints[:STATUS_WORDS] = 0
             if failed:
                 free.append(binding)
-                raise IndexError(self.artifact.checks[failed - 1].format(value=value))
+                raise self.artifact.failure(failed, value, binding.env)
         free.append(binding)
         if not self._donors:
             return fresh
         rest = iter(fresh)
         return [next(rest) if donor is None else inputs[donor] for donor in self._donor_of]
 
-    def _bind(self, sizes: tuple[int, ...]) -> Binding:
-        env = dict(zip(self.artifact.symbols, sizes, strict=True))
-        return Binding(self.artifact, env, self._weak)
+    def _free_list(self, sizes: tuple[int, ...]) -> list[Binding]:
+        """Bindings for these sizes; of many sizes only the latest keep their arenas."""
+        free = self._free.get(sizes)
+        if free is None:
+            if len(self._free) >= _KEPT_SIZES:
+                self._free = dict(list(self._free.items())[1 - _KEPT_SIZES :])
+            free = self._free.setdefault(sizes, [])
+        return free
 
     def _ready(self, arrays, env) -> list[np.ndarray]:
         ready = []
@@ -134,7 +141,7 @@ class Executable:
             if not array.flags.c_contiguous or not array.flags.aligned:
                 if k in self._donors:
                     raise ShapeError(f"argument {name} is donated and must be contiguous")
-                array = np.ascontiguousarray(array)
+                array = array.copy(order="C")
             if k in self._donors and not array.flags.writeable:
                 raise ShapeError(f"argument {name} is donated but read-only")
             ready.append(array)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 from graphc.errors import DTypeError
-from graphc.ir.dims import Dim, product
+from graphc.ir.dims import product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import matmul_dims
@@ -21,6 +21,7 @@ def schedule(graph: Graph) -> L.Schedule:
     graph = canonicalize(graph)
     _check_dtypes(graph)
     deps, fusion, order = _grouped(graph)
+    graph = deps.graph  # with copies behind staged updates
     storage, buffers = _assign_storage(graph, deps, order)
     return _lower(graph, deps, order, storage, buffers, fusion.reasons)
 
@@ -43,11 +44,11 @@ def _grouped(graph: Graph) -> tuple[Deps, Fusion, list[Group]]:
     """Fuse and order; an in-place update that would be read too late goes through a copy."""
     staged: set[int] = set()
     while True:
-        staged_graph = _stage_updates(graph, staged)
-        deps = analyse(staged_graph)
+        staged_graph, kept, copies = _stage_updates(graph, staged)
+        deps = analyse(staged_graph, kept, copies)
         fusion = Fusion(deps)
         groups = fusion.run()
-        blocked = _misaligned_updates(staged_graph, deps, fusion) - staged
+        blocked = _misaligned_updates(staged_graph, deps, fusion)
         if not blocked:
             order, blocked = _ordered(staged_graph, deps, fusion, groups)
             if not blocked:
@@ -57,9 +58,16 @@ def _grouped(graph: Graph) -> tuple[Deps, Fusion, list[Group]]:
         staged |= blocked
 
 
-def _stage_updates(graph: Graph, staged: set[int]) -> Graph:
-    outputs = [copy_of(o) if k in staged else o for k, o in enumerate(graph.outputs)]
-    return graph.with_outputs(outputs)
+def _stage_updates(graph: Graph, staged: set[int]) -> tuple[Graph, set[Node], set[Node]]:
+    """Copies behind the outputs ``staged``, with what must be kept in memory for them: the value
+    is finished there before a kernel of its own overwrites the donated input."""
+    outputs = list(graph.outputs)
+    kept, copies = set(), set()
+    for k in sorted(staged):
+        kept.add(storage_root(outputs[k]))
+        outputs[k] = copy_of(outputs[k])
+        copies.add(outputs[k])
+    return graph.with_outputs(outputs), kept, copies
 
 
 def _updates(graph: Graph):
@@ -254,14 +262,50 @@ def _gemm(name: str, node: Node, storage, graph) -> L.GemmKernel:
 
 
 def _check_label(graph: Graph, node: Node) -> str:
-    """What an out-of-range index is reported as; ``{value}`` is filled in at run time."""
+    """What an out-of-range index is reported as; ``Artifact.failure`` fills the places in."""
     indices = node.inputs[0] if node.op == "scatter_add" else node.inputs[1]
     size = node.attr("size") if node.op == "scatter_add" else node.inputs[0].shape[
         node.attr("axis")]  # fmt: skip
-    while indices.op not in ("input", "const") and len(indices.inputs) == 1:
-        indices = indices.inputs[0]
-    name = f" in {indices.attr('name')}" if indices.op == "input" else ""
+    named = " and ".join(_integer_arguments(indices))
     where = graph.sources.get(node)
     line = f" ({where})" if where else ""
-    symbolic = " (symbolic)" if isinstance(size, Dim) else ""
-    return f"index {{value}}{name} is out of bounds for an axis of size {size}{symbolic}{line}"
+    if _is_joined(indices):
+        return f"an index{f' in {named}' if named else ''} is out of bounds{line}"
+    value = f"{{wrapped {size}}}" if _is_wrapped(indices) else "{value}"
+    place = f" in {named}" if named else ""
+    return f"index {value}{place} is out of bounds for an axis of size {{size {size}}}{line}"
+
+
+def _integer_arguments(node: Node) -> list[str]:
+    """Names of the integer arguments that an index is computed from."""
+    names, seen, stack = [], set(), [node]
+    while stack:
+        node = stack.pop()
+        if node in seen or node.dtype.kind not in "iub":
+            continue
+        seen.add(node)
+        if node.op == "input" and node.dtype.kind in "iu":
+            names.append(node.attr("name").replace("{", "(").replace("}", ")"))
+        stack.extend(reversed(node.inputs))
+    return names
+
+
+def _below_views(node: Node) -> Node:
+    while node.op in ("broadcast", "reshape", "cast"):
+        node = node.inputs[0]
+    return node
+
+
+def _is_wrapped(indices: Node) -> bool:
+    """``where(i < 0, i + size, i)``: what tracing makes of an index that may be negative."""
+    node = _below_views(indices)
+    if node.op != "where" or node.inputs[1].op != "add":
+        return False
+    return _below_views(node.inputs[2]) in map(_below_views, node.inputs[1].inputs)
+
+
+def _is_joined(indices: Node) -> bool:
+    """``where(all inside, position, -1)``: indices of several axes in one."""
+    node = _below_views(indices)
+    other = _below_views(node.inputs[2]) if node.op == "where" else node
+    return other is not node and other.op == "const" and bool((other.attr("value").array < 0).all())

@@ -7,7 +7,7 @@ that read them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from graphc.ir.dims import DimLike, evaluate
@@ -53,6 +53,7 @@ class Deps:
     virtual: set[Node]
     uses: dict[Node, list[Use]]  # reader -> what it reads
     used_by: dict[Node, list[Use]] = field(default_factory=dict)
+    alone: frozenset[Node] = frozenset()  # units that share no kernel
 
 
 def domain(unit: Node) -> tuple[DimLike, ...]:
@@ -89,9 +90,10 @@ def is_scalar_const(node: Node) -> bool:
     return node.op == "const" and node.attr("value").array.size == 1
 
 
-def analyse(graph: Graph) -> Deps:
-    """Units, storage and uses of a graph."""
+def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ()) -> Deps:
+    """Units, storage and uses of a graph; ``kept`` are stored too, ``alone`` never fused."""
     stored = _must_store(graph)
+    stored.update(kept)
     virtual = _virtual(graph, stored)
     units = [
         n
@@ -99,7 +101,7 @@ def analyse(graph: Graph) -> Deps:
         if n.op != "input" and n.op != "reshape" and n not in virtual
         and (n.op not in _FOLDED or (n in stored and n.op != "const"))
     ]  # fmt: skip
-    deps = Deps(graph, units, stored, virtual, {})
+    deps = Deps(graph, units, stored, virtual, {}, alone=frozenset(alone))
     for unit in units:
         deps.uses[unit] = list(dict.fromkeys(_uses(unit, deps)))
         for use in deps.uses[unit]:

@@ -72,7 +72,7 @@ class Fusion:
         self.reasons: list[str] = []
         for unit in deps.units:
             outer = domain(unit)[: initial_depth(unit)]
-            self.group_of[unit] = Group([unit], [], outer, is_opaque(unit))
+            self.group_of[unit] = Group([unit], [], outer, is_opaque(unit) or unit in deps.alone)
 
     def groups(self) -> list[Group]:
         return list(dict.fromkeys(self.group_of[u] for u in self.deps.units))

@@ -169,5 +169,5 @@ class _NativeRun(BackgroundRun):
             failed, value = step.binding.ints[:2].tolist()
             if failed:
                 step.binding.ints[:2] = 0
-                raise IndexError(step.executable.artifact.checks[failed - 1].format(value=value))
+                raise step.executable.artifact.failure(failed, value, step.binding.env)
         raise IndexError("an index in the data is out of bounds")

@@ -24,6 +24,9 @@ APPROXIMATE = {
     "sigmoid", "softplus", "erf", "erfc", "pow", "arctan2", "rsqrt",
 }  # fmt: skip
 
+# Which zero of a pair of unlike sign comes out depends on NumPy's own build.
+SIGN_FREE = {"maximum", "minimum", "relu"}
+
 
 def edge_values(dtype: np.dtype) -> np.ndarray:
     if dtype.kind == "b":
@@ -100,7 +103,7 @@ def assert_rows(names, found, expected, arrays_of):
                 good &= (a != 0) | (b != 0) | (np.signbit(a) == np.signbit(b))
         else:
             good = (a == b) | ((a != a) & (b != b))
-            if b.dtype.kind == "f":
+            if b.dtype.kind == "f" and name not in SIGN_FREE:
                 good &= (b != 0) | (np.signbit(a) == np.signbit(b))
         for at in np.flatnonzero(~good)[:3]:
             given = [x[at] for x in arrays_of(name)]
