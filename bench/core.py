@@ -27,11 +27,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Reference:
-    """The float64 truth: losses of shape (epochs, steps), and parameters before and after."""
+    """The float64 truth: losses of shape (epochs, steps), and parameters before and after.
+
+    `sizes` are the numbers of samples of an epoch's batches: the mean over an epoch is weighted
+    by them.
+    """
 
     losses: np.ndarray
     start: Params
     params: Params
+    sizes: np.ndarray
+
+    @property
+    def epoch_means(self) -> np.ndarray:
+        return np.average(self.losses, axis=1, weights=self.sizes)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,10 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self, calls: int) -> float | None:
-        """Make `calls` calls and wait for them; seconds, or None to be timed from outside."""
+        """Make `calls` calls and wait for them; seconds, or None to be timed from outside.
+
+        In epoch mode all `calls` epochs go into one call of the library.
+        """
 
     def reset(self) -> None:  # noqa: B027 - a runner without state has nothing to do
         """Go back to the initial parameters; never timed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +14,8 @@ import numpy as np
 from bench.core import Case, Outcome, Reference, Runner, Tolerance, Workload
 
 OK, WRONG, ERROR, SKIPPED = "ok", "WRONG", "error", "skipped"
-COMPILED = ("graphc-epoch", "graphc-step")
+COMPILED = {"epoch": "graphc-epoch", "step": "graphc-step"}
+FIXED_SHARE = 0.01  # of a timed run may be what it costs to enter the library
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Row:
     spread: float | None = None
     us_per_step_wall: float | None = None
     steps_per_round: int | None = None
+    fixed_share: float | None = None  # of a round that was not spent in steps, as estimated
     rounds: list[float] = field(default_factory=list)
     ratio_to_best: float | None = None
     ratio_to_graphc: float | None = None
@@ -55,7 +58,11 @@ def run_workload(
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
     """Rows of the wanted peers: checked first, then timed, the correct ones only."""
-    case = workload.make()
+    try:
+        case = workload.make()
+    except ImportError as error:  # its data come with a library
+        say(f"{workload.name}: {SKIPPED}: not available ({error})")
+        return []
     rows, runners = [], {}
     for peer in filter(wanted, case.peers):
         row, runner = check_peer(workload.name, peer, case)
@@ -99,7 +106,7 @@ def errors(outcome: Outcome, reference: Reference) -> tuple[float, float]:
     A parameter's error is measured against the distance it travelled, not its size: a step that
     is wrong by half would hide behind large weights.
     """
-    expected = expected_losses(reference.losses, np.size(outcome.losses))
+    expected = expected_losses(reference, np.size(outcome.losses))
     loss_error = np.max(np.abs(outcome.losses.ravel() - expected) / np.abs(expected))
     if outcome.params.keys() != reference.params.keys():
         raise ValueError(f"parameters {sorted(outcome.params)}, not {sorted(reference.params)}")
@@ -111,15 +118,15 @@ def errors(outcome: Outcome, reference: Reference) -> tuple[float, float]:
     return float(loss_error), float(np.max(param_errors))  # np.max keeps a NaN, max() may not
 
 
-def expected_losses(losses: np.ndarray, count: int) -> np.ndarray:
+def expected_losses(reference: Reference, count: int) -> np.ndarray:
     """The reference's losses as a peer reports them: each step, each epoch, or the last epoch."""
-    epochs, steps = losses.shape
+    epochs, steps = reference.losses.shape
     if count == epochs * steps:
-        return losses.ravel()
+        return reference.losses.ravel()
     if count == epochs:
-        return losses.mean(axis=1)
+        return reference.epoch_means
     if count == 1:
-        return losses[-1:].mean(axis=1)
+        return reference.epoch_means[-1:]
     raise ValueError(f"{count} losses for {epochs} epochs of {steps} steps")
 
 
@@ -149,8 +156,11 @@ def _first_line(error: Exception) -> str:
 
 @dataclass
 class Timing:
+    """Rounds of one peer; `fixed` is what a run costs besides its steps, in seconds."""
+
     calls: int
     steps_per_call: int
+    fixed: float = 0.0
     seconds: list[float] = field(default_factory=list)  # as the peer's own clock has it, if any
     wall: list[float] = field(default_factory=list)
 
@@ -161,8 +171,7 @@ class Timing:
 def time_in_turn(runners: dict[str, Runner], effort: Effort) -> dict[str, Timing]:
     """A B C, A B C, ...: a machine that slows down for a while slows down for everyone."""
     timings = {
-        peer: Timing(calls_for(runner, effort.seconds), runner.steps_per_call)
-        for peer, runner in runners.items()
+        peer: calibrate(runner, effort.seconds) for peer, runner in runners.items()
     }
     gc.collect()
     gc.freeze()  # so that one peer's garbage collection does not walk another peer's library
@@ -175,15 +184,34 @@ def time_in_turn(runners: dict[str, Runner], effort: Effort) -> dict[str, Timing
     return timings
 
 
-def calls_for(runner: Runner, seconds: float) -> int:
-    """How many calls fill `seconds`."""
+def calibrate(runner: Runner, seconds: float) -> Timing:
+    """How many calls fill `seconds` and make the fixed cost of a run negligible.
+
+    All by the clock that the row is timed with. Entering a library costs a fixed time, whatever
+    the number of epochs: with few epochs in a run that would be most of a small step.
+    """
+    per_call, calls = _seconds_per_call(runner, seconds)
+    fixed = 0.0
+    if runner.mode == "epoch":
+        once = min(_own_seconds(runner, 1) for _ in range(5))
+        fixed = max(0.0, once - per_call)
+        calls = max(calls, math.ceil(fixed / (FIXED_SHARE * per_call)))
+    return Timing(calls, runner.steps_per_call, fixed)
+
+
+def _seconds_per_call(runner: Runner, seconds: float) -> tuple[float, int]:
+    """From a run that is long enough to tell; and how many such calls fill `seconds`."""
     calls = 1
     while True:
-        runner.reset()
-        took = stopwatch(runner, calls)[1]
+        took = _own_seconds(runner, calls)
         if took >= seconds / 4:
-            return max(1, round(calls * seconds / took))
+            return took / calls, max(1, round(calls * seconds / took))
         calls *= max(2, min(100, int(seconds / 2 / max(took, 1e-9))))
+
+
+def _own_seconds(runner: Runner, calls: int) -> float:
+    runner.reset()
+    return stopwatch(runner, calls)[0]
 
 
 def stopwatch(runner: Runner, calls: int) -> tuple[float, float]:
@@ -195,8 +223,9 @@ def stopwatch(runner: Runner, calls: int) -> tuple[float, float]:
 
 
 def _time_once(runner: Runner, timing: Timing) -> None:
-    runner.reset()  # every round walks the same stretch, far from underflowing gradients
+    runner.reset()
     runner.run(max(1, timing.calls // 10))  # the peer before left its data in the caches
+    runner.reset()  # every round walks the same stretch, far from underflowing gradients
     seconds, wall = stopwatch(runner, timing.calls)
     timing.seconds.append(seconds)
     timing.wall.append(wall)
@@ -210,16 +239,15 @@ def _record(row: Row, timing: Timing) -> None:
     row.us_per_step_wall = statistics.median(timing.us_per_step(timing.wall))
     if timing.seconds != timing.wall:
         row.note = "timed by its own clock; us_per_step_wall has everything around it too"
+    row.fixed_share = timing.fixed / statistics.median(timing.seconds)
     row.steps_per_round = timing.calls * timing.steps_per_call
 
 
 def add_ratios(rows: list[Row]) -> None:
-    """Ratios to the fastest peer, and to graphc's fastest compiled row."""
-    timed = [row for row in rows if row.us_per_step]
-    if not timed:
-        return
-    best = min(row.us_per_step for row in timed)
-    graphc = min((row.us_per_step for row in timed if row.peer in COMPILED), default=None)
-    for row in timed:
+    """Ratios to the fastest peer, and to graphc's compiled row of the same mode."""
+    timed = {row.peer: row for row in rows if row.us_per_step}
+    best = min((row.us_per_step for row in timed.values()), default=None)
+    for row in timed.values():
         row.ratio_to_best = row.us_per_step / best
-        row.ratio_to_graphc = row.us_per_step / graphc if graphc else None
+        graphc = timed.get(COMPILED.get(row.mode))
+        row.ratio_to_graphc = row.us_per_step / graphc.us_per_step if graphc else None

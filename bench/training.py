@@ -13,7 +13,10 @@ from bench.peers import training_peers
 
 @dataclass(frozen=True)
 class Task:
-    """`y` is what the loss takes (one-hot rows for softmax-ce); an epoch is len(x)/batch steps."""
+    """`y` is what the loss takes (one-hot rows for softmax-ce).
+
+    An epoch walks over all samples; its last batch has what is left.
+    """
 
     model: Logistic | MLP
     optimizer: SGD | Adam
@@ -25,7 +28,7 @@ class Task:
 
     @property
     def steps_per_epoch(self) -> int:
-        return len(self.x) // self.batch
+        return -(-len(self.x) // self.batch)
 
     @property
     def batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -56,7 +59,8 @@ def reference_run(task: Task) -> Reference:
             x, y = x.astype(np.float64), y.astype(np.float64)
             losses[epoch, i], grads = task.model.loss_and_grads(params, x, y)
             task.optimizer.update(params, grads, state)
-    return Reference(losses, start, params)
+    sizes = np.array([len(x) for x, _ in task.batches])
+    return Reference(losses, start, params, sizes)
 
 
 def classification_data(rng: np.random.Generator, n: int, features: int, classes: int):

@@ -135,6 +135,7 @@ def reference() -> Reference:
         losses=np.array([[value for value, _ in results]]),
         start={"dx1": np.zeros(len(POINTS)), "dx2": np.zeros(len(POINTS))},
         params={"dx1": grads[:, 0], "dx2": grads[:, 1]},
+        sizes=np.ones(len(POINTS)),
     )
 
 

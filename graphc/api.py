@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,13 @@ import numpy as np
 
 from graphc import pipeline
 from graphc.ad import transforms
-from graphc.errors import CompileWarning, SymbolicDimError, TraceError, UnknownNameError
+from graphc.errors import (
+    CompileWarning,
+    OptionError,
+    SymbolicDimError,
+    TraceError,
+    UnknownNameError,
+)
 from graphc.interp import evaluate
 from graphc.ir import build
 from graphc.ir.dims import Dim, symbol
@@ -28,6 +35,8 @@ from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of,
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 
 _WARN_AT_COMPILES = 3
+_KEPT_SHAPES = 1024
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,8 @@ class CompiledFunction:
         self.primal: Callable | None = None  # what a derivative was taken of
         self._parameters = _parameters(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
+        self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
+        self._donated_names = self._resolve_donated()
         self._families: dict[Any, _Family] = {}
         # Structure, executable and trace of the last call: the next is usually the same.
         self._latest: tuple[Any, Callable, Traced] | None = None
@@ -112,6 +123,19 @@ class CompiledFunction:
                     f"it has {', '.join(names)}"
                 )
         return frozenset([*(names[i] for i in argnums), *argnames])
+
+    def _resolve_donated(self) -> frozenset[str]:
+        names = [p.name for p in self._parameters if p.kind in _POSITIONAL]
+        if any(i >= len(names) for i in self.donate):
+            raise OptionError(
+                f"donate={max(self.donate)}, but `{self.name}` has {len(names)} positional "
+                "parameters; name each array that is donated as a parameter of its own"
+            )
+        donated = frozenset(names[i] for i in self.donate)
+        if donated & self._static_names:
+            both = ", ".join(sorted(donated & self._static_names))
+            raise OptionError(f"donate: `{both}` of `{self.name}` is static and has no memory")
+        return donated
 
     def __repr__(self) -> str:
         return f"<graphc.{self.engine} {self.name}, {len(self.compiles)} compiled>"
@@ -134,6 +158,8 @@ class CompiledFunction:
         special = family.exact.get(key)
         if special is None:
             special = self._specialize(family, args, kwargs, statics, leaves, arrays)
+            if len(family.exact) >= _KEPT_SHAPES:  # sizes that never come back
+                family.exact.clear()
             family.exact[key] = special
         outputs = special.run(arrays)
         if not statics and hasattr(special.run, "call_same"):
@@ -151,13 +177,32 @@ class CompiledFunction:
             raise TypeError(f"{self.name}: {error}") from None
         bound.apply_defaults()
         statics = tuple((n, v) for n, v in bound.arguments.items() if n in self._static_names)
-        dynamic = {n: v for n, v in bound.arguments.items() if n not in self._static_names}
-        return (), dynamic, statics
+        static_at = {
+            i for i, p in enumerate(self._parameters)
+            if p.name in self._static_names and p.kind in _POSITIONAL
+        }  # fmt: skip
+        args = tuple(v for i, v in enumerate(bound.args) if i not in static_at)
+        kwargs = {n: v for n, v in bound.kwargs.items() if n not in self._static_names}
+        return args, kwargs, statics
 
     def _traceable_with(self, statics) -> Callable:
+        """The function of the arguments that ``_split_static`` leaves."""
         if not statics:
             return self.traceable
-        return functools.partial(self.traceable, **dict(statics))
+        given = dict(statics)
+
+        def traceable(*args, **kwargs):
+            rest, full = iter(args), []
+            for p in self._parameters:
+                if p.kind in _POSITIONAL:
+                    full.append(given[p.name] if p.name in given else next(rest))
+                elif p.kind is p.KEYWORD_ONLY and p.name in given:
+                    kwargs[p.name] = given[p.name]
+            return self.traceable(*full, *rest, **kwargs)
+
+        traceable.__name__ = self.name
+        traceable.__signature__ = inspect.Signature(self._dynamic)  # type: ignore[attr-defined]
+        return traceable
 
     def _specialize(self, family, args, kwargs, statics, leaves, arrays) -> Specialization:
         types = tuple(TensorType(a.dtype, a.shape) for a in arrays)
@@ -180,7 +225,7 @@ class CompiledFunction:
 
     def _paths(self, args, kwargs) -> list[str]:
         paths = []
-        names = [p.name for p in self._parameters]
+        names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
         for position, arg in enumerate(args):
             name = names[position] if position < len(names) else f"args[{position}]"
             paths += leaf_paths(arg, name)
@@ -228,9 +273,11 @@ class CompiledFunction:
         if not self.donate:
             return traced.graph
         free, start = [], 0
-        for position, arg in enumerate(args):
+        names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
+        named = [*zip([*names, *[""] * len(args)], args), *((n, kwargs[n]) for n in sorted(kwargs))]
+        for name, arg in named:
             count = len(flatten(arg)[0])
-            if position in self.donate:
+            if name in self._donated_names:
                 free += range(start, start + count)
             start += count
         donated: dict[int, int] = {}
@@ -280,13 +327,15 @@ class CompiledFunction:
 def freeze(value: Any) -> Any:
     """A hashable stand-in for a static value, so that lists and dicts may be static."""
     if isinstance(value, dict):
-        return ("dict", tuple((k, freeze(v)) for k, v in sorted(value.items())))
+        return ("dict", tuple((k, freeze(v)) for k, v in value.items()))  # order may matter too
     if isinstance(value, list | tuple):
         return (type(value).__name__, tuple(map(freeze, value)))
     if isinstance(value, np.ndarray):
         return ("array", value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, set):
         return ("set", frozenset(map(freeze, value)))
+    if isinstance(value, float):
+        return (type(value).__name__, value.hex())  # 0.0 == -0.0, nan != nan
     try:
         hash(value)
     except TypeError:
@@ -332,19 +381,23 @@ def _symbolic(before, now) -> tuple[TensorType, ...] | None:
     Sizes that changed together share a name. Sizes of 0 and 1 stay: they broadcast differently.
     """
     names: dict[tuple, Dim] = {}
+    declared = frozenset().union(*(t.symbols for t in now))
+    fresh = (symbol(n) for n in map("n{}".format, itertools.count()) if n not in declared)
     result = []
     for old, new in zip(before, now, strict=True):
         if old.dtype != new.dtype or old.ndim != new.ndim:
             return None
         shape = []
         for a, b in zip(old.shape, new.shape, strict=True):
-            if a == b:
+            if a == b or isinstance(b, Dim):
                 shape.append(b)
             elif isinstance(a, int) and isinstance(b, int) and min(a, b) <= 1:
                 return None
             else:
                 pair = (a, b)
-                shape.append(names.setdefault(pair, symbol(f"n{len(names)}")))
+                if pair not in names:
+                    names[pair] = next(fresh)
+                shape.append(names[pair])
         result.append(TensorType(new.dtype, tuple(shape)))
     return tuple(result)
 
@@ -383,6 +436,9 @@ def compile(
     dims : names for dimensions that change, by parameter: ``{"x": ("n", None)}``. Without it
         the second size seen makes a dimension symbolic.
 
+    Arguments are never changed, except donated ones: after ``x += 1`` inside the function the
+    caller's ``x`` is as before. Globals and closures are read once, when the function is traced.
+
     Raises graphc.errors.TraceError and relatives where the function cannot be traced.
 
     >>> import numpy as np, graphc as gc
@@ -398,9 +454,7 @@ def compile(
     }  # fmt: skip
     if fn is None:
         return lambda f: compile(f, **options)
-    if isinstance(fn, CompiledFunction):
-        fn = fn.traceable
-    return CompiledFunction(fn, name=_name(fn), **options)
+    return _compiled(fn, options)
 
 
 def interpret(fn: Callable, **options) -> CompiledFunction:
@@ -410,9 +464,7 @@ def interpret(fn: Callable, **options) -> CompiledFunction:
     >>> float(gc.interpret(lambda x: np.sum(x ** 2))(np.arange(3.0)))
     5.0
     """
-    if isinstance(fn, CompiledFunction):
-        fn = fn.traceable
-    return CompiledFunction(fn, name=_name(fn), engine="interpreter", **options)
+    return _compiled(fn, options, engine="interpreter")
 
 
 def grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False, **options):
@@ -442,12 +494,30 @@ def value_and_grad(
 
 
 def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
-    if isinstance(fn, CompiledFunction):
-        fn = fn.traceable
-    traceable = transform(fn, argnums, has_aux)
-    made = CompiledFunction(traceable, name=f"{label}_{_name(fn)}", **options)
+    fn, options = _with_own_options(fn, options, "static_argnames", "dims")
+    made = CompiledFunction(transform(fn, argnums, has_aux), name=f"{label}_{_name(fn)}", **options)
     made.primal = fn
     return made
+
+
+def _compiled(fn, options, engine="native") -> CompiledFunction:
+    primal = fn.primal if isinstance(fn, CompiledFunction) else None
+    name = fn.name if isinstance(fn, CompiledFunction) else _name(fn)
+    fn, options = _with_own_options(fn, options, "static_argnames", "dims", "donate")
+    made = CompiledFunction(fn, name=name, engine=engine, **options)
+    made.primal = primal
+    return made
+
+
+def _with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
+    """A compiled function hands on its options, where no others are given."""
+    if not isinstance(fn, CompiledFunction):
+        return fn, options
+    given = {k: v for k, v in options.items() if v is not None and v != ()}
+    if "static_argnums" in given:
+        inherited = tuple(k for k in inherited if k != "static_argnames")
+    own = {"static_argnames": sorted(fn._static_names), "dims": fn.dims, "donate": fn.donate}
+    return fn.traceable, {**{k: own[k] for k in inherited}, **given}
 
 
 def stages(fn: Callable, *args, **kwargs) -> dict[str, Callable[[], str]]:
@@ -460,9 +530,9 @@ def stages(fn: Callable, *args, **kwargs) -> dict[str, Callable[[], str]]:
     subject = made.graph(*args, **kwargs)
     if made.primal is None:
         return pipeline.stages(
-            subject, lambda: value_and_grad(made.traceable).graph(*args, **kwargs), subject
+            subject, lambda: value_and_grad(made).graph(*args, **kwargs), subject
         )
-    primal = compile(made.primal).graph(*args, **kwargs)
+    primal = compile(made.primal, static_argnames=sorted(made._static_names)).graph(*args, **kwargs)
     return pipeline.stages(primal, lambda: subject, subject)
 
 

@@ -40,9 +40,7 @@ def python_run(graph: Graph, arrays, optimize: bool = False) -> list[np.ndarray]
     run_as_python(program, flat, arena, ints)
     if ints[0]:
         raise IndexError(f"check {ints[0]}: {ints[1]}")
-    return [
-        fresh[id(b)] if b.kind == "output" else inputs[b.index] for b in scheduled.outputs
-    ]
+    return [fresh[id(b)] if b.kind == "output" else inputs[b.index] for b in scheduled.outputs]
 
 
 def native_run(graph: Graph, arrays) -> list[np.ndarray]:
@@ -56,7 +54,13 @@ def assert_same(found, expected, rtol=None, label="") -> None:
     for k, (a, b) in enumerate(zip(found, expected, strict=True)):
         a, b = np.asarray(a), np.asarray(b)
         where = f"{label} output {k}"
-        assert a.dtype == b.dtype and a.shape == b.shape, (where, a.dtype, a.shape, b.dtype, b.shape)
+        assert a.dtype == b.dtype and a.shape == b.shape, (
+            where,
+            a.dtype,
+            a.shape,
+            b.dtype,
+            b.shape,
+        )
         if b.dtype.kind not in "fc":
             np.testing.assert_array_equal(a, b, err_msg=where)
             continue

@@ -62,7 +62,7 @@ class GraphcStep(GraphcInterpreter):
 
 
 class GraphcEpoch(Runner):
-    """Trainer.fit: several epochs in one native call, timed around that call by graphc."""
+    """Trainer.fit: all epochs in one native call, timed around that call by graphc."""
 
     mode = "epoch"
 

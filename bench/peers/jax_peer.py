@@ -89,8 +89,7 @@ class JaxEpoch(Runner):
 
     def __init__(self, task):
         self.task, self.steps_per_call = task, task.steps_per_epoch
-        self.x = jnp.asarray(np.stack([x for x, _ in task.batches]))
-        self.y = jnp.asarray(np.stack([y for _, y in task.batches]))
+        self.data = _stacked(task)
         self.jitted = jax.jit(partial(_epochs, make_step(task)), donate_argnums=(0, 1))
         self.reset()
 
@@ -98,7 +97,7 @@ class JaxEpoch(Runner):
 
     def run(self, calls: int) -> None:
         self.weights, self.state, self.loss = self.jitted(
-            self.weights, self.state, self.x, self.y, calls
+            self.weights, self.state, self.data, calls
         )
         jax.block_until_ready(self.weights)
 
@@ -108,20 +107,33 @@ class JaxEpoch(Runner):
         return Outcome(np.array([self.loss]), to_numpy(self.weights))
 
 
-def _epochs(step, params, state, xs, ys, n):
+def _stacked(task):
+    """The minibatches that scan can take, those of full size, stacked; and those that are left."""
+    full = [batch for batch in task.batches if len(batch[0]) == task.batch]
+    stacked = tuple(jnp.asarray(np.stack(part)) for part in zip(*full, strict=True))
+    rest = task.batches[len(full) :]
+    if len(full) == 1:  # no loop
+        return None, [tuple(map(jnp.asarray, batch)) for batch in full + rest]
+    return stacked, [tuple(map(jnp.asarray, batch)) for batch in rest]
+
+
+def _epochs(step, params, state, data, n):
     """Train `n` epochs; the mean loss of the last one comes back with the parameters."""
+    stacked, rest = data
+    samples = sum(len(x) for x, _ in rest) + (stacked[0][..., 0].size if stacked else 0)
 
     def one_step(carry, batch):
         params, state, total = carry
         params, state, loss = step(params, state, *batch)
-        return (params, state, total + loss), None
+        return (params, state, total + loss * len(batch[0])), None
 
     def one_epoch(_, carry):
-        params, state, _ = carry
-        start = (params, state, jnp.zeros((), xs.dtype))
-        if len(xs) == 1:
-            return one_step(start, (xs[0], ys[0]))[0]
-        (params, state, total), _ = lax.scan(one_step, start, (xs, ys), unroll=2)
-        return params, state, total / len(xs)
+        carry = (*carry[:2], jnp.zeros_like(carry[2]))
+        if stacked:
+            carry, _ = lax.scan(one_step, carry, stacked, unroll=2)
+        for batch in rest:
+            carry, _ = one_step(carry, batch)
+        params, state, total = carry
+        return params, state, total / samples
 
-    return lax.fori_loop(0, n, one_epoch, (params, state, jnp.zeros((), xs.dtype)))
+    return lax.fori_loop(0, n, one_epoch, (params, state, jnp.zeros((), jnp.float32)))

@@ -36,9 +36,10 @@ def value_and_grad(
     Raises GradientError for integer or complex arguments and for other results.
 
     Where a derivative does not exist it is 0 (``sqrt``, ``cbrt``, ``x**0.5``, ``norm`` and
-    ``abs`` at 0), and ties share it evenly (``max``, ``maximum(x, 0)`` at 0 gives 0.5). The side
-    of a ``where`` that was not taken contributes exactly 0, also where it is NaN or infinite;
-    only the sums inside a matrix product with NaN are not protected.
+    ``abs`` at 0), and ties share it evenly (``max``, ``maximum(x, y)``), but that of
+    ``maximum(x, 0)`` at 0 is 0 in compiled functions. The side of a ``where`` that was not taken
+    contributes exactly 0, also where it is NaN or infinite; only the sums inside a matrix product
+    with NaN are not protected.
 
     To be called on traced values, that is inside a function that graphc compiles:
 

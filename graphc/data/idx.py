@@ -74,6 +74,13 @@ def load_mnist(
     files ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
     ``t10k-labels-idx1-ubyte``, each plain or with ``.gz``. Raises DataError where one is missing
     or damaged, or where images and labels do not belong together.
+
+    >>> from graphc.errors import DataError
+    >>> try:
+    ...     load_mnist("no-such-folder")
+    ... except DataError as error:
+    ...     print("train-images-idx3-ubyte" in str(error))
+    True
     """
     folder = Path(folder)
     parts = []

@@ -6,7 +6,7 @@ arithmetic of a compiler makes compile times explode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from graphc.errors import SymbolicDimError
 
@@ -35,7 +35,11 @@ class Dim:
         return total
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Dim) and self.terms == other.terms)
+        if self is other or (isinstance(other, Dim) and self.terms == other.terms):
+            return True
+        if on_unknown_equality is not None and _may_equal(self, other):
+            on_unknown_equality(self, other)
+        return False
 
     def __hash__(self) -> int:
         return self._hash
@@ -113,6 +117,21 @@ class Dim:
 
 
 DimLike = int | Dim
+
+# Equality is that of polynomials: `n == 7` is False although a size of 7 may come. Tracing sets
+# this, to refuse the question where a user's program asks it.
+on_unknown_equality: Callable[[Dim, object], None] | None = None
+
+
+def _may_equal(dim: Dim, other: object) -> bool:
+    """Whether some sizes, all at least 2, could make ``dim`` and ``other`` equal."""
+    if isinstance(other, Dim):
+        return True
+    if not isinstance(other, int):
+        return False
+    if any(coeff < 0 for names, coeff in dim.terms if names):
+        return True
+    return dim.evaluate(dict.fromkeys(dim.symbols, 2)) <= other
 
 
 def symbol(name: str) -> Dim:

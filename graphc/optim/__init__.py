@@ -13,9 +13,10 @@ _BY_NAME = {"sgd": SGD, "adam": Adam}
 
 
 def get(name: str) -> type:
-    """The optimiser called ``name``: ``get("adam")(learning_rate=1e-3)``.
+    """The optimiser class called ``name``; raises UnknownNameError for others.
 
-    Raises UnknownNameError.
+    >>> get("adam")(learning_rate=1e-2).learning_rate
+    0.01
     """
     if name not in _BY_NAME:
         raise errors.unknown_name("optimizer", name, _BY_NAME)

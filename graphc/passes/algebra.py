@@ -244,7 +244,8 @@ def _is_normal(value) -> bool:
 def pow_by_constant(node: Node) -> Node | None:
     """Small powers as products and roots: one rounding each, as NumPy does for ``x ** 2``.
 
-    ``x ** 0.5`` is ``sqrt(x)`` as in NumPy's scalar powers (pow differs at -0.0 and -inf only);
+    ``x ** 0.5`` is ``sqrt(x)`` as in NumPy's scalar powers (pow differs at -0.0 and -inf only),
+    and ``x ** -0.5`` is ``1/sqrt(x)`` (NumPy's pow differs there again);
     ``x ** 0`` is 1 for NaN too. ``x ** -2`` is ``1/(x*x)``: subnormal results may become 0.
     """
     x, y = node.inputs
@@ -272,15 +273,13 @@ def pow_by_constant(node: Node) -> Node | None:
     return None
 
 
-# where(c, 1, 0) * y drops the NaN of 0 * inf: such masks come from derivatives (relu, clip,
-# where), which by convention never leak from the branch that is not taken.
+# No rule takes where(c, 1, 0) * y to where(c, y, 0): the NaN of 0 * inf would be lost, and
+# derivatives are written with the second form already.
 SELECTIONS = (
     rule("where_same", "where(c, x, x)", "x"),
     rule("where_not", "where(logical_not(c), x, y)", "where(c, y, x)"),
     rule("where_where_true", "where(c, where(c, x, y), w)", "where(c, x, w)"),
     rule("where_where_false", "where(c, x, where(c, y, w))", "where(c, x, w)"),
-    rule("mask_one_zero", "mul(where(c, 1, 0), y)", "where(c, y, 0)"),
-    rule("mask_zero_one", "mul(where(c, 0, 1), y)", "where(c, 0, y)"),
     rule("neg_where_zero", "neg(where(c, x, 0))", "where(c, neg(x), 0)"),
     rule("neg_zero_where", "neg(where(c, 0, x))", "where(c, 0, neg(x))"),
     rule("add_where_both", "add(where(c, x, 0), where(c, y, 0))", "where(c, add(x, y), 0)"),

@@ -25,8 +25,8 @@ _VIEWS = ("reshape", "transpose", "slice", "broadcast", "take", "take_along")
 
 
 def _exp_sum(node: Node) -> tuple[Node, tuple[int, ...]] | None:
-    """``(x, axes)`` of ``sum(exp(x), axes)``."""
-    if node.op != "sum" or node.inputs[0].op != "exp":
+    """``(x, axes)`` of ``sum(exp(x), axes)``, of at least one element."""
+    if node.op != "sum" or node.inputs[0].op != "exp" or node.inputs[0].type.size == 0:
         return None
     return node.inputs[0].inputs[0], node.attr("axes")
 

@@ -20,13 +20,13 @@ from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
 
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
-_LIST_ITEMS = 24  # offset of PyListObject.ob_item
+_LIST_SIZE, _LIST_ITEMS = 16, 24  # offsets of ob_size and ob_item in PyListObject
 _TYPE, _DATA, _NDIM, _DIMS, _DESCR, _FLAGS = 8, 16, 24, 32, 56, 64  # bytes into an object
 _SCALAR_VALUE = 16  # offset of the value in a Python float and in NumPy's scalars
 
 # Words of what is expected of an argument: type, dtype, number of axes, flags, type of a scalar
-# that will do as well, then the sizes.
-_HEAD = 5
+# that will do as well, bytes, then the sizes. Memory that is written belongs to one argument.
+_HEAD = 6
 
 _TEXT = f"""
 def main(args, arena, ints):
@@ -35,6 +35,8 @@ def main(args, arena, ints):
     table = argument_i64(args, 1)
     result = argument_i64(args, 2)
     result[0] = 0
+    if temporary_i64(arena, {_LIST_SIZE})[0] != expected[0]:
+        return
     at = 1
     for k in range(expected[0]):
         item = items[k]
@@ -57,6 +59,17 @@ def main(args, arena, ints):
         else:
             return
         at += {_HEAD} + ndim
+    at = 1
+    for k in range(expected[0]):
+        if expected[at + 3] & {_WRITEABLE} != 0:
+            first = table[k]
+            end = first + expected[at + 5]
+            other = 1
+            for j in range(expected[0]):
+                if j != k and table[j] < end and first < table[j] + expected[other + 5]:
+                    return
+                other += {_HEAD} + expected[other + 2]
+        at += {_HEAD} + expected[at + 2]
     result[0] = 1
 """
 
@@ -102,8 +115,8 @@ class Form:
     """What a binding expects of its arguments, and the table of addresses to fill."""
 
     def __init__(self, types, weak, written, extra: int = 0):
-        """``types`` have plain sizes; ``weak`` marks Python numbers; ``written`` are positions
-        that must be writable; ``extra`` leaves room behind the arguments."""
+        """``types`` of inputs and new outputs have plain sizes; ``weak`` marks Python numbers;
+        ``written`` are positions that must be writable; ``extra`` leaves room behind them."""
         words = [len(types)]
         for k, (kind, is_weak) in enumerate(zip(types, weak, strict=True)):
             flags = _C_CONTIGUOUS | _ALIGNED | (_WRITEABLE if k in written else 0)
@@ -113,7 +126,8 @@ class Form:
                 scalar = id(float) if is_weak and dtype == np.float64 else 0
                 scalar = id(dtype.type) if not is_weak and dtype.kind in "fiu" else scalar
             array_type = 1 if is_weak else id(np.ndarray)
-            words += [array_type, id(dtype), len(kind.shape), flags, scalar, *kind.shape]
+            shape = kind.shape
+            words += [array_type, id(dtype), len(shape), flags, scalar, kind.nbytes, *shape]
         self.expected = np.array(words, np.int64)
         self.table = (ctypes.c_void_p * max(len(types) + extra, 1))()
         self.result = np.zeros(1, np.int64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,22 +37,29 @@ class Binding:
     def __init__(self, artifact: Artifact, env: dict[str, int], weak: tuple[bool, ...] = ()):
         self.env = env
         own = [o for o in artifact.outputs if o.donor is None]
-        types = [TensorType(t.dtype, t.concrete_shape(env)) for _, t in artifact.inputs]
+        kinds = [t for _, t in artifact.inputs] + [o.type for o in own]
+        types = [TensorType(t.dtype, t.concrete_shape(env)) for t in kinds]
+        inputs = len(artifact.inputs)
+        weak = (weak or (False,) * inputs) + (False,) * len(own)
         written = {o.donor for o in artifact.outputs if o.donor is not None}
-        extra = len(own) + len(artifact.consts)
-        self.form = Form(types, weak or (False,) * len(types), written, extra)
+        written.update(range(inputs, len(types)))
+        self.form = Form(types, weak, written, extra=len(artifact.consts))
         self.table = self.form.table
         self.plan: Plan = plan(artifact.temps, env)
         self.arena = aligned_empty(max(self.plan.nbytes, ALIGNMENT))
         self.ints = np.zeros(STATUS_WORDS + len(env) + len(self.plan.offsets), np.int64)
         self.ints[STATUS_WORDS : STATUS_WORDS + len(env)] = [env[s] for s in artifact.symbols]
         self.ints[STATUS_WORDS + len(env) :] = self.plan.offsets
-        self.out_types = [(o.type.concrete_shape(env), o.type.dtype) for o in own]
-        first_const = len(artifact.inputs) + len(own)
-        for k, const in enumerate(artifact.consts):
-            self.table[first_const + k] = pointer(const)
+        self._own_types = [(t.shape, t.dtype) for t in types[inputs:]]
+        for k, const in enumerate(artifact.consts, start=len(types)):
+            self.table[k] = pointer(const)
         self.arena_address = pointer(self.arena)
         self.ints_address = pointer(self.ints)
+        self.call_arguments = (ctypes.addressof(self.table), self.arena_address, self.ints_address)
+
+    def new_outputs(self) -> list[np.ndarray]:
+        """Memory for the outputs that take none of an input's; it follows the inputs."""
+        return [np.empty(shape, dtype) for shape, dtype in self._own_types]
 
 
 def pointer(array: np.ndarray) -> int:
@@ -70,7 +79,9 @@ class Executable:
         self._latest: list[Binding] = []  # the free list that served last
         self._slots = _dim_slots(artifact)
         self._donors = {o.donor for o in artifact.outputs if o.donor is not None}
-        self._donor_of = [o.donor for o in artifact.outputs]
+        own = itertools.count(len(artifact.inputs))
+        # Where each output is among the inputs and new outputs.
+        self._outputs = [next(own) if o.donor is None else o.donor for o in artifact.outputs]
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for inputs of the artifact's dtypes. Donated inputs must be writable and
@@ -83,10 +94,11 @@ class Executable:
             binding = free.pop()
         except IndexError:
             binding = Binding(self.artifact, env, self._weak)
-        for k, array in enumerate(ready):
+        memory = ready + binding.new_outputs()
+        for k, array in enumerate(memory):
             binding.table[k] = pointer(array)
         self._latest = free
-        return self._run(binding, free, arrays)
+        return self._run(binding, free, memory)
 
     def call_same(self, leaves: list) -> list[np.ndarray] | None:
         """As the last call, if ``leaves`` are of its dtypes and shapes; else None."""
@@ -97,19 +109,15 @@ class Executable:
             binding = free.pop()
         except IndexError:  # another thread was faster
             return None
-        if not binding.form.read(self._reader, leaves):
+        memory = leaves + binding.new_outputs()
+        if not binding.form.read(self._reader, memory):
             free.append(binding)
             return None
-        return self._run(binding, free, leaves)
+        return self._run(binding, free, memory)
 
-    def _run(self, binding: Binding, free: list[Binding], inputs) -> list:
-        """Call with the inputs in the table; the binding becomes free again."""
-        fresh = [np.empty(shape, dtype) for shape, dtype in binding.out_types]
-        table, k = binding.table, len(self.artifact.inputs)
-        for array in fresh:
-            table[k] = pointer(array)
-            k += 1
-        self.native.call(table, binding.arena_address, binding.ints_address)
+    def _run(self, binding: Binding, free: list[Binding], memory: list) -> list:
+        """Call with inputs and new outputs in the table; the binding becomes free again."""
+        self.native.call(*binding.call_arguments)
         if self.artifact.checks:
             failed, value = binding.ints[:STATUS_WORDS].tolist()
             binding.ints[:STATUS_WORDS] = 0
@@ -117,10 +125,7 @@ class Executable:
                 free.append(binding)
                 raise self.artifact.failure(failed, value, binding.env)
         free.append(binding)
-        if not self._donors:
-            return fresh
-        rest = iter(fresh)
-        return [next(rest) if donor is None else inputs[donor] for donor in self._donor_of]
+        return [memory[k] for k in self._outputs]
 
     def _free_list(self, sizes: tuple[int, ...]) -> list[Binding]:
         """Bindings for these sizes; of many sizes only the latest keep their arenas."""
@@ -145,6 +150,14 @@ class Executable:
             if k in self._donors and not array.flags.writeable:
                 raise ShapeError(f"argument {name} is donated but read-only")
             ready.append(array)
+        for k in self._donors:
+            for j, array in enumerate(ready):
+                if j != k and np.may_share_memory(ready[k], array):
+                    names = [name for name, _ in self.artifact.inputs]
+                    raise ShapeError(
+                        f"argument {names[k]} is donated but shares memory with {names[j]}; "
+                        "pass a copy of one of them"
+                    )
         return ready
 
     def plan_for(self, env: dict[str, int]) -> Plan:

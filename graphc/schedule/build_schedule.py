@@ -83,6 +83,8 @@ def _misaligned_updates(graph: Graph, deps: Deps, fusion: Fusion) -> set[int]:
     blocked = set()
     for out, root, target in _updates(graph):
         group = fusion.group_of[root]
+        if root in group.post:  # written when all loops are done and the rest is computed
+            continue
         uses = [u for m in group.members for u in deps.uses[m] if u.unit is target]
         if uses and not all(_same_place(u, root, group) for u in uses):
             blocked.add(out)
@@ -136,6 +138,8 @@ def _ordered(graph: Graph, deps: Deps, fusion: Fusion, groups: list[Group]):
                 heapq.heappush(ready, (rank[target], target))
     stuck = {key for key, count in waiting.items() if count}
     blocked = {out for key in stuck for out in writer_of.get(key, ())}
+    if stuck and not blocked:
+        raise AssertionError("fusion made kernels that wait for each other")
     return order, blocked
 
 

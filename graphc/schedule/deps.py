@@ -18,6 +18,7 @@ from graphc.ir.ops import OPS
 _FOLDED = {"broadcast", "transpose", "slice", "pad", "iota", "size", "const", "take", "take_along"}
 _LIBRARY = {"matmul"}
 _OPAQUE = {"matmul", "concat", "scatter_add"}
+_FOLDED_DEPTH = 40
 _VIRTUAL_FLOPS = 4
 _VIRTUAL_READS = 1.25  # elements read for one recomputed
 _NOMINAL_DIM = 64  # stands for a symbolic dimension where only a rough size matters
@@ -94,6 +95,7 @@ def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ())
     """Units, storage and uses of a graph; ``kept`` are stored too, ``alone`` never fused."""
     stored = _must_store(graph)
     stored.update(kept)
+    stored.update(_too_deep(graph, stored))
     virtual = _virtual(graph, stored)
     units = [
         n
@@ -125,6 +127,21 @@ def _must_store(graph: Graph) -> set[Node]:
         elif node.op == "reshape" and not only_unit_axes(node.shape, node.inputs[0].shape):
             stored.add(storage_root(node))
     return stored
+
+
+def _too_deep(graph: Graph, stored: set[Node]) -> set[Node]:
+    """Nodes that cut long chains of views, which are folded one inside the other."""
+    depth: dict[Node, int] = {}
+    cuts = set()
+    for node in graph.order:
+        below = 0 if node in stored else max((depth[i] for i in node.inputs), default=0)
+        depth[node] = below + (OPS[node.op].kind != "elementwise" or OPS[node.op].cost == 0)
+        if depth[node] > _FOLDED_DEPTH and OPS[node.op].kind != "leaf":
+            cuts.add(storage_root(node))
+            depth[node] = 0
+        elif OPS[node.op].kind not in ("elementwise", "view", "indexing"):
+            depth[node] = 0
+    return cuts
 
 
 def _virtual(graph: Graph, stored: set[Node]) -> set[Node]:

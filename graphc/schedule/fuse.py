@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
+
+import numpy as np
 
 from graphc.ir.dims import DimLike
 from graphc.ir.node import Node
@@ -18,6 +21,7 @@ from graphc.schedule.deps import (
 
 _MAX_UNITS = 96
 _MAX_BUFFERS = 40
+_MAX_SIBLINGS = 12  # tried for each unit: an array that all read would make that quadratic
 
 
 @dataclass(eq=False)
@@ -70,6 +74,8 @@ class Fusion:
         self.position = {u: i for i, u in enumerate(deps.units)}
         self.group_of: dict[Node, Group] = {}
         self.reasons: list[str] = []
+        # By position of a unit: the position of the last unit of its group.
+        self._last = np.arange(len(deps.units))
         for unit in deps.units:
             outer = domain(unit)[: initial_depth(unit)]
             self.group_of[unit] = Group([unit], [], outer, is_opaque(unit) or unit in deps.alone)
@@ -94,8 +100,10 @@ class Fusion:
             depth -= 1
         if depth == 0 and (a.outer or b.outer or a.post):
             return Decision(False, self._why_no_common_loop(between))
-        if a.post and any(u.unit in a.post for u in between):
+        if any(u.unit in group.post for u in between for group in (a, b)):
             return Decision(False, "a scalar computed after the loops is needed inside them")
+        if any(group.post and depth < len(group.outer) for group in (a, b)):
+            return Decision(False, "a scalar computed after the loops needs all of them")
         if len(a.members) + len(b.members) > _MAX_UNITS:
             return Decision(False, f"the kernel would have more than {_MAX_UNITS} operations")
         if len(self._reads(a) | self._reads(b)) > _MAX_BUFFERS:
@@ -121,6 +129,8 @@ class Fusion:
         if not between or not a.outer or _is_single(a) or not _is_single(b) or b.post:
             return False
         if any(reduced_axes(u) for u in b.members):
+            return False
+        if any(self.group_of[u.reader] is a for u in between):  # the loops wait for the value
             return False
         return all(u.unit.type.size == 1 for u in between)
 
@@ -149,18 +159,25 @@ class Fusion:
 
     def _path_through_others(self, a: Group, b: Group) -> bool:
         """Whether a third group depends on one of the two and feeds the other."""
-        limit = max(self.position[u] for g in (a, b) for u in g.members)
+        limit = self._closed(max(self.position[u] for g in (a, b) for u in g.members))
         stack = [s for g in (a, b) for s in self._successors(g) if s is not a and s is not b]
         seen: set[int] = set()
         while stack:
             group = stack.pop()
             if group is a or group is b:
                 return True
-            if id(group) in seen or min(self.position[u] for u in group.members) > limit:
+            first = min(self.position[u] for u in (*group.units[:1], *group.post[:1]))
+            if id(group) in seen or first > limit:
                 continue
             seen.add(id(group))
             stack.extend(self._successors(group))
         return False
+
+    def _closed(self, limit: int) -> int:
+        """The first position from ``limit`` on that no group reaches across: from groups behind
+        it no path leads back."""
+        reached = np.maximum.accumulate(self._last)[limit:]
+        return limit + int(np.argmax(reached <= np.arange(limit, limit + len(reached))))
 
     def _successors(self, group: Group):
         for member in group.members:
@@ -179,6 +196,8 @@ class Fusion:
             outer = (a.outer if len(a.outer) <= len(b.outer) else b.outer)[: decision.depth]
             units = sorted([*a.units, *b.units], key=by_position)
             merged = Group(units, sorted([*a.post, *b.post], key=by_position), outer)
+        positions = [self.position[m] for m in merged.members]
+        self._last[positions] = max(positions)
         for member in merged.members:
             self.group_of[member] = merged
         return merged
@@ -198,8 +217,13 @@ class Fusion:
                 if use.unit.type.size != 1
                 for other in self.deps.used_by[use.unit]
             )
-            self._fuse_best(unit, siblings, explain=False)
+            near = heapq.nsmallest(_MAX_SIBLINGS, siblings, key=lambda g: self._distance(g, unit))
+            self._fuse_best(unit, near, explain=False)
         return self.groups()
+
+    def _distance(self, group: Group, unit: Node) -> int:
+        here = self.position[unit]
+        return min(abs(self.position[u] - here) for u in (group.members[0], group.members[-1]))
 
     def _fuse_best(self, unit: Node, candidates, explain: bool) -> None:
         here = self.group_of[unit]

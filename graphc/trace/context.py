@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import DTypeError, EscapedTracerError, TraceError
-from graphc.ir import build
+from graphc.errors import DTypeError, EscapedTracerError, SymbolicDimError, TraceError
+from graphc.ir import build, dims
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Source, inherit, substitute
 from graphc.ir.node import Node
@@ -116,6 +117,16 @@ def active_trace() -> TraceContext | None:
     """The innermost trace running in this thread."""
     stack = _running.__dict__.get("stack")
     return stack[-1] if stack else None
+
+
+def _refuse_unknown_equality(dim: Dim, other: object) -> None:
+    """``x.shape[0] == 7`` in a user's program needs the size, as ``<`` does."""
+    asking = sys._getframe(2)
+    if active_trace() is not None and _source.is_user(asking):
+        raise SymbolicDimError(f"the program compares the size {dim} with {other}")
+
+
+dims.on_unknown_equality = _refuse_unknown_equality
 
 
 def is_python_number(value: Any) -> bool:

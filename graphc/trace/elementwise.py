@@ -167,7 +167,12 @@ def _square(x):
 
 @rule(np.reciprocal)
 def _reciprocal(x):
-    return op("div" if _is_float(x) else "floor_div", full_like(x, 1), x)
+    one = full_like(x, 1)
+    if _is_float(x):
+        return op("div", one, x)
+    # The quotient rounds towards 0: 1 and -1 are their own reciprocals, all others give 0.
+    is_unit = op("eq", op("abs", x) if x.dtype.kind == "i" else x, one)
+    return op("where", is_unit, x, full_like(x, 0))
 
 
 def constant_scalar(x: Node):
@@ -425,7 +430,11 @@ def imag(context, val):
 
 @implements(np.astype)
 def astype(context, x, dtype, *, copy=True):
-    return context.wrap(cast(context.lift(x).node, np.dtype(dtype)))
+    node, dtype = context.lift(x).node, np.dtype(dtype)
+    if node.op == "const" and not node.ndim:  # integers out of range wrap around, unlike in cast
+        with np.errstate(all="ignore"):
+            return context.wrap(build.const(node.attr("value").array.astype(dtype)))
+    return context.wrap(cast(node, dtype))
 
 
 @implements(np.copy)

@@ -257,7 +257,9 @@ def _scatter(context, x: Node, basic: Basic, advanced, value) -> Node:
         shape = x.shape[:axis] + x.shape[axis + 1 :]
         value = _fitted(context, value, x.dtype, shape)
         value = build.broadcast(value, x.shape, [i for i in range(x.ndim) if i != axis])
-        at = build.broadcast(wrapped_index(cast(index.node, np.int64), size), x.shape, ())
+        at = wrapped_index(cast(index.node, np.int64), size)
+        at = build.take(build.iota((size,), 0), at, 0)  # itself, checked at run time
+        at = build.broadcast(at, x.shape, ())
         return op("where", op("eq", build.iota(x.shape, axis), at), value, x)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     value = _fitted(context, value, x.dtype, (*before, *index.shape, *after))

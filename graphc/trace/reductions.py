@@ -27,6 +27,8 @@ def given(value) -> bool:
 def axes_of(axis, ndim: int) -> tuple[int, ...]:
     if axis is None or axis is _NONE:
         return tuple(range(ndim))
+    if not ndim and axis in (0, -1):
+        return ()  # NumPy reduces a number along its first or last axis
     return tuple(sorted(normalize_axis_tuple(axis, ndim)))
 
 

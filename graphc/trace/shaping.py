@@ -88,7 +88,7 @@ def _resized(tracer, shape):
 @implements(np.reshape)
 def reshape(context, a, shape=None, order="C", *, newshape=None, copy=None):
     x = context.lift(a)
-    if order not in ("C", "A", "K"):
+    if order != "C":
         raise TraceError(f"reshape with order={order!r} is not supported; transpose first")
     result = reshaped(x, resolve_shape(x.node, newshape if shape is None else shape))
     return result.copy() if copy else result
@@ -97,7 +97,7 @@ def reshape(context, a, shape=None, order="C", *, newshape=None, copy=None):
 @implements(np.ravel)
 def ravel(context, a, order="C"):
     x = context.lift(a)
-    if order not in ("C", "A", "K"):
+    if order != "C":
         raise TraceError(f"ravel with order={order!r} is not supported; transpose first")
     return reshaped(x, (x.size,))
 

@@ -17,10 +17,20 @@ def user_frame() -> FrameType | None:
     """The innermost frame that the user wrote."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _INTERNAL:
+        if _package(frame) not in _INTERNAL:
             return frame
         frame = frame.f_back
     return None
+
+
+def is_user(frame: FrameType) -> bool:
+    """Whether a frame is the user's, or of a library that the user calls."""
+    package = _package(frame)
+    return package not in _INTERNAL and package not in sys.stdlib_module_names
+
+
+def _package(frame: FrameType) -> str:
+    return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
 def here() -> Source | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from generated import assert_same, native_run, python_run
+from programs import PROGRAMS
 
 from graphc import interp
 from graphc.ad.transforms import value_and_grad
@@ -16,7 +17,6 @@ from graphc.ir.types import tensor_type
 from graphc.passes import stabilize_nodes
 from graphc.trace.tracing import spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
-from programs import PROGRAMS
 
 FLOATS = ("float32", "float64")
 
@@ -52,7 +52,9 @@ def _specs(args):
     for position, arg in enumerate(args):
         leaves, treedef = flatten(arg)
         paths = leaf_paths(arg, f"a{position}")
-        specs.append(unflatten(treedef, [spec_of(v, p) for v, p in zip(leaves, paths, strict=True)]))
+        specs.append(
+            unflatten(treedef, [spec_of(v, p) for v, p in zip(leaves, paths, strict=True)])
+        )
     return tuple(specs)
 
 
@@ -64,7 +66,7 @@ def same_as_numpy(program, dtype, found):
         b = np.asarray(b)
         assert a.shape == b.shape and a.dtype == b.dtype, (a.dtype, b.dtype, a.shape, b.shape)
         if b.dtype.kind == "f":
-            tolerance = 1e-4 if b.dtype.itemsize == 4 else 1e-10
+            tolerance = 1e-4 if dtype == "float32" else 1e-10
             scale = np.abs(b[np.isfinite(b)]).max(initial=1.0)
             np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * scale)
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from generated import native_run, python_run
+
 from graphc import interp
 from graphc.codegen.machine import KINDS
 from graphc.codegen.scalar import supported_ops
@@ -85,7 +85,9 @@ def packed(dtype: np.dtype):
     for name in names:
         mine = []
         for array in operands(OPS[name], dtype):
-            node = build.input(len(inputs), f"x{len(inputs)}", tensor_type(array.dtype, array.shape))
+            node = build.input(
+                len(inputs), f"x{len(inputs)}", tensor_type(array.dtype, array.shape)
+            )
             inputs.append(node), arrays.append(array), mine.append(node)
         outputs.append(build.elementwise(name, *mine))
     return names, Graph("rows", tuple(inputs), tuple(outputs)), arrays

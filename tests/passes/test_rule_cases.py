@@ -85,8 +85,6 @@ SIMPLIFY = [
     ("where_not", "where(logical_not(c), x, y)", "where(c, y, x)"),
     ("where_where_true", "where(c, where(c, x, y), w)", "where(c, x, w)"),
     ("where_where_false", "where(c, x, where(c, y, w))", "where(c, x, w)"),
-    ("mask_one_zero", "mul(y, where(c, 1, 0))", "where(c, y, 0)"),
-    ("mask_zero_one", "mul(where(c, 0, 1), y)", "where(c, 0, y)"),
     ("neg_where_zero", "neg(where(c, x, 0))", "where(c, neg(x), 0)"),
     ("neg_zero_where", "neg(where(c, 0, x))", "where(c, 0, neg(x))"),
     ("add_where_both", "add(where(c, x, 0), where(c, y, 0))", "where(c, add(x, y), 0)"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from generated import assert_same, native_run, python_run
+
 from graphc import interp
 from graphc.ir import build
 from graphc.ir.graph import Graph
@@ -41,24 +41,33 @@ def hazards():
     yield "reads itself reversed", Graph("f", (p,), (E("sub", p, reverse(p)),), donated={0: 0})
     yield "is itself reversed", Graph("f", (p,), (reverse(p),), donated={0: 0})
     yield "transpose of itself", Graph("f", (m,), (build.transpose(m, (1, 0)),), donated={0: 0})
-    yield "plus its transpose", Graph(
-        "f", (m,), (E("add", m, build.transpose(m, (1, 0))),), donated={0: 0}
+    yield (
+        "plus its transpose",
+        Graph("f", (m,), (E("add", m, build.transpose(m, (1, 0))),), donated={0: 0}),
     )
     yield "normalised by its own sum", Graph("f", (p, q), (E("div", p, spread),), donated={0: 0})
-    yield "read later by another kernel", Graph(
-        "f", (p, q), (step, build.reduce("max", E("exp", reverse(p)), (0,))), donated={0: 0}
+    yield (
+        "read later by another kernel",
+        Graph("f", (p, q), (step, build.reduce("max", E("exp", reverse(p)), (0,))), donated={0: 0}),
     )
-    yield "read by a product and its update", Graph(
-        "f", (m, w), (E("sub", m, product), build.matmul(w, m)), donated={0: 0}
+    yield (
+        "read by a product and its update",
+        Graph("f", (m, w), (E("sub", m, product), build.matmul(w, m)), donated={0: 0}),
     )
     yield "product over itself", Graph("f", (m, w), (product,), donated={0: 0})
     yield "product and swap", Graph("f", (m, w), (product, m), donated={0: 0, 1: 1})
     yield "same output twice", Graph("f", (p, q), (step, step), donated={0: 0, 1: 1})
-    yield "each from the other reversed", Graph(
-        "f", (p, q), (E("add", p, reverse(q)), E("add", q, reverse(p))), donated={0: 0, 1: 1}
+    yield (
+        "each from the other reversed",
+        Graph(
+            "f", (p, q), (E("add", p, reverse(q)), E("add", q, reverse(p))), donated={0: 0, 1: 1}
+        ),
     )
-    yield "shifted", Graph(
-        "f", (p,), (build.pad(build.slice_(p, (0,), (5,), (1,)), (1,), (0,)),), donated={0: 0}
+    yield (
+        "shifted",
+        Graph(
+            "f", (p,), (build.pad(build.slice_(p, (0,), (5,), (1,)), (1,), (0,)),), donated={0: 0}
+        ),
     )
     yield "gathered", Graph(
         "f", (p,), (build.take(p, build.const(np.array([5, 5, 0, 1, 0, 2]), np.int64), 0),),
