@@ -18,20 +18,34 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("workloads", nargs="*", help="such as W3 W4a; all when none is named")
     parser.add_argument("--peers", help="comma separated: a library (jax) or one row (jax-step)")
     parser.add_argument("--torch-compile", action="store_true", help="also the slow-to-compile row")
-    parser.add_argument("--name", default="latest", help="name of the result files")
+    parser.add_argument(
+        "--name", help="name of the result files; default latest, partial for a part or --quick"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result files")
     parser.add_argument("--quick", action="store_true", help="short rounds: seconds a workload")
     parser.add_argument("--rounds", type=int, help="rounds of A B C")
     parser.add_argument("--core", type=int, help="core to stay on; default the idlest")
     parser.add_argument("--list", action="store_true", help="name the workloads and stop")
+    parser.add_argument(
+        "--readme", action="store_true", help="put measured results into the documents and stop"
+    )
     options = parser.parse_args(arguments)
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if options.name is None:
+        # What is published must not be overwritten by a look at one workload.
+        part = options.workloads or options.peers or options.quick
+        options.name = "partial" if part and not options.readme else "latest"
     return options
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    if options.readme:
+        from bench.readme import publish
+
+        publish(options.out / f"{options.name}.json")
+        return 0
     pin_to_one_thread(options.core)
     return run(options)
 
@@ -48,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     known = registry.discover()
     if options.list:
         for workload in known.values():
-            console.print(f"{workload.name:4} {workload.title}")
+            console.print(f"{workload.name:6} {workload.title}")
         return 0
     missing = [name for name in options.workloads if name not in known]
     if missing:
@@ -59,7 +73,11 @@ def run(options: argparse.Namespace) -> int:
         found = run_workload(known[name], effort, peer_filter(options), say)
         report.print_table(console, known[name], found)
         rows += found
-    meta = describe() | {"rounds": effort.rounds, "seconds_per_round": effort.seconds}
+    meta = describe() | {
+        "rounds": effort.rounds,
+        "seconds_per_round": effort.seconds,
+        "workloads": {name: known[name].title for name in options.workloads or known},
+    }
     target = options.out / options.name
     report.write_json(target.with_name(f"{options.name}.json"), meta, rows)
     report.write_chart(target.with_name(f"{options.name}.png"), meta, rows)

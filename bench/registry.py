@@ -1,4 +1,7 @@
-"""Find the workloads: every file of this folder named like `w3_mlp_small.py` holds one."""
+"""Find the workloads: every file of this folder named like `w3_mlp_small.py` holds one.
+
+The number gives the order, the `WORKLOAD` in the file its name.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,10 +33,11 @@ from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace, wrap
-from graphc.trace.tree import flatten, leaf_paths, unflatten
+from graphc.trace.tree import flatten, leaf_paths, leaf_reader, unflatten
 
 _WARN_AT_COMPILES = 3
 _KEPT_SHAPES = 1024
+_PYTHON_NUMBERS = (bool, int, float, complex)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -57,6 +59,13 @@ class Specialization:
     run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
     types: tuple[TensorType, ...]
     statics: tuple
+    scalars: tuple[tuple[int, bool], ...]  # outputs that are no arrays to callers; weak or not
+
+    def returned(self, outputs: list[np.ndarray]) -> Any:
+        """What the function returns."""
+        for k, weak in self.scalars:
+            outputs[k] = outputs[k].item() if weak else outputs[k][()]
+        return unflatten(self.traced.out_tree, outputs)
 
     def fits(self, types: Sequence[TensorType]) -> bool:
         """Whether arguments of these types match, symbolic dims bound consistently.
@@ -80,8 +89,9 @@ class Specialization:
 
 @dataclass
 class _Family:
-    """Specializations of one structure of arguments."""
+    """Specializations of one structure of arguments, whose leaves ``read`` takes."""
 
+    read: Callable[[Any], list | None]
     variants: list[Specialization] = field(default_factory=list)
     exact: dict[tuple, Specialization] = field(default_factory=dict)
 
@@ -109,8 +119,9 @@ class CompiledFunction:
         self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
         self._donated_names = self._resolve_donated()
         self._families: dict[Any, _Family] = {}
-        # Structure, executable and trace of the last call: the next is usually the same.
-        self._latest: tuple[Any, Callable, Traced] | None = None
+        self._compiling = threading.RLock()
+        # How the last call was made: the next is usually the same.
+        self._latest: tuple[Callable, Callable, Specialization] | None = None
 
     def _resolve_static(self, argnums, argnames) -> frozenset[str]:
         argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
@@ -141,30 +152,37 @@ class CompiledFunction:
         return f"<graphc.{self.engine} {self.name}, {len(self.compiles)} compiled>"
 
     def __call__(self, *args, **kwargs):
+        latest = self._latest
+        if latest is not None:
+            read, call_same, special = latest
+            leaves = read((args, kwargs))
+            outputs = None if leaves is None else call_same(leaves)
+            if outputs is not None:
+                return special.returned(outputs)
         args, kwargs, statics = self._split_static(args, kwargs)
         leaves, treedef = flatten((args, kwargs))
-        latest = self._latest
-        if latest is not None and latest[0] == treedef and not statics:
-            outputs = latest[1](leaves)
-            if outputs is not None:
-                return _returned(latest[2], outputs)
         if active_trace() is not None or any(isinstance(leaf, Tracer) for leaf in leaves):
             return self._traceable_with(statics)(*args, **kwargs)
         arrays, key = _arrays(leaves)
-        family_key = (treedef, tuple((n, freeze(v)) for n, v in statics))
+        # Python numbers promote otherwise than NumPy's: they are another kind of argument.
+        weak = tuple(type(leaf) in _PYTHON_NUMBERS for leaf in leaves)
+        family_key = (treedef, weak, tuple((n, freeze(v)) for n, v in statics))
         family = self._families.get(family_key)
         if family is None:
-            family = self._families[family_key] = _Family()
+            family = self._families.setdefault(family_key, _Family(leaf_reader(treedef)))
         special = family.exact.get(key)
         if special is None:
-            special = self._specialize(family, args, kwargs, statics, leaves, arrays)
-            if len(family.exact) >= _KEPT_SHAPES:  # sizes that never come back
-                family.exact.clear()
-            family.exact[key] = special
+            with self._compiling:  # threads that need the same variant wait for it
+                special = family.exact.get(key)
+                if special is None:
+                    special = self._specialize(family, args, kwargs, statics, leaves, arrays)
+                    if len(family.exact) >= _KEPT_SHAPES:  # sizes that never come back
+                        family.exact.clear()
+                    family.exact[key] = special
         outputs = special.run(arrays)
         if not statics and hasattr(special.run, "call_same"):
-            self._latest = (treedef, special.run.call_same, special.traced)
-        return _returned(special.traced, outputs)
+            self._latest = (family.read, special.run.call_same, special)
+        return special.returned(outputs)
 
     # ------------------------------------------------------------------------- specialization
 
@@ -257,7 +275,12 @@ class CompiledFunction:
         weak = tuple(s.weak for s in specs)
         run, seconds, kernels = _engine(self.engine, graph, weak)
         self.compiles.append(Compile(tuple(map(str, wanted)), reason, seconds, kernels))
-        return Specialization(traced, run, wanted, statics)
+        scalars = [
+            (k, is_weak)
+            for k, (node, is_weak) in enumerate(zip(graph.outputs, traced.out_weak, strict=True))
+            if not node.type.shape and (is_weak or k not in graph.donated)  # those stay arrays
+        ]
+        return Specialization(traced, run, wanted, statics, tuple(scalars))
 
     def _trace(self, types, specs, args, kwargs, statics) -> Traced:
         _, treedef = flatten((args, kwargs))
@@ -360,19 +383,13 @@ def _arrays(leaves: Iterable) -> tuple[list[np.ndarray], tuple]:
         if type(leaf) is not np.ndarray:
             kind = type(leaf)
             leaf = np.asarray(leaf)
-            key.append(kind if kind in (bool, int, float, complex) else None)
+            key.append(kind if kind in _PYTHON_NUMBERS else None)
+        if not leaf.dtype.isnative:
+            leaf = leaf.astype(leaf.dtype.newbyteorder("="))
         arrays.append(leaf)
         key.append(leaf.dtype)
         key.append(leaf.shape)
     return arrays, tuple(key)
-
-
-def _returned(traced: Traced, outputs: list[np.ndarray]):
-    values = [
-        (o.item() if weak else o[()]) if o.ndim == 0 else o
-        for o, weak in zip(outputs, traced.out_weak, strict=True)
-    ]
-    return unflatten(traced.out_tree, values)
 
 
 def _symbolic(before, now) -> tuple[TensorType, ...] | None:
@@ -391,7 +408,7 @@ def _symbolic(before, now) -> tuple[TensorType, ...] | None:
         for a, b in zip(old.shape, new.shape, strict=True):
             if a == b or isinstance(b, Dim):
                 shape.append(b)
-            elif isinstance(a, int) and isinstance(b, int) and min(a, b) <= 1:
+            elif b <= 1 or (isinstance(a, int) and a <= 1):
                 return None
             else:
                 pair = (a, b)

@@ -34,7 +34,8 @@ _CALLS = {
     "where": "select({0}, {1}, {2})", "maximum": "larger({0}, {1})",
     "minimum": "smaller({0}, {1})", "abs": "absolute({0})", "sign": "sign({0})",
     "floor": "floor({0})", "ceil": "ceil({0})", "trunc": "trunc({0})", "rint": "rint({0})",
-    "copysign": "copysign({0}, {1})", "isinf": "isinf({0})", "isfinite": "isfinite({0})", "relu": "relu({0})",
+    "copysign": "copysign({0}, {1})", "isinf": "isinf({0})", "isfinite": "isfinite({0})",
+    "relu": "relu({0})",
     "mod": "floor_mod({0}, {1})", "floor_div": "floor_div({0}, {1})",
 }  # fmt: skip
 _VECTOR_MATH = {

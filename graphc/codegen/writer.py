@@ -132,8 +132,8 @@ class _Body:
     def statement(self, stmt: L.Stmt, depth: int) -> list[str]:
         pad, text = _INDENT * depth, self.text
         if isinstance(stmt, L.For):
-            extent = self.sizes.get(stmt.extent) or dim(stmt.extent)
-            return [f"{pad}for {stmt.var} in range({extent}):", *self.block(stmt.body, depth + 1)]
+            steps = _steps(stmt, self.sizes.get(stmt.extent) or dim(stmt.extent))
+            return [f"{pad}for {stmt.var} in range({steps}):", *self.block(stmt.body, depth + 1)]
         if isinstance(stmt, L.Let):
             line = f"{stmt.name} = {text.expr(stmt.expr)}"
         elif isinstance(stmt, L.Store):
@@ -175,6 +175,16 @@ class _NamedText(ScalarText):
         if isinstance(e, L.Load):
             return f"{self.names[e.buffer]}[{self.position(e.index, e.dynamic)}]"
         return super().expr(e)
+
+
+def _steps(loop: L.For, extent: str) -> str:
+    """The argument of ``range``."""
+    if isinstance(loop, L.ForBlocks):
+        return f"({extent} + {loop.size - 1}) // {loop.size}"
+    if loop.block:
+        block, size = loop.block
+        return f"{block} * {size}, smaller({block} * {size} + {size}, {extent})"
+    return extent
 
 
 def _combine(op: str, a: str, b: str) -> str:

@@ -108,7 +108,7 @@ def _works(call) -> bool:
     items = [array, number]
     form.read(call, items)
     value = ctypes.c_double.from_address(form.table[1] or id(number)).value
-    return bool(form.result[0]) and form.table[0] == array.ctypes.data and value == number
+    return bool(form.result.value) and form.table[0] == array.ctypes.data and value == number
 
 
 class Form:
@@ -130,12 +130,15 @@ class Form:
             words += [array_type, id(dtype), len(shape), flags, scalar, kind.nbytes, *shape]
         self.expected = np.array(words, np.int64)
         self.table = (ctypes.c_void_p * max(len(types) + extra, 1))()
-        self.result = np.zeros(1, np.int64)
+        self.result = ctypes.c_int64(0)
         self._args = (ctypes.c_void_p * 3)(
-            self.expected.ctypes.data, ctypes.addressof(self.table), self.result.ctypes.data
+            self.expected.ctypes.data,
+            ctypes.addressof(self.table),
+            ctypes.addressof(self.result),
         )
+        self._args_address = ctypes.addressof(self._args)
 
     def read(self, call, items: list) -> bool:
         """Fill the table from ``items``; False if one is not as expected."""
-        call(self._args, id(items), None)
-        return self.result[0] != 0
+        call(self._args_address, id(items), None)
+        return self.result.value != 0

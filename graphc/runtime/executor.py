@@ -88,15 +88,16 @@ class Executable:
         contiguous, and are overwritten; every other output is new memory of the caller's."""
         sizes = tuple([arrays[i].shape[axis] for i, axis in self._slots])
         env = dict(zip(self.artifact.symbols, sizes, strict=True))
-        ready = self._ready(arrays, env)
         free = self._free_list(sizes)
         try:
             binding = free.pop()
         except IndexError:
             binding = Binding(self.artifact, env, self._weak)
-        memory = ready + binding.new_outputs()
-        for k, array in enumerate(memory):
-            binding.table[k] = pointer(array)
+        memory = [*arrays, *binding.new_outputs()]
+        if self._reader is None or not binding.form.read(self._reader, memory):
+            memory[: len(arrays)] = self._ready(arrays, env)
+            for k, array in enumerate(memory):
+                binding.table[k] = pointer(array)
         self._latest = free
         return self._run(binding, free, memory)
 

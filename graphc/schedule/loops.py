@@ -7,7 +7,7 @@ affine function of the loop variables, so transposes, slices and broadcasts cost
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -143,9 +143,20 @@ class Select(Expr):
 
 @dataclass
 class For:
+    """``var`` from 0 to ``extent``; with ``block = (b, size)`` only rows b*size up to the next
+    block's first."""
+
     var: str
     extent: DimLike
     body: list[Stmt]
+    block: tuple[str, int] | None = None
+
+
+@dataclass
+class ForBlocks(For):
+    """``var`` counts blocks of ``size`` rows of ``extent``; the last may be smaller."""
+
+    size: int = 1
 
 
 @dataclass
@@ -341,10 +352,13 @@ def collapse(body: list[Stmt]) -> list[Stmt]:
             result.append(stmt)
             continue
         inner = collapse(stmt.body)
+        if stmt.block or isinstance(stmt, ForBlocks):
+            result.append(replace(stmt, body=inner))
+            continue
         if stmt.extent == 1:
             result.extend(rename(s, {stmt.var: Affine()}) for s in inner)
             continue
-        if len(inner) == 1 and isinstance(inner[0], For) and _walks_as_one(stmt, inner[0]):
+        if len(inner) == 1 and type(inner[0]) is For and _walks_as_one(stmt, inner[0]):
             only = inner[0]
             body = [rename(s, {stmt.var: Affine()}) for s in only.body]
             result.append(For(only.var, stmt.extent * only.extent, body))
@@ -370,7 +384,7 @@ def _walks_as_one(outer: For, inner: For) -> bool:
 def rename(stmt: Stmt, mapping: Mapping[str, Affine]) -> Stmt:
     """``stmt`` with loop variables replaced by affine indices."""
     if isinstance(stmt, For):
-        return For(stmt.var, stmt.extent, [rename(s, mapping) for s in stmt.body])
+        return replace(stmt, body=[rename(s, mapping) for s in stmt.body])
     changes = {"expr": _rename_expr(stmt.expr, mapping)}
     if hasattr(stmt, "index"):
         changes["index"] = _rename_index(stmt.index, mapping)

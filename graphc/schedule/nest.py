@@ -11,10 +11,22 @@ from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
 from graphc.schedule import loops as L
-from graphc.schedule.deps import Deps, domain, only_unit_axes, reduced_axes, storage_root
+from graphc.schedule.deps import (
+    Deps,
+    domain,
+    nominal,
+    only_unit_axes,
+    reduced_axes,
+    storage_root,
+)
 from graphc.schedule.fuse import Group
 
 _RECOMPUTE_FLOPS = 4
+_BLOCK = "block"  # the loop variable over blocks of rows
+_BLOCK_BYTES = 16384
+_MIN_ROWS, _MAX_ROWS = 16, 256
+_MIN_ROW_COST = 16  # flops of a row's own arithmetic that are worth vectorising
+_DEAR = 4  # ... when they are not less than a quarter of the inner loops' (which are vectorised)
 _BOOL, _INDEX = np.dtype(bool), np.dtype(np.int64)
 
 Index = tuple[L.Affine, ...]
@@ -57,6 +69,7 @@ class NestBuilder:
         self.scratch: dict[Node, L.Buffer] = {}
         self.counter = 0
         self.current = -1  # the segment being emitted
+        self.block = 0  # rows of a block, where segments take turns by blocks (0: by rows)
         self.body: list[L.Stmt] = []  # where Lets go
         self.memo: dict[tuple[Node, Index], L.Expr] = {}
         self.lazy = 0  # inside a conditional expression: no Lets
@@ -84,13 +97,20 @@ class NestBuilder:
 
     def _fused(self) -> list[L.Stmt]:
         self._place()
+        self.block = self._block_rows()
         self._choose_scratch()
-        outer_body: list[L.Stmt] = []
+        body: list[L.Stmt] = []
         for position, segment in enumerate(self.segments):
             self.current = position
-            outer_body += self._segment(segment)
-        body = outer_body
-        for position, extent in reversed(list(enumerate(self.group.outer))):
+            statements = self._segment(segment)
+            if self.block:
+                rows = (_BLOCK, self.block)
+                statements = [L.For(self._last_var(), self.group.outer[-1], statements, rows)]
+            body += statements
+        if self.block:
+            body = [L.ForBlocks(_BLOCK, self.group.outer[-1], body, size=self.block)]
+        loops = list(enumerate(self.group.outer))
+        for position, extent in reversed(loops[:-1] if self.block else loops):
             body = [L.For(f"i{position}", extent, body)]
         self.current = len(self.segments)
         self.body, self.memo = self.epilogue, {}
@@ -123,6 +143,35 @@ class NestBuilder:
             self.segments[position].units.append(unit)
             self.segment_of[unit] = position
 
+    def _last_var(self) -> str:
+        return f"i{len(self.group.outer) - 1}"
+
+    def _block_rows(self) -> int:
+        """How many rows each segment runs over in its turn; 0 to take turns row by row.
+
+        Between inner loops a row's own arithmetic is scalar code. Where that is dear (an
+        exponential a row, say) segments run over blocks of rows that fit the first-level cache,
+        so that it is vectorised along the rows.
+        """
+        rows = self.group.outer[-1] if self.group.outer else 1
+        if rows == 1 or nominal(rows) < _MIN_ROWS:
+            return 0
+        row_cost = inner_cost = row_bytes = 0
+        for segment in self.segments:
+            size = nominal(product(segment.inner))
+            cost = sum(OPS[u.op].cost for u in segment.units)
+            if size == 1:
+                row_cost += sum(
+                    OPS[u.op].cost for u in segment.units if OPS[u.op].kind == "elementwise"
+                )
+            else:
+                inner_cost += size * cost
+                row_bytes += size * sum(u.dtype.itemsize for u in segment.units)
+        if not inner_cost or row_cost < _MIN_ROW_COST or row_cost * _DEAR < inner_cost:
+            return 0
+        fitting = _BLOCK_BYTES // row_bytes
+        return max(_MIN_ROWS, min(fitting - fitting % _MIN_ROWS, _MAX_ROWS))
+
     def _flows_by_register(self, use, inner) -> bool:
         unit = use.unit
         if reduced_axes(unit) or self._inner(unit) != inner:
@@ -134,14 +183,15 @@ class NestBuilder:
         for unit in self.group.units:
             position = self.segment_of[unit]
             row = self._value_inner(unit)
-            if unit in self.storage or not row:
+            if unit in self.storage or not (row or self.block):
                 continue
             later = [
                 u for u in self.deps.used_by.get(unit, ())
                 if self.segment_of.get(u.reader, position) != position
             ]  # fmt: skip
             if later and (reduced_axes(unit) or not self._cheap(unit)):
-                self.scratch[unit] = self.new_temp("row", unit.dtype, product(row))
+                size = product(row) * (self.block or 1)
+                self.scratch[unit] = self.new_temp("row", unit.dtype, size)
 
     def _value_inner(self, unit: Node) -> tuple[DimLike, ...]:
         """Inner axes of a unit's value."""
@@ -154,7 +204,7 @@ class NestBuilder:
         if OPS[unit.op].kind != "elementwise" or OPS[unit.op].cost > _RECOMPUTE_FLOPS:
             return False
         for use in self.deps.uses[unit]:
-            if use.unit in self.segment_of and self._value_inner(use.unit):
+            if use.unit in self.segment_of and (self.block or self._value_inner(use.unit)):
                 return False
         return True
 
@@ -200,8 +250,15 @@ class NestBuilder:
         if unit in self.storage:
             yield self.storage[unit], L.flatten_index(index, unit.shape)
         if unit in self.scratch:
-            rank = len(self.group.outer)
-            yield self.scratch[unit], L.flatten_index(index[rank:], self._value_inner(unit))
+            yield self.scratch[unit], self._scratch_position(unit, index)
+
+    def _scratch_position(self, unit: Node, index: Index) -> L.Affine:
+        """Where scratch memory holds the value of a unit at ``index``."""
+        rank, row = len(self.group.outer), self._value_inner(unit)
+        if not self.block:
+            return L.flatten_index(index[rank:], row)
+        in_block = index[rank - 1] + L.variable(_BLOCK) * -self.block
+        return L.flatten_index((in_block, *index[rank:]), (self.block, *row))
 
     def _reduce(self, unit: Node, index: Index, levels: list[_Level]) -> None:
         self.source = source = self.deps.graph.sources.get(unit)
@@ -306,12 +363,16 @@ class NestBuilder:
         in_loops = node in self.segment_of
         if node in self.locals and (
             (node.type.size == 1 and self.current >= len(self.segments))
-            or (in_loops and not self._value_inner(node) and index == self.outer_index)
+            or (
+                in_loops
+                and not self._value_inner(node)
+                and index == self.outer_index
+                and (not self.block or self.segment_of[node] == self.current)
+            )
         ):
             return L.Ref(node.dtype, self.locals[node])
         if in_loops and node in self.scratch:
-            row = index[len(self.group.outer) :]
-            position = L.flatten_index(row, self._value_inner(node))
+            position = self._scratch_position(node, index)
             return L.Load(node.dtype, self.scratch[node], position)
         if node in self.storage:
             position = L.flatten_index(index, node.shape)

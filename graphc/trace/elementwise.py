@@ -83,6 +83,8 @@ def _handler(ufunc: np.ufunc):
         dtype = np.dtype(dtype) if dtype is not None else None
         keys = tuple(promotion_key(o) for o in operands)
         dtypes = resolve(ufunc, keys, dtype)[: ufunc.nin]
+        if any(d.kind == "O" for d in dtypes):  # comparisons of Python integers
+            dtypes = (common_dtype(*operands),) * ufunc.nin
         if ufunc.nin == 2 and dtypes[0] != dtypes[1]:  # int64 with uint64 in comparisons
             dtypes = (np.result_type(*dtypes),) * 2
         shape = broadcast_shapes(ufunc.__name__, *(o.shape for o in operands))

@@ -172,5 +172,5 @@ def test_structural_graph_has_every_structural_row():
 
 def test_unsupported_dtypes_are_refused_with_the_way_out():
     x = build.input(0, "x", tensor_type(np.float16, (3,)))
-    with pytest.raises(GraphcError, match="graphc.interpret"):
+    with pytest.raises(GraphcError, match=r"graphc\.interpret"):
         native_run(Graph("f", (x,), (build.elementwise("exp", x),)), [np.ones(3, np.float16)])

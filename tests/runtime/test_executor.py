@@ -126,7 +126,9 @@ def test_fork_after_first_use(layer):
         try:
             assert_same(layer(given), expected)
             x = build.input(0, "x", tensor_type(np.float64, (3,)))
-            fresh = pipeline.build(Graph("g", (x,), (E("mul", x, build.full_like(x, os.getpid())),)))
+            fresh = pipeline.build(
+                Graph("g", (x,), (E("mul", x, build.full_like(x, os.getpid())),))
+            )
             assert fresh([np.ones(3)])[0][0] == os.getpid()
             code = 0
         finally:

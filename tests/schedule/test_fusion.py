@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -86,7 +88,7 @@ def test_siblings_that_read_the_same_array_share_a_kernel():
 def network(sizes, activation, loss):
     rng = np.random.default_rng(0)
     params = {}
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False), 1):
+    for i, (a, b) in enumerate(itertools.pairwise(sizes), 1):
         params[f"W{i}"] = rng.normal(size=(a, b)).astype(np.float32)
         params[f"b{i}"] = np.zeros(b, np.float32)
     last = len(sizes) - 1

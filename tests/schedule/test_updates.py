@@ -75,7 +75,7 @@ def hazards():
     )  # fmt: skip
     yield "scattered", Graph(
         "f", (p,),
-        (E("add", p, build.scatter_add(build.const(np.array([5, 5, 0, 1, 0, 2]), np.int64), p, 0, 6)),),
+        (E("add", p, build.scatter_add(build.const(np.array([5, 5, 0, 1, 0, 2])), p, 0, 6)),),
         donated={0: 0},
     )  # fmt: skip
     yield "a reduction over it", Graph(
