@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -170,9 +169,7 @@ class Timing:
 
 def time_in_turn(runners: dict[str, Runner], effort: Effort) -> dict[str, Timing]:
     """A B C, A B C, ...: a machine that slows down for a while slows down for everyone."""
-    timings = {
-        peer: calibrate(runner, effort.seconds) for peer, runner in runners.items()
-    }
+    timings = {peer: calibrate(runner, effort.seconds) for peer, runner in runners.items()}
     gc.collect()
     gc.freeze()  # so that one peer's garbage collection does not walk another peer's library
     try:
@@ -190,23 +187,17 @@ def calibrate(runner: Runner, seconds: float) -> Timing:
     All by the clock that the row is timed with. Entering a library costs a fixed time, whatever
     the number of epochs: with few epochs in a run that would be most of a small step.
     """
-    per_call, calls = _seconds_per_call(runner, seconds)
-    fixed = 0.0
-    if runner.mode == "epoch":
-        once = min(_own_seconds(runner, 1) for _ in range(5))
-        fixed = max(0.0, once - per_call)
-        calls = max(calls, math.ceil(fixed / (FIXED_SHARE * per_call)))
-    return Timing(calls, runner.steps_per_call, fixed)
-
-
-def _seconds_per_call(runner: Runner, seconds: float) -> tuple[float, int]:
-    """From a run that is long enough to tell; and how many such calls fill `seconds`."""
-    calls = 1
-    while True:
-        took = _own_seconds(runner, calls)
-        if took >= seconds / 4:
-            return took / calls, max(1, round(calls * seconds / took))
+    once = min(_own_seconds(runner, 1) for _ in range(5))
+    calls, took = 1, once
+    while took < max(seconds / 4, 1.5 * once):  # long enough to tell the two parts apart
         calls *= max(2, min(100, int(seconds / 2 / max(took, 1e-9))))
+        took = _own_seconds(runner, calls)
+    per_call, fixed = took / calls, 0.0
+    if runner.mode == "epoch":
+        per_call = (took - once) / (calls - 1)
+        fixed = max(0.0, once - per_call)
+    enough = max(seconds, fixed / FIXED_SHARE) / per_call
+    return Timing(max(1, round(enough)), runner.steps_per_call, fixed)
 
 
 def _own_seconds(runner: Runner, calls: int) -> float:

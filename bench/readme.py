@@ -48,7 +48,7 @@ def markdown(content: dict, chart: str) -> str:
         "In brackets: times graphc's row of the same kind. `-epoch` rows and `sklearn` run whole "
         "epochs in a call, the others are called from Python once a step.",
         "",
-        *(f"- **{name}**: {title}" for name, title in meta["workloads"].items()),
+        *(f"- **{name}**: {title}" for name, title in meta.get("workloads", {}).items()),
         "",
         f"One core of {meta['processor']}, {meta['date'][:10]}; median of {meta['rounds']} rounds; "
         + ", ".join(f"{n} {meta['versions'][n]}" for n in VERSIONS if n in meta["versions"])

@@ -23,4 +23,4 @@ def make():
     return training_case(task, Tolerance(loss=1e-4, params=1e-3), extra_peers=("sklearn",))
 
 
-WORKLOAD = Workload("digits", "digits 64-128-10 relu, softmax-CE, batch 32, Adam, float32", make)
+WORKLOAD = Workload("digits", "MLP 64-128-10 relu, softmax-CE, batch 32, Adam, float32", make)

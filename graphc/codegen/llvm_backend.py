@@ -81,9 +81,7 @@ def optimize_and_emit(modules: Sequence[str], exported: str) -> Compiled:
         builder = llvm.create_pass_builder(machine, tuning)
         builder.getModulePassManager().run(whole, builder)
         whole.verify()
-        return Compiled(
-            machine.emit_object(whole), str(whole), machine.emit_assembly(whole)
-        )
+        return Compiled(machine.emit_object(whole), str(whole), machine.emit_assembly(whole))
 
 
 def _hide(module, exported: str) -> None:

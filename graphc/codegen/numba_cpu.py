@@ -679,9 +679,7 @@ def _export(result, target, library) -> None:
     module = library.create_ir_module("graphc_entry")
     pointer = ir.IntType(8).as_pointer()
     words = ir.IntType(64).as_pointer()
-    function = ir.Function(
-        module, ir.FunctionType(ir.VoidType(), [pointer, pointer, words]), ENTRY
-    )
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, pointer, words]), ENTRY)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     callee = target.declare_function(module, result.fndesc)
     target.call_conv.call_function(

@@ -225,9 +225,7 @@ def _gemm_call(kernel: L.GemmKernel) -> list[str]:
     operands = [kernel.a.name, kernel.b.name, kernel.c.name]
     if kernel.batch != 1:
         steps = [f"{m} * {k}", f"{k} * {n}", f"{m} * {n}"]
-        operands = [
-            f"part({o}, batch * ({s}))" for o, s in zip(operands, steps, strict=True)
-        ]
+        operands = [f"part({o}, batch * ({s}))" for o, s in zip(operands, steps, strict=True)]
     a, b, c = operands
     call = f"gemm_{kind}({kernel.ta}, {kernel.tb}, {m}, {n}, {k}, 1.0, {a}, {b}, 0.0, {c}){comment}"
     if kernel.batch == 1:

@@ -44,9 +44,7 @@ def _platform() -> str:
     features = llvm.get_host_cpu_features()
     enabled = ",".join(sorted(name for name, on in features.items() if on))
     versions = [f"{p} {metadata.version(p)}" for p in ("numba", "llvmlite")]
-    return "\n".join(
-        [sys.platform, llvm.get_host_cpu_name(), enabled, *versions, _own_code()]
-    )
+    return "\n".join([sys.platform, llvm.get_host_cpu_name(), enabled, *versions, _own_code()])
 
 
 @functools.cache

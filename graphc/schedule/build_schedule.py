@@ -11,7 +11,7 @@ from graphc.ir.node import Node
 from graphc.ir.ops import matmul_dims
 from graphc.schedule import loops as L
 from graphc.schedule.canonical import canonicalize, copy_of
-from graphc.schedule.deps import Deps, analyse, domain, storage_root
+from graphc.schedule.deps import Deps, analyse, domain, reduced_axes, storage_root
 from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.nest import NestBuilder
 
@@ -78,6 +78,20 @@ def _updates(graph: Graph):
             yield out, root, target
 
 
+def _is_one_pass(group: Group, deps: Deps) -> bool:
+    """Whether all units of a group are computed in one iteration of one loop nest: none waits for
+    a reduction of another or reads it elsewhere, and so none is read again in a later pass."""
+    space, members = domain(group.units[0]), set(group.units)
+    for unit in group.units:
+        if domain(unit) != space:
+            return False
+        for use in deps.uses[unit]:
+            waits = reduced_axes(use.unit) or use.axes != tuple(range(len(space)))
+            if use.unit in members and waits:
+                return False
+    return True
+
+
 def _misaligned_updates(graph: Graph, deps: Deps, fusion: Fusion) -> set[int]:
     """Updates whose own kernel reads the old value at another position or in another pass."""
     blocked = set()
@@ -86,20 +100,21 @@ def _misaligned_updates(graph: Graph, deps: Deps, fusion: Fusion) -> set[int]:
         if root in group.post:  # written when all loops are done and the rest is computed
             continue
         uses = [u for m in group.members for u in deps.uses[m] if u.unit is target]
-        if uses and not all(_same_place(u, root, group) for u in uses):
+        if uses and not all(_same_place(u, root, group, deps) for u in uses):
             blocked.add(out)
     return blocked
 
 
-def _same_place(use, writer: Node, group: Group) -> bool:
+def _same_place(use, writer: Node, group: Group, deps: Deps) -> bool:
     """Whether a read happens in the iteration that writes the same element."""
     space = domain(writer)
     return (
         not group.opaque
+        and not reduced_axes(writer)
         and domain(use.reader) == space
         and use.unit.shape == writer.shape
         and use.axes == tuple(range(len(space)))
-        and all(domain(u) == space for u in group.units)  # one segment
+        and _is_one_pass(group, deps)
     )
 
 
@@ -225,7 +240,7 @@ def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer
         if any(last_use.get(n, 0) > position for n in sharing):
             continue
         reads = [u for m in group.members for u in deps.uses[m] if storage.get(u.unit) is buffer]
-        if all(_same_place(u, unit, group) for u in reads):
+        if all(_same_place(u, unit, group, deps) for u in reads):
             return buffer
     return None
 

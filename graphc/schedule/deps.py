@@ -55,6 +55,7 @@ class Deps:
     uses: dict[Node, list[Use]]  # reader -> what it reads
     used_by: dict[Node, list[Use]] = field(default_factory=dict)
     alone: frozenset[Node] = frozenset()  # units that share no kernel
+    gathered: frozenset[Node] = frozenset()  # read at run-time indices, so from memory
 
 
 def domain(unit: Node) -> tuple[DimLike, ...]:
@@ -103,7 +104,10 @@ def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ())
         if n.op != "input" and n.op != "reshape" and n not in virtual
         and (n.op not in _FOLDED or (n in stored and n.op != "const"))
     ]  # fmt: skip
-    deps = Deps(graph, units, stored, virtual, {}, alone=frozenset(alone))
+    gathered = frozenset(
+        storage_root(n.inputs[0]) for n in graph.order if n.op in ("take", "take_along")
+    )
+    deps = Deps(graph, units, stored, virtual, {}, alone=frozenset(alone), gathered=gathered)
     for unit in units:
         deps.uses[unit] = list(dict.fromkeys(_uses(unit, deps)))
         for use in deps.uses[unit]:

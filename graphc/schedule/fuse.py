@@ -91,6 +91,10 @@ class Fusion:
             name = next(u.op for g in (a, b) if g.opaque for u in g.units)
             return Decision(False, f"{name} is a kernel of its own")
         between = list(self._uses_between(a, b))
+        for use in between:
+            if use.unit in self.deps.gathered and use.unit.type.size == 1:
+                # No loop ends between computing it and reading it from memory.
+                return Decision(False, f"{use.unit.op} is read at a run-time index")
         if self._is_epilogue(a, b, between):
             if self._path_through_others(a, b):
                 return Decision(False, "another kernel must run between them")

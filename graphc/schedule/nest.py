@@ -267,7 +267,8 @@ class NestBuilder:
         kept = tuple(index[a] for a in range(len(space)) if a not in axes)
         crosses_outer = any(a < rank for a in axes)
         inner_axes = [a for a in axes if a >= rank]
-        is_suffix = inner_axes == list(range(len(space) - len(inner_axes), len(space)))
+        looped = [a for a in range(rank, len(space)) if a in axes or space[a] != 1]
+        is_suffix = bool(inner_axes) and looped[-len(inner_axes) :] == inner_axes
         if unit.op in ("argmax", "argmin"):
             self._arg_reduce(unit, value, index, levels[len(space) - rank - 1], kept)
         elif crosses_outer and unit.type.size == 1:
@@ -278,7 +279,7 @@ class NestBuilder:
             for target, position in self._targets(unit, kept):
                 self.epilogue.append(L.Store(target, position, L.Ref(unit.dtype, name)))
         elif inner_axes and is_suffix:
-            level = levels[len(space) - rank - len(inner_axes)]
+            level = levels[inner_axes[0] - rank]
             name = self._fresh("s")
             level.before.append(self._identity(name, unit))
             self.body.append(L.Accumulate(name, unit.op, value, source))

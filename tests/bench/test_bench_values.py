@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from bench import registry
-from bench.core import Case, Outcome, Runner, Tolerance, Workload
+from bench.core import Case, Outcome, Reference, Runner, Tolerance, Workload
 from bench.measure import (
     ERROR,
+    FIXED_SHARE,
     OK,
     SKIPPED,
     WRONG,
     Effort,
     Row,
     add_ratios,
+    calibrate,
     check_peer,
     disagreement,
     errors,
@@ -99,17 +101,56 @@ def test_parameters_are_held_to_name_shape_and_count_of_losses():
 
 def test_losses_may_come_by_step_by_epoch_or_for_the_last_epoch():
     losses = np.arange(6.0).reshape(2, 3)
-    assert expected_losses(losses, 6).tolist() == [0, 1, 2, 3, 4, 5]
-    assert expected_losses(losses, 2).tolist() == [1, 4]
-    assert expected_losses(losses, 1).tolist() == [4]
+    reference = Reference(losses, {}, {}, sizes=np.array([8, 8, 4]))
+    assert expected_losses(reference, 6).tolist() == [0, 1, 2, 3, 4, 5]
+    assert expected_losses(reference, 2).tolist() == pytest.approx([0.8, 3.8])
+    assert expected_losses(reference, 1).tolist() == pytest.approx([3.8])
 
 
-def test_ratios_are_to_the_best_and_to_the_fastest_compiled_graphc():
-    times = {"graphc-epoch": 2.0, "graphc-step": 3.0, "graphc-interp": 1.0, "jax-step": 8.0}
-    rows = [Row("T", peer, us_per_step=us) for peer, us in times.items()]
+def test_ratios_are_to_the_best_and_to_graphc_of_the_same_mode():
+    times = {"graphc-epoch": 2.0, "graphc-step": 4.0, "jax-step": 8.0, "sklearn": 10.0}
+    modes = ["epoch", "step", "step", "epoch"]
+    rows = [Row("T", p, mode=m, us_per_step=us) for (p, us), m in zip(times.items(), modes)]
     add_ratios(rows)
-    assert [row.ratio_to_best for row in rows] == [2, 3, 1, 8]
-    assert [row.ratio_to_graphc for row in rows] == [1, 1.5, 0.5, 4]
+    assert [row.ratio_to_best for row in rows] == [1, 2, 4, 5]
+    assert [row.ratio_to_graphc for row in rows] == [1, 1, 2, 5]
+    add_ratios(rows[2:])
+    assert [row.ratio_to_graphc for row in rows[2:]] == [None, None]
+
+
+class Simulated(Runner):
+    """A peer whose clock is arithmetic: `fixed` to enter, `per_call` for an epoch."""
+
+    mode = "epoch"
+
+    def __init__(self, fixed, per_call):
+        self.fixed, self.per_call = fixed, per_call
+
+    def check(self):
+        raise NotImplementedError
+
+    def run(self, calls):
+        return self.fixed + calls * self.per_call
+
+
+@pytest.mark.parametrize(
+    ("fixed", "per_call"), [(1.3e-4, 7e-8), (1e-5, 1e-7), (5e-3, 1e-6), (0, 1e-3), (1e-3, 1.0)]
+)
+def test_a_timed_run_has_so_many_epochs_that_entering_it_does_not_count(fixed, per_call):
+    timing = calibrate(Simulated(fixed, per_call), seconds=0.02)
+    took = fixed + timing.calls * per_call
+    assert fixed / took <= 1.1 * FIXED_SHARE
+    assert timing.fixed == pytest.approx(fixed, rel=0.05, abs=1e-9)
+    assert took < 1.1 * max(0.02 + fixed, fixed / FIXED_SHARE, fixed + per_call)
+
+
+def test_a_workload_whose_data_are_missing_is_skipped():
+    def make():
+        raise ImportError("No module named 'data'")
+
+    said = []
+    assert run_workload(Workload("T", "a test", make), SHORT, say=said.append) == []
+    assert said == ["T: skipped: not available (No module named 'data')"]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +181,17 @@ def test_the_gradient_by_hand_is_the_derivative_of_the_traced_loss(model, target
 
 def test_every_workload_file_is_found_in_order():
     known = registry.discover()
-    assert list(known)[:6] == ["W1", "W2a", "W2b", "W3", "W4a", "W4b"]
+    assert list(known) == ["digits", "W1", "W2a", "W2b", "W3", "W4a", "W4b"]
     assert all(workload.name == name for name, workload in known.items())
+
+
+@pytest.mark.parametrize("peer", ["numpy", "sklearn", "jax-epoch"])
+def test_the_peers_train_the_digits_with_their_smaller_last_batch(peer):
+    pytest.importorskip("sklearn")
+    case = registry.discover()["digits"].make()
+    assert case.reference.sizes.tolist() == [32] * 44 + [30]
+    row, _ = check_peer("digits", peer, case)
+    assert row.status in (OK, SKIPPED), row.note
 
 
 def test_a_runner_goes_back_to_the_start():
@@ -151,20 +201,18 @@ def test_a_runner_goes_back_to_the_start():
     np.testing.assert_array_equal(first.losses, again.losses)
 
 
-def graphc_lacks() -> str:
-    """What of the API that the benchmark uses is not there (yet)."""
-    gc = pytest.importorskip("graphc")
-    names = ("compile", "value_and_grad", "interpret", "optim", "Trainer")
-    return ", ".join(name for name in names if not hasattr(gc, name))
-
-
 @pytest.mark.parametrize(
     ("name", "peer"),
-    [("W1", "graphc-step"), ("W1", "graphc-interp"), ("W3", "graphc-epoch"), ("W3", "graphc-step"),
-     ("W3", "graphc-interp")],
-)  # fmt: skip
+    [
+        ("W1", "graphc-step"),
+        ("W1", "graphc-interp"),
+        ("W3", "graphc-epoch"),
+        ("W3", "graphc-step"),
+        ("W3", "graphc-interp"),
+        ("digits", "graphc-epoch"),
+        ("digits", "graphc-step"),
+    ],
+)
 def test_graphc_agrees_with_the_reference(name, peer):
-    if graphc_lacks():
-        pytest.skip(f"graphc has no {graphc_lacks()}")
     row, _ = check_peer(name, peer, registry.discover()[name].make())
     assert row.status == OK, row.note

@@ -145,3 +145,38 @@ def test_work_grows_with_the_graph_not_its_square(monkeypatch):
         monkeypatch.setattr(Fusion, "_successors", original)
         counts[length] = len(calls)
     assert counts[1000] < 6 * counts[250]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x, at: build.take(E("erf", E("exp2", build.reshape(x, (1,)))), at, 0),
+        lambda x, at: build.take(build.reshape(E("erf", E("exp2", x)), (1,)), at, 0),
+        lambda x, at: E("exp", build.take(build.reshape(E("sin", x), (1, 1)), at, 1)),
+    ],
+)
+def test_single_values_read_at_an_index_are_stored_before(make):
+    x = build.input(0, "x", tensor_type(np.float64, ()))
+    graph = Graph("f", (x,), (make(x, build.const(0, np.int64)),))
+    array = np.array(0.7)
+    assert_same(python_run(graph, [array]), interp.evaluate(graph, [array]))
+
+
+def test_a_total_read_at_an_index_after_its_loop():
+    x = build.input(0, "x", tensor_type(np.float64, (5,)))
+    total = build.reshape(build.reduce("sum", x, (0,)), (1,))
+    graph = Graph("f", (x,), (build.take(E("exp", total), build.const(0, np.int64), 0),))
+    array = np.linspace(0, 1, 5)
+    assert_same(python_run(graph, [array]), interp.evaluate(graph, [array]))
+
+
+@pytest.mark.parametrize(
+    "shape, axes", [((1, 3, 1), (1,)), ((2, 3, 1), (1,)), ((1, 3, 1, 4), (1, 3))]
+)
+def test_reductions_before_axes_of_size_one(shape, axes):
+    x = build.input(0, "x", tensor_type(np.float64, shape))
+    total = build.reduce("sum", x, (0, 1, *range(2, len(shape))))
+    most = build.reduce("max", E("sin", x), axes)
+    graph = Graph("f", (x,), (E("add", most, build.broadcast(total, most.shape, ())),))
+    array = np.random.default_rng(0).normal(size=shape)
+    assert_same(python_run(graph, [array]), interp.evaluate(graph, [array]))

@@ -93,9 +93,31 @@ def hazards():
          E("mul", s, build.reduce("sum", E("mul", m, w), (0, 1)))),
         donated={0: 0, 1: 2},
     )  # fmt: skip
+    yield (
+        "read again after a reduction of the row",
+        Graph("f", (m, w), row_passes(m), donated={1: 0}),
+    )
+
+
+def row_passes(m):
+    """Values of one loop nest that a second pass over the same row needs, the old row too."""
+    top = build.broadcast(build.reduce("max", m, (1,)), (4, 4), (0,))
+    squashed = E("mul", m, E("arctan", m))
+    return E("mul", E("sub", squashed, top), m), squashed
 
 
 HAZARDS = dict(hazards())
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+def test_a_reused_temporary_is_not_read_again(optimize):
+    x = vector(0, "x", (4, 4))
+    stored = build.matmul(x, x)  # a temporary whose last reader is the kernel of the passes
+    first, squashed = row_passes(stored)
+    graph = Graph("f", (x,), (first, build.matmul(squashed, x)))
+    array = np.random.default_rng(0).normal(size=(4, 4))
+    found = python_run(graph, [array], optimize=optimize)
+    assert_same(found, interp.evaluate(graph, [array]))
 
 
 @pytest.mark.parametrize("name", HAZARDS)
