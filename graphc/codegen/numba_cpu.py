@@ -473,25 +473,43 @@ def _copy_emit(context, builder, sig, args):
     return context.get_dummy_value()
 
 
+class _FloatMode:
+    """The floating-point mode word of the running thread, where the target has one."""
+
+    def __init__(self, builder):
+        self.builder, module = builder, builder.module
+        self.x86 = module.triple.startswith("x86_64")
+        self.arm = module.triple.startswith(("aarch64", "arm64"))
+        self.word = ir.IntType(32) if self.x86 else ir.IntType(64)
+        self.flush = self.word(0x8040 if self.x86 else 1 << 24)  # FTZ and DAZ; FZ
+
+    def _call(self, name: str, result, *args):
+        kind = ir.FunctionType(result, [a.type for a in args])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}")
+        return self.builder.call(function, args)
+
+    def read(self):
+        if self.x86:
+            memory = cgutils.alloca_once(self.builder, self.word)
+            self._call("x86.sse.stmxcsr", ir.VoidType(), memory)
+            return self.builder.load(memory)
+        return self._call("aarch64.get.fpcr", self.word) if self.arm else self.flush
+
+    def write(self, value) -> None:
+        if self.x86:
+            memory = cgutils.alloca_once_value(self.builder, value)
+            self._call("x86.sse.ldmxcsr", ir.VoidType(), memory)
+        elif self.arm:
+            self._call("aarch64.set.fpcr", ir.VoidType(), value)
+
+    def flushing(self, value):
+        """``value`` with subnormals flushed to zero."""
+        return self.builder.or_(value, self.flush)
+
+
 def _flush_emit(context, builder, sig, args):
-    """Flush-to-zero in the floating-point mode of this thread, where the target has one."""
-    module, i32, i64 = builder.module, ir.IntType(32), ir.IntType(64)
-    if module.triple.startswith("x86_64"):
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer])
-        word = cgutils.alloca_once(builder, i32)
-        address = builder.bitcast(word, pointer)
-        for name, change in (("stmxcsr", 0x8040), ("ldmxcsr", 0)):  # FTZ and DAZ
-            function = cgutils.get_or_insert_function(module, kind, f"llvm.x86.sse.{name}")
-            builder.call(function, [address])
-            if change:
-                builder.store(builder.or_(builder.load(word), i32(change)), word)
-    elif module.triple.startswith(("aarch64", "arm64")):
-        read = ir.FunctionType(i64, [])
-        write = ir.FunctionType(ir.VoidType(), [i64])
-        get = cgutils.get_or_insert_function(module, read, "llvm.aarch64.get.fpcr")
-        put = cgutils.get_or_insert_function(module, write, "llvm.aarch64.set.fpcr")
-        builder.call(put, [builder.or_(builder.call(get, []), i64(1 << 24))])
+    mode = _FloatMode(builder)
+    mode.write(mode.flushing(mode.read()))
     return context.get_dummy_value()
 
 
@@ -635,7 +653,7 @@ def compile_program(program: Program) -> Compiled:
             scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
         words = (types.voidptr, types.voidptr, BufferType(types.int64))
         main = _compile(_function(program.main, "main", scope), words, library)
-        _export(main, target, library)
+        _export(main, target, library, program.flush_subnormals)
         return optimize_and_emit(library.modules, exported=ENTRY)
 
 
@@ -674,17 +692,28 @@ def _callable(name: str, result):
     return _inline(name, len(sig.args), typing, emit)
 
 
-def _export(result, target, library) -> None:
-    """The C entry point around Numba's calling convention."""
+def _export(result, target, library, flush: bool) -> None:
+    """The C entry point around Numba's calling convention; with ``flush``, subnormals are zero
+    while it runs."""
     module = library.create_ir_module("graphc_entry")
     pointer = ir.IntType(8).as_pointer()
     words = ir.IntType(64).as_pointer()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, pointer, words]), ENTRY)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
+    mode = _FloatMode(builder)
+    before = mode.read() if flush else None
+    during = mode.flushing(before) if flush else None
+    changes = builder.icmp_unsigned("!=", before, during) if flush else None
+    if flush:  # setting the mode waits for the pipeline: only where it is not set already
+        with builder.if_then(changes):
+            mode.write(during)
     callee = target.declare_function(module, result.fndesc)
     target.call_conv.call_function(
         builder, callee, result.fndesc.restype, result.fndesc.argtypes, function.args
     )
+    if flush:
+        with builder.if_then(changes):
+            mode.write(before)
     builder.ret_void()
     library.add_ir_module(module)
 

@@ -39,6 +39,7 @@ class Program:
     kernels: tuple[KernelFunction, ...]
     main: str
     calls: tuple[str, ...]  # which function each kernel of the schedule calls
+    flush_subnormals: bool = False  # while it runs; for updates in place
 
     @property
     def text(self) -> str:
@@ -66,7 +67,9 @@ def write(schedule: L.Schedule) -> Program:
         called.append(function.name)
         if any(p.kind == "status" for p in function.parameters):
             calls.append("if status[0] != 0: return")
-    return Program(tuple(functions.values()), _main(schedule, calls), tuple(called))
+    # The moments of an optimizer decay into subnormals, which cost a hundred cycles each.
+    flush = bool(schedule.graph.donated)
+    return Program(tuple(functions.values()), _main(schedule, calls), tuple(called), flush)
 
 
 def _named(function: KernelFunction, name: str) -> KernelFunction:
