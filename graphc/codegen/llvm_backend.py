@@ -72,14 +72,16 @@ def optimize_and_emit(modules: Sequence[str], exported: str) -> Compiled:
             whole.link_in(llvm.parse_assembly(text))
         _check_externals(whole)
         _hide(whole, exported)
-        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-        tuning.loop_vectorization = True
-        tuning.slp_vectorization = True
-        # Unrolling short loops whole comes before vectorizing and spoils it (measured: a step of
-        # a small network 15% slower, compiling 40% slower).
-        tuning.loop_unrolling = False
-        builder = llvm.create_pass_builder(machine, tuning)
-        builder.getModulePassManager().run(whole, builder)
+        # Unrolling short loops whole comes before vectorizing and spoils it, but what remains
+        # of them afterwards gains from it (measured: steps of small models 1.2 to 2.2 times
+        # faster than with either alone).
+        for unrolling in (False, True):
+            tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+            tuning.loop_vectorization = True
+            tuning.slp_vectorization = True
+            tuning.loop_unrolling = unrolling
+            builder = llvm.create_pass_builder(machine, tuning)
+            builder.getModulePassManager().run(whole, builder)
         whole.verify()
         return Compiled(machine.emit_object(whole), str(whole), machine.emit_assembly(whole))
 
