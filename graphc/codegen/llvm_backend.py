@@ -25,7 +25,7 @@ class Compiled:
 
 def host_target_machine():
     """A target machine for the processor this runs on."""
-    return _target().create_target_machine(
+    return target().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
         opt=3,
@@ -35,7 +35,8 @@ def host_target_machine():
 
 
 @functools.cache
-def _target():
+def target():
+    """The target of this process, with LLVM made ready for it."""
     try:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()

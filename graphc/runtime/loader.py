@@ -18,9 +18,9 @@ class NativeFunction:
 
     def __init__(self, object_code: bytes):
         with _lock:
-            llvm = _llvm()
+            llvm, target = _llvm()
             module = llvm.parse_assembly("")
-            machine = llvm.Target.from_default_triple().create_target_machine()
+            machine = target.create_target_machine()
             self._engine = llvm.create_mcjit_compiler(module, machine)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
             self._engine.finalize_object()
@@ -30,13 +30,11 @@ class NativeFunction:
 
 @functools.cache
 def _llvm():
+    """llvmlite's binding, knowing graphc's BLAS, and the target."""
     import llvmlite.binding as llvm
 
-    try:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-    except RuntimeError:
-        pass  # newer llvmlite initializes itself
+    from graphc.codegen.llvm_backend import target
+
     for name, address in blas.load().items():
         llvm.add_symbol(name, address)
-    return llvm
+    return llvm, target()
