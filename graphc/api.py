@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import re
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +34,8 @@ from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
+from graphc.trace.context import is_lossy
+from graphc.trace.source import is_user
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace, wrap
 from graphc.trace.tree import flatten, leaf_paths, leaf_reader, unflatten
 
@@ -93,6 +97,7 @@ class _Family:
 
     read: Callable[[Any], list | None]
     variants: list[Specialization] = field(default_factory=list)
+    seen: list[tuple[TensorType, ...]] = field(default_factory=list)  # that were compiled for
     exact: dict[tuple, Specialization] = field(default_factory=dict)
 
 
@@ -105,15 +110,17 @@ class CompiledFunction:
     def __init__(
         self, traceable: Callable, *, name: str, static_argnums=(), static_argnames=(),
         donate=(), dims: Mapping[str, Sequence] | None = None, engine: str = "native",
+        primal: Callable | None = None,
     ):  # fmt: skip
         functools.update_wrapper(self, traceable)
         self.traceable = traceable
         self.name = name
+        self.primal = primal  # what a derivative was taken of
+        self._warned = False
         self.donate = (donate,) if isinstance(donate, int) else tuple(donate)
         self.dims = dict(dims or {})
         self.engine = engine
         self.compiles: list[Compile] = []
-        self.primal: Callable | None = None  # what a derivative was taken of
         self._parameters = _parameters(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
         self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
@@ -130,7 +137,7 @@ class CompiledFunction:
         for name in argnames:
             if names and name not in names:
                 raise UnknownNameError(
-                    f"static_argnames: `{self.name}` has no parameter {name!r}; "
+                    f"static_argnames: `{self._shown}` has no parameter {name!r}; "
                     f"it has {', '.join(names)}"
                 )
         return frozenset([*(names[i] for i in argnums), *argnames])
@@ -139,14 +146,19 @@ class CompiledFunction:
         names = [p.name for p in self._parameters if p.kind in _POSITIONAL]
         if any(i >= len(names) for i in self.donate):
             raise OptionError(
-                f"donate={max(self.donate)}, but `{self.name}` has {len(names)} positional "
+                f"donate={max(self.donate)}, but `{self._shown}` has {len(names)} positional "
                 "parameters; name each array that is donated as a parameter of its own"
             )
         donated = frozenset(names[i] for i in self.donate)
         if donated & self._static_names:
             both = ", ".join(sorted(donated & self._static_names))
-            raise OptionError(f"donate: `{both}` of `{self.name}` is static and has no memory")
+            raise OptionError(f"donate: `{both}` of `{self._shown}` is static and has no memory")
         return donated
+
+    @property
+    def _shown(self) -> str:
+        """The user's name of the function, for messages."""
+        return self.name if self.primal is None else _name(self.primal)
 
     def __repr__(self) -> str:
         return f"<graphc.{self.engine} {self.name}, {len(self.compiles)} compiled>"
@@ -192,7 +204,7 @@ class CompiledFunction:
         try:
             bound = inspect.signature(self.traceable).bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.name}: {error}") from None
+            raise TypeError(f"{self._shown}: {error}") from None
         bound.apply_defaults()
         statics = tuple((n, v) for n, v in bound.arguments.items() if n in self._static_names)
         static_at = {
@@ -219,16 +231,17 @@ class CompiledFunction:
             return self.traceable(*full, *rest, **kwargs)
 
         traceable.__name__ = self.name
+        traceable.__wrapped__ = self.traceable  # type: ignore[attr-defined]
         traceable.__signature__ = inspect.Signature(self._dynamic)  # type: ignore[attr-defined]
         return traceable
 
     def _specialize(self, family, args, kwargs, statics, leaves, arrays) -> Specialization:
+        paths = self._paths(args, kwargs)
+        specs = [spec_of(leaf, path) for leaf, path in zip(leaves, paths, strict=True)]
         types = tuple(TensorType(a.dtype, a.shape) for a in arrays)
         for variant in family.variants:
             if variant.fits(types):
                 return variant
-        paths = self._paths(args, kwargs)
-        specs = [spec_of(leaf, path) for leaf, path in zip(leaves, paths, strict=True)]
         wanted = self._with_declared_dims(types, paths)
         reason = "first call"
         if family.variants:
@@ -237,7 +250,8 @@ class CompiledFunction:
             wanted = next((f for f in found if f is not None), wanted)
         special = self._build(wanted, types, specs, args, kwargs, statics, reason)
         family.variants.append(special)
-        if len(family.variants) >= _WARN_AT_COMPILES:
+        family.seen.append(types)
+        if len(family.variants) >= _WARN_AT_COMPILES and not self._warned:
             self._warn_recompiling(family, types, paths)
         return special
 
@@ -268,7 +282,8 @@ class CompiledFunction:
         try:
             traced = self._trace(wanted, specs, args, kwargs, statics)
         except SymbolicDimError as error:
-            reason = f"{reason}; sizes are fixed because {error}"
+            why = _in_user_terms(str(error), wanted, self._paths(args, kwargs), self.dims)
+            reason = f"{reason}; sizes are fixed because {why}"
             wanted = concrete
             traced = self._trace(wanted, specs, args, kwargs, statics)
         graph = self._with_donation(traced, args, kwargs)
@@ -288,7 +303,7 @@ class CompiledFunction:
         spec_args, spec_kwargs = unflatten(treedef, typed)
         return trace(
             self._traceable_with(statics), spec_args, spec_kwargs, name=self.name,
-            before_adjoint=stabilize_nodes,
+            before_adjoint=stabilize_nodes, shown=self._shown, takes_half=self.engine != "native",
         )  # fmt: skip
 
     def _with_donation(self, traced: Traced, args, kwargs) -> Graph:
@@ -313,7 +328,7 @@ class CompiledFunction:
         if free:
             names = ", ".join(graph.input_name(i) for i in free)
             raise TraceError(
-                f"donated to `{self.name}`, but no output has the dtype and shape of: {names}.\n"
+                f"donated to `{self._shown}`, but no output has the dtype and shape of: {names}.\n"
                 "Return the updated value, or leave the argument out of donate."
             )
         return Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
@@ -321,18 +336,23 @@ class CompiledFunction:
     def _warn_recompiling(self, family: _Family, types, paths) -> None:
         _, _, why = self.compiles[-1].reason.partition("; ")
         advice = why or f"Name the dimension: graphc.compile(f, dims={{'{paths[0]}': ('n',)}})"
+        changing = []
         for position, path in enumerate(paths):
-            seen = [v.types[position].shape for v in family.variants]
+            fixed = [v.types[position].shape for v in family.variants]
+            seen = [s[position].shape for s in family.seen]
             for axis in range(types[position].ndim):
-                sizes = dict.fromkeys(s[axis] for s in seen if len(s) > axis)
-                if sum(size not in (0, 1) for size in sizes) >= _WARN_AT_COMPILES:
-                    warnings.warn(
-                        f"compile {len(family.variants)} of `{self.name}`: axis {axis} of {path} "
-                        f"was {', '.join(map(str, sizes))}; {advice}",
-                        CompileWarning,
-                        stacklevel=4,
-                    )
-                    return
+                often = {s[axis] for s in fixed if len(s) > axis} - {0, 1}
+                if sum(isinstance(size, int) for size in often) >= _WARN_AT_COMPILES:
+                    sizes = dict.fromkeys(s[axis] for s in seen if len(s) > axis)
+                    changing.append(f"axis {axis} of {path} was {', '.join(map(str, sizes))}")
+        if changing:
+            self._warned = True
+            warnings.warn(
+                f"compile {len(family.variants)} of `{self._shown}`: {'; '.join(changing[:3])}; "
+                f"{advice}",
+                CompileWarning,
+                stacklevel=_frames_to_user(),
+            )
 
     def graph(self, *args, **kwargs) -> Graph:
         """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves)."""
@@ -345,6 +365,25 @@ class CompiledFunction:
         ]
         traced = self._trace([s.type for s in specs], specs, args, kwargs, statics)
         return self._with_donation(traced, args, kwargs)
+
+
+def _frames_to_user() -> int:
+    """``stacklevel`` of the innermost line outside graphc, for a warning of the caller."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and not is_user(frame):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _in_user_terms(text: str, types, paths, declared: Mapping) -> str:
+    """``text`` with ``x.shape[0]`` for the names that ``_symbolic`` made up."""
+    kept = {n for names in declared.values() for n in names}
+    for kind, path in zip(types, paths, strict=True):
+        for axis, dim in enumerate(kind.shape):
+            if isinstance(dim, Dim) and str(dim) not in kept:
+                text = re.sub(rf"\b{dim}\b", f"{path}.shape[{axis}]", text)
+                kept.add(str(dim))
+    return text
 
 
 def freeze(value: Any) -> Any:
@@ -382,8 +421,8 @@ def _arrays(leaves: Iterable) -> tuple[list[np.ndarray], tuple]:
     for leaf in leaves:
         if type(leaf) is not np.ndarray:
             kind = type(leaf)
+            key.append(kind if kind in _PYTHON_NUMBERS or is_lossy(leaf) else None)
             leaf = np.asarray(leaf)
-            key.append(kind if kind in _PYTHON_NUMBERS else None)
         if not leaf.dtype.isnative:
             leaf = leaf.astype(leaf.dtype.newbyteorder("="))
         arrays.append(leaf)
@@ -514,18 +553,15 @@ def value_and_grad(
 
 def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
     fn, options = _with_own_options(fn, options, "static_argnames", "dims")
-    made = CompiledFunction(transform(fn, argnums, has_aux), name=f"{label}_{_name(fn)}", **options)
-    made.primal = fn
-    return made
+    derivative = transform(fn, argnums, has_aux)
+    return CompiledFunction(derivative, name=f"{label}_{_name(fn)}", primal=fn, **options)
 
 
 def _compiled(fn, options, engine="native") -> CompiledFunction:
     primal = fn.primal if isinstance(fn, CompiledFunction) else None
     name = fn.name if isinstance(fn, CompiledFunction) else _name(fn)
     fn, options = _with_own_options(fn, options, "static_argnames", "dims", "donate")
-    made = CompiledFunction(fn, name=name, engine=engine, **options)
-    made.primal = primal
-    return made
+    return CompiledFunction(fn, name=name, engine=engine, primal=primal, **options)
 
 
 def _with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:

@@ -101,6 +101,7 @@ def _dump(options) -> None:
         args = targets.example(function, module)
     else:
         args = targets.parse_arguments(" ".join(options.args))
+    targets.check_arguments(function, args)
     if options.grad:
         function = api.value_and_grad(function)
     sys.stdout.write(inspect(function, *args).stage(options.stage))

@@ -157,6 +157,14 @@ class _Run:
         for argnum in argnums:
             values, key, name = _find_argument(fn, argnum, args, kwargs, names)
             values[key] = self._stand_in(values[key], name)
+        if not any(a.actual for a in self.arguments):
+            which = argnums[0] if len(argnums) == 1 else argnums
+            raise GradientError(
+                located(
+                    f"argument {which} (`{name}`) of `{_name(fn)}` holds no array or number to "
+                    "differentiate by; pass floats, or another argnums=..."
+                )
+            )
         self.result = fn(*args, **kwargs)
         actual = {
             p: node
@@ -188,7 +196,10 @@ class _Run:
     def _differentiable(self, leaf, path) -> Tracer:
         if isinstance(leaf, str | bytes):
             raise GradientError(
-                located(f"`{path}` is a {type(leaf).__name__}: it has no gradient; mark it static")
+                located(
+                    f"`{path}` is a {type(leaf).__name__}: it has no gradient.\nKeep it out of "
+                    "the tree: in a closure, or as an argument in static_argnames."
+                )
             )
         tracer = self.ctx.lift(leaf)
         kind = tracer.node.dtype.kind

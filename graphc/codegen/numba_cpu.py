@@ -29,6 +29,7 @@ from graphc.codegen.writer import KernelFunction, Program
 ENTRY = "graphc_main"
 _NUMBA = {kind: getattr(types, {"bool": "boolean"}.get(kind) or dtype.name)
           for kind, dtype in KINDS.items()}  # fmt: skip
+_REMEMBERED = 4096
 _lock = threading.Lock()
 
 
@@ -623,7 +624,27 @@ def _contexts():
     target.refresh()
     target = copy.copy(target)
     target.post_lowering = _after_lowering
-    return typing_context, target
+    return _remembering(typing_context), target
+
+
+def _remembering(typing_context):
+    """A typing context that resolves a function for the same argument types once, not for each
+    statement: half of the time that type inference takes."""
+    typing_context = copy.copy(typing_context)
+    resolve, known = typing_context.resolve_function_type, {}
+
+    def resolve_function_type(func, args, kws):
+        if kws or not isinstance(func, types.Function):
+            return resolve(func, args, kws)
+        key = (func, tuple(args))
+        if key not in known:
+            if len(known) > _REMEMBERED:
+                known.clear()
+            known[key] = resolve(func, args, kws)
+        return known[key]
+
+    typing_context.resolve_function_type = resolve_function_type
+    return typing_context
 
 
 def _flags() -> compiler.Flags:
@@ -632,6 +653,7 @@ def _flags() -> compiler.Flags:
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True
     flags.nrt = False
+    flags.no_rewrites = True  # of array expressions, raises and dead branches: there are none
     flags.noalias = True
     flags.error_model = "numpy"
     return flags

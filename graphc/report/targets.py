@@ -90,6 +90,23 @@ def example(function: Callable, module: ModuleType) -> tuple:
     )
 
 
+def check_arguments(function: Callable, args: tuple) -> None:
+    """Raise OptionError where ``function(*args)`` has too few or too many arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        count = f"{len(args)} argument{'s' * (len(args) != 1)}"
+        name = getattr(function, "__name__", str(function))
+        raise OptionError(
+            f"{count} given, but the function is {name}{signature}: {error}.\nGive one type for "
+            'each, e.g. --args "f32[32,64] f32[64,10]"; a dict, list or tuple counts as one.'
+        ) from None
+
+
 def _signature(function: Callable) -> str:
     try:
         return f" {inspect.signature(function)}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.ir.dims import DimLike
 from graphc.ir.node import Node
+from graphc.ir.ops import OPS
 from graphc.schedule.deps import (
     Deps,
     Use,
@@ -21,18 +22,20 @@ from graphc.schedule.deps import (
 
 _MAX_UNITS = 96
 _MAX_BUFFERS = 40
+_MIN_SCALARS, _MAX_SCALARS = 64, 512  # units of a kernel cut from a long run of scalars
 _MAX_SIBLINGS = 12  # tried for each unit: an array that all read would make that quadratic
 
 
 @dataclass(eq=False)
 class Group:
     """Units of one kernel, in order. They share the loops over ``outer``; scalar units in
-    ``post`` run once, after the loops."""
+    ``post`` run once, after the loops. A closed group takes no more units."""
 
     units: list[Node]
     post: list[Node]
     outer: tuple[DimLike, ...]
     opaque: bool = False
+    closed: bool = False
 
     @property
     def members(self) -> list[Node]:
@@ -87,6 +90,8 @@ class Fusion:
 
     def can_fuse(self, a: Group, b: Group) -> Decision:
         """Whether ``b`` (not before ``a``) may join ``a``; the first obstacle found if not."""
+        if a.closed or b.closed:
+            return Decision(False, "a long run of scalars is a kernel of its own")
         if a.opaque or b.opaque:
             name = next(u.op for g in (a, b) if g.opaque for u in g.units)
             return Decision(False, f"{name} is a kernel of its own")
@@ -207,14 +212,16 @@ class Fusion:
         return merged
 
     def run(self) -> list[Group]:
-        """Greedy: each unit joins what it reads, best gain first; then siblings that read the
-        same arrays join each other."""
-        for unit in self.deps.units:
+        """Long runs of scalars first. Then greedy: each unit joins what it reads, best gain first;
+        then siblings that read the same arrays join each other."""
+        self._group_scalars()
+        open_units = [u for u in self.deps.units if not self.group_of[u].closed]
+        for unit in open_units:
             candidates = dict.fromkeys(
                 self.group_of[u.unit] for u in self.deps.uses[unit] if u.unit in self.group_of
             )
             self._fuse_best(unit, candidates, explain=True)
-        for unit in self.deps.units:
+        for unit in open_units:
             siblings = dict.fromkeys(
                 self.group_of[other.reader]
                 for use in self.deps.uses[unit]
@@ -225,6 +232,38 @@ class Fusion:
             self._fuse_best(unit, near, explain=False)
         return self.groups()
 
+    def _group_scalars(self) -> None:
+        """Unrolled loops over scalars: neighbours in the order of the graph share a kernel, so
+        nothing has to be weighed and no other kernel can have to run between them."""
+        run: list[Node] = []
+        for unit in [*self.deps.units, None]:
+            if unit is not None and self._is_scalar(unit):
+                run.append(unit)
+                if unit not in self.deps.gathered:
+                    continue
+            if len(run) >= _MIN_SCALARS:
+                for part in _parts([self._shape_of(u) for u in run]):
+                    self._close(run[part])
+            run = []
+
+    def _shape_of(self, unit: Node) -> tuple:
+        """What the same unit of another step of an unrolled loop has in common with this one."""
+        here = self.position[unit]
+        back = (here - self.position.get(i, -_MIN_SCALARS) for i in unit.inputs)
+        return unit.op, tuple(b if b < _MIN_SCALARS else None for b in back)
+
+    def _close(self, units: list[Node]) -> None:
+        group = Group(units, [], (), closed=True)
+        self.group_of.update(dict.fromkeys(units, group))
+        self._last[[self.position[u] for u in units]] = self.position[units[-1]]
+
+    def _is_scalar(self, unit: Node) -> bool:
+        return (
+            unit.shape == ()
+            and OPS[unit.op].kind == "elementwise"
+            and unit not in self.deps.alone
+        )
+
     def _distance(self, group: Group, unit: Node) -> int:
         here = self.position[unit]
         return min(abs(self.position[u] - here) for u in (group.members[0], group.members[-1]))
@@ -232,7 +271,7 @@ class Fusion:
     def _fuse_best(self, unit: Node, candidates, explain: bool) -> None:
         here = self.group_of[unit]
         ranked = sorted(
-            (g for g in candidates if g is not here),
+            (g for g in candidates if g is not here and not g.closed),
             key=lambda g: (-self.fusion_gain(g, here), self.position[g.members[0]]),
         )
         for group in ranked:
@@ -246,3 +285,29 @@ class Fusion:
                 self.merge(first, second, decision)
             elif explain and not decision.yes:
                 self.reasons.append(f"{group.members[-1].op} | {unit.op}: {decision.reason}")
+
+
+def _parts(shapes: list[tuple]) -> list[slice]:
+    """Cut a run of units into kernels: where it repeats itself, after whole periods, so that the
+    kernels have equal text and are compiled once."""
+    ids: dict[tuple, int] = {}
+    codes = [ids.setdefault(s, len(ids)) for s in shapes]
+    window = _MIN_SCALARS
+    following: dict[tuple, int] = {}
+    period = [0] * len(codes)  # how far ahead the same window begins; 0: nowhere near
+    for i in reversed(range(len(codes) - window + 1)):
+        key = tuple(codes[i : i + window])
+        ahead = following.get(key, i) - i
+        period[i] = ahead if ahead <= _MAX_SCALARS else 0
+        following[key] = i
+    parts, start = [], 0
+    while start < len(codes):
+        step, stop = period[start], start + 1
+        if step:
+            stop = start + -(-window // step) * step
+        else:
+            while stop < len(codes) and stop - start < _MAX_SCALARS and not period[stop]:
+                stop += 1
+        parts.append(slice(start, min(stop, len(codes))))
+        start = stop
+    return parts

@@ -91,6 +91,13 @@ def _truth_asked() -> tuple[str, str]:
     return "a truth value", f"Write np.where(condition, a, b), {static}"
 
 
+# Where there is no source text: at a prompt, or in code run from a string.
+_PERHAPS_ASSIGNED = (
+    "\nIf this line is `buf[i] = x`: a plain NumPy array cannot hold traced values; create "
+    "it with\ngraphc.numpy.zeros(shape) (or graphc.numpy.array), then assign to it."
+)
+
+
 def to_number(tracer, how: str) -> Any:
     value = constant_value(tracer.node)
     if value is not None:
@@ -100,6 +107,8 @@ def to_number(tracer, how: str) -> Any:
     if isinstance(found, ast.Subscript) and isinstance(found.ctx, ast.Store):
         refuse(tracer, _assigned_to_plain(found.value))
     hint = "Keep it an array: use the np function in place of math's, and x.astype(...) to convert."
+    if found is None and how in ("float()", "int()"):
+        hint += _PERHAPS_ASSIGNED
     if how in (".item()", ".tolist()"):
         hint = f"Leave out {how} inside the traced function; return the array instead."
     refuse(
@@ -152,6 +161,8 @@ def to_array(tracer) -> NoReturn:
         hint = f"Pass one array instead of a list: {name}(np.stack([...]))."
     else:
         hint = "Use NumPy functions on it, or call this outside the traced function."
+        if found is None:
+            hint += _PERHAPS_ASSIGNED
     what = f"`{name}`" if name else "this"
     refuse(
         tracer,

@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import DTypeError, EscapedTracerError, SymbolicDimError, TraceError
+from graphc.errors import (
+    DTypeError,
+    EscapedTracerError,
+    GraphcError,
+    SymbolicDimError,
+    TraceError,
+)
 from graphc.ir import build, dims
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Source, inherit, substitute
@@ -26,8 +32,9 @@ _CONTAINERS = (dict, list, tuple)
 class TraceContext:
     """Made by :func:`graphc.trace.tracing.trace`; every tracer holds the one it belongs to."""
 
-    def __init__(self, name: str, before_adjoint: Callable | None = None):
-        self.name = name
+    def __init__(self, name: str, before_adjoint: Callable | None = None, takes_half: bool = True):
+        self.name = name  # as in messages
+        self.takes_half = takes_half  # may NumPy's float16 of small integers appear?
         self.before_adjoint = before_adjoint
         self.alive = True
         self.sources: dict[Node, Source] = {}
@@ -76,8 +83,11 @@ class TraceContext:
             from graphc.trace.creation import array
 
             return array(self, value)
+        refuse_lossy(value, "a value")
         weak = is_python_number(value)
         array_value = np.asarray(value)
+        if weak and array_value.dtype == object:
+            raise DTypeError(_source.located(f"an int {TOO_LARGE}"))
         if not is_supported_dtype(array_value.dtype):
             raise DTypeError(
                 _source.located(
@@ -86,6 +96,35 @@ class TraceContext:
                 )
             )
         return Tracer(self, _constant(array_value), weak)
+
+
+TOO_LARGE = "is too large for int64; write it as a float, such as 1e30"
+
+
+def is_lossy(value: Any) -> bool:
+    """Whether ``value`` is an array that means more than its elements: masked, or a matrix."""
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return False
+    return isinstance(value, np.matrix) or (hasattr(value, "mask") and hasattr(value, "filled"))
+
+
+def refuse_lossy(value: Any, what: str, kind: type[GraphcError] = TraceError) -> None:
+    """Refuse the subclasses of ndarray that :func:`is_lossy` finds."""
+    if not is_lossy(value):
+        return
+    if not isinstance(value, np.matrix):
+        raise kind(
+            _source.located(
+                f"{what} is a masked array, whose mask graphc would drop.\n"
+                "Pass .filled(value), or the mask as an array of its own with np.where."
+            )
+        )
+    raise kind(
+        _source.located(
+            f"{what} is a np.matrix, whose `*` and shapes differ from those of arrays.\n"
+            "Pass np.asarray(m), and write @ for matrix products."
+        )
+    )
 
 
 def _constant(array: np.ndarray) -> Node:

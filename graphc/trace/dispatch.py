@@ -19,8 +19,33 @@ UFUNCS: dict[np.ufunc, Callable] = {}  # ufunc -> rule(*nodes of the resolved dt
 DATA_DEPENDENT = frozenset({
     "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "nonzero",
     "flatnonzero", "argwhere", "compress", "extract", "intersect1d", "union1d", "setdiff1d",
-    "setxor1d", "trim_zeros", "delete", "bincount", "histogram",
+    "setxor1d", "trim_zeros", "bincount", "histogram",
 })  # fmt: skip
+
+# What to write for functions that are not supported, where NumPy has it another way.
+INSTEAD = {
+    "piecewise": "np.select(conditions, values) or np.where(condition, a, b)",
+    "choose": "np.select(conditions, values) or np.take_along_axis",
+    "delete": "np.concatenate([x[:i], x[i + 1:]]), or x[kept] with a constant array of positions",
+    "insert": "np.concatenate([x[:i], values, x[i:]])",
+    "resize": "np.tile and a slice, or np.reshape",
+    "block": "np.concatenate of np.concatenate",
+    "apply_along_axis": "the function on the whole array with axis=...",
+    "apply_over_axes": "the function with a tuple as axis",
+    "vectorize": "the function on the whole array",
+    "place": "x = np.where(mask, value, x)",
+    "putmask": "x = np.where(mask, value, x)",
+    "put": "x[positions] = values",
+    "interp": "np.take of a constant table and linear weights",
+    "nanmean": "np.where(np.isnan(x), 0, x) and a count of the others",
+    "frexp": "np.floor(np.log2(np.abs(x)))",
+    "ldexp": "x * 2.0**n",
+    "spacing": "np.finfo(x.dtype).eps * np.abs(x)",
+}
+
+
+_SIMILAR = 0.75
+_UNLIKE = frozenset({"sort", "median", "isin", "iscomplex"})  # not like what they look like
 
 
 def implements(*functions: Callable | None):
@@ -37,7 +62,7 @@ def implements(*functions: Callable | None):
 
 def call(function: Callable, context, args, kwargs) -> Any:
     """``function(*args, **kwargs)`` on traced values, by its handler."""
-    handler = FUNCTIONS.get(function)
+    handler = FUNCTIONS.get(function) or _special(function)
     if handler is None:
         raise TraceError(located(_unsupported(function)))
     unknown = [k for k in kwargs if k not in _accepted(handler)]
@@ -48,6 +73,20 @@ def call(function: Callable, context, args, kwargs) -> Any:
         raise TraceError(located(message + " on traced values"))
     with Located():
         return handler(context, *args, **kwargs)
+
+
+_specials: dict[Callable, Callable] = {}  # ufuncs of scipy.special that were met
+
+
+def _special(function: Callable) -> Callable | None:
+    if function not in _specials:
+        from graphc.trace.elementwise import special_handler
+
+        handler = special_handler(function)
+        if handler is None:
+            return None
+        _specials[function] = handler
+    return _specials[function]
 
 
 class Located:
@@ -77,11 +116,16 @@ def _accepted(handler) -> frozenset[str]:
 
 def public_name(function: Callable) -> str:
     """``np.linalg.norm`` for that function, and so on."""
+    name = getattr(function, "__name__", str(function))
+    if isinstance(function, np.ufunc) and getattr(np, name, None) is not function:
+        from graphc.trace.special import is_special
+
+        return f"scipy.special.{name}" if is_special(function) else f"the ufunc {name}"
     module = getattr(function, "__module__", None) or "numpy"
     prefix = module.replace("numpy", "np", 1) if module.startswith("numpy.") else "np"
     if "._" in prefix:
         prefix = "np.lib.stride_tricks" if "stride_tricks" in prefix else "np"
-    return f"{prefix}.{getattr(function, '__name__', function)}"
+    return f"{prefix}.{name}"
 
 
 def _unsupported(function: Callable) -> str:
@@ -93,22 +137,32 @@ def _unsupported(function: Callable) -> str:
             "hold.\nUse np.where(condition, x, fill) with a fixed size, or call it outside the "
             "traced function\nand pass the result as an argument."
         )
+    if short in INSTEAD and name.startswith("np."):
+        return f"{name} is not supported on traced values.\nWrite {INSTEAD[short]}."
     close = nearest(name)
     if close:
         return f"{name} is not supported on traced values; nearest supported: {close}"
     return (
-        f"{name} is not supported on traced values, nor is a function of a similar name.\n"
+        f"{name} is not supported on traced values yet.\n"
         "Call it outside the traced function and pass the result as an argument."
     )
 
 
 def nearest(name: str) -> str:
-    """The supported NumPy names most like ``name``, empty if none is."""
-    known = sorted({public_name(f) for f in (*FUNCTIONS, *UFUNCS)})
-    short = name.rsplit(".", 1)[-1]
-    by_short: dict[str, str] = {}
-    for full in known:
-        by_short.setdefault(full.rsplit(".", 1)[-1], full)
-    close = difflib.get_close_matches(short, by_short, n=3, cutoff=0.6)
-    close += [s for s in by_short if min(len(short), len(s)) > 2 and (short in s or s in short)]
-    return ", ".join(dict.fromkeys(by_short[c] for c in close[:3]))
+    """The supported names of the same module that are much like ``name``, empty if none is."""
+    prefix, _, short = name.rpartition(".")
+    if short in _UNLIKE:
+        return ""
+    known = {public_name(f).rpartition(".") for f in (*FUNCTIONS, *UFUNCS)}
+    names = sorted(last for first, _, last in known if first == prefix)
+    if prefix == "scipy.special":
+        names = sorted(_special_names())
+    close = difflib.get_close_matches(short, names, n=3, cutoff=_SIMILAR)
+    close += [n for n in names if short == f"nan{n}" and n not in close]
+    return ", ".join(f"{prefix}.{c}" for c in close)
+
+
+def _special_names():
+    from graphc.trace.special import RULES
+
+    return RULES

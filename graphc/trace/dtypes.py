@@ -9,6 +9,7 @@ import numpy as np
 from graphc.errors import DTypeError
 from graphc.ir import build
 from graphc.ir.node import Node
+from graphc.trace.dispatch import public_name
 
 _PYTHON = {"i": int, "u": int, "f": float, "c": complex}
 _SAMPLES = {"b": True, "i": 1, "u": 1, "f": 1.0, "c": 1j}
@@ -31,7 +32,7 @@ def resolve(ufunc: np.ufunc, operands: tuple, dtype: np.dtype | None = None) -> 
     except TypeError as error:
         names = ", ".join(getattr(o, "name", None) or f"Python {o.__name__}" for o in operands)
         reason = str(error).split("\n")[0]
-        raise DTypeError(f"np.{ufunc.__name__} does not take ({names}): {reason}") from None
+        raise DTypeError(f"{public_name(ufunc)} does not take ({names}): {reason}") from None
 
 
 def require_real(name: str, *values) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from graphc.ir.build import elementwise as op
 from graphc.ir.build import full_like
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
+from graphc.trace import special
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, implements
 from graphc.trace.dtypes import cast, common_dtype, promotion_key, require_real, resolve
 from graphc.trace.source import operand_texts
@@ -58,7 +60,7 @@ def mismatch(name: str, shapes, reason: str) -> str:
     ]
     if len(parts) == 2 and name in _SYMBOLS:
         return f"{parts[0]} {_SYMBOLS[name]} {parts[1]}: {reason}"
-    return f"np.{name} of {', '.join(parts)}: {reason}"
+    return f"{name if '.' in name else 'np.' + name} of {', '.join(parts)}: {reason}"
 
 
 def fit(tracer, dtype, shape) -> Node:
@@ -77,27 +79,50 @@ def fit_all(context, name: str, *values) -> list[Node]:
 # ------------------------------------------------------------------------------- application
 
 
-def _handler(ufunc: np.ufunc):
+def _handler(ufunc: np.ufunc, name: str, function: Callable):
     def apply(context, *args, dtype=None):
         operands = [context.lift(a) for a in args]
         dtype = np.dtype(dtype) if dtype is not None else None
         keys = tuple(promotion_key(o) for o in operands)
-        dtypes = resolve(ufunc, keys, dtype)[: ufunc.nin]
+        resolved = resolve(ufunc, keys, dtype)
+        dtypes = resolved[: ufunc.nin]
         if any(d.kind == "O" for d in dtypes):  # comparisons of Python integers
             dtypes = (common_dtype(*operands),) * ufunc.nin
         if ufunc.nin == 2 and dtypes[0] != dtypes[1]:  # int64 with uint64 in comparisons
             dtypes = (np.result_type(*dtypes),) * 2
-        shape = broadcast_shapes(ufunc.__name__, *(o.shape for o in operands))
+        _refuse_half(context, name, operands, resolved)
+        shape = broadcast_shapes(name, *(o.shape for o in operands))
         nodes = [fit(o, d, shape) for o, d in zip(operands, dtypes, strict=True)]
         if ufunc in _REAL_ONLY:
             require_real(ufunc.__name__, *nodes)
-        result = UFUNCS[ufunc](*nodes)
+        result = function(*nodes)
         if isinstance(result, tuple):
             return tuple(context.wrap(r) for r in result)
         return context.wrap(result)
 
     apply.__name__ = ufunc.__name__
     return apply
+
+
+def _refuse_half(context, name: str, operands, dtypes) -> None:
+    """NumPy computes np.sin(int8) in float16, which compiled code does not have."""
+    half = np.dtype(np.float16)
+    if context.takes_half or half not in dtypes or any(o.dtype == half for o in operands):
+        return
+    kinds = ", ".join(str(o.dtype) for o in operands)
+    shown = name if "." in name else f"np.{name}"
+    raise DTypeError(
+        f"{shown} of {kinds} is float16 in NumPy, which compiled code does not have.\n"
+        "Convert the argument: x.astype(np.float32)."
+    )
+
+
+def special_handler(ufunc: np.ufunc) -> Callable | None:
+    """The handler of a ufunc of scipy.special, None where there is none."""
+    if not special.is_special(ufunc) or ufunc.__name__ not in special.RULES:
+        return None
+    name = f"scipy.special.{ufunc.__name__}"
+    return _handler(ufunc, name, special.RULES[ufunc.__name__])
 
 
 def rule(*ufuncs: np.ufunc | None):
@@ -107,7 +132,7 @@ def rule(*ufuncs: np.ufunc | None):
         for ufunc in ufuncs:
             if ufunc is not None:
                 UFUNCS[ufunc] = function
-                FUNCTIONS[ufunc] = _handler(ufunc)
+                FUNCTIONS[ufunc] = _handler(ufunc, ufunc.__name__, function)
         return function
 
     return register

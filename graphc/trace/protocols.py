@@ -28,12 +28,22 @@ _DEFAULTS = {"where": True, "casting": "same_kind", "order": "K", "subok": True}
 def operator(ufunc: np.ufunc, context, operands) -> Any:
     """A Python operator: Python numbers among themselves stay Python numbers."""
     operands = tuple(context.lift(o) for o in operands)
+    if ufunc is np.power and _is_square_of_bools(*operands):
+        operands = tuple(context.wrap(cast(o.node, np.int8)) for o in operands)
     if not all(o.weak for o in operands):
         return dispatch.call(ufunc, context, operands, {})
     result = dispatch.call(ufunc, context, _as_python(ufunc, operands), {})
     for r in result if isinstance(result, tuple) else (result,):
         r.weak = True
     return result
+
+
+def _is_square_of_bools(x, y) -> bool:
+    """``mask ** 2`` is np.square(mask), int8, though np.power(mask, 2) is int64."""
+    if x.dtype != bool or not x.ndim or not y.weak or y.dtype.kind != "i":
+        return False
+    exponent = blame.constant_value(y.node)
+    return exponent is not None and int(exponent) == 2
 
 
 def _as_python(ufunc: np.ufunc, operands) -> tuple:
@@ -89,7 +99,10 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
             value = kwargs.pop(name)
             if value is not _DEFAULTS[name] and (name == "where" or value != _DEFAULTS[name]):
                 raise TraceError(
-                    located(f"np.{ufunc.__name__}: the argument `{name}` is not supported here")
+                    located(
+                        f"{dispatch.public_name(ufunc)}: the argument `{name}` is not supported "
+                        "here"
+                    )
                 )
         result = dispatch.call(ufunc, context, inputs, kwargs)
     elif method == "reduce" and ufunc in _REDUCTIONS:
@@ -112,7 +125,8 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
         with dispatch.Located():
             return add_at(context, *inputs)
     else:
-        raise TraceError(located(f"np.{ufunc.__name__}.{method} is not supported on traced values"))
+        name = dispatch.public_name(ufunc)
+        raise TraceError(located(f"{name}.{method} is not supported on traced values"))
     return result if out is None else _store(ufunc, result, out)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dis
+import functools
 import sys
+from collections.abc import Iterable
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,13 +15,24 @@ from graphc.errors import TraceError
 from graphc.ir.graph import Source
 from graphc.trace.source import located
 
+_MOST_VISITED = 4000  # objects: a bound on the work, not on what is meant to be found
+_MOST_ELEMENTS = 256  # of one container
+_FOREIGN = frozenset({"numpy", "scipy", "optree", "numba", "sympy", "pytest", "_pytest"})
+_PLAIN = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic, np.ufunc, np.dtype)
+
 
 class RandomGuard:
-    """Compares the state of the generators that ``fn`` can reach before and after a trace."""
+    """Compares the states of the generators that ``fn`` can reach before and after a trace.
 
-    def __init__(self, fn):
+    Reached are closures, globals and defaults of ``fn`` and of the functions it names, the
+    attributes of objects and modules among them, and the elements of containers.
+    """
+
+    def __init__(self, fn, arguments: Any = ()):
         self.fn = fn
-        self.generators = _generators(fn)
+        self.generators: dict[str, Any] = {}
+        self.codes: list[CodeType] = []  # of the user's functions, in the order of the walk
+        self._walk(fn, arguments)
         self.before = self._state()
 
     def check(self, name: str) -> None:
@@ -30,15 +44,165 @@ class RandomGuard:
                     located(
                         f"{key} was used inside `{name}`: its numbers would be frozen into the "
                         "graph.\nDraw them outside and pass the array as an argument.",
-                        _line_of(self.fn, key),
+                        self._line_of(key),
                     )
                 )
 
     def _state(self) -> dict[str, Any]:
         state = {"np.random": _numpy_state(), "random": _python_state()}
         for name, generator in self.generators.items():
-            state[f"the generator `{name}`"] = repr(generator.bit_generator.state)
+            state[f"the generator `{name}`"] = _state_of(generator)
         return state
+
+    def _walk(self, fn, arguments) -> None:
+        """Fill ``generators`` and ``codes``."""
+        seen: set[int] = set()
+        pending: list[tuple[str, Any]] = [("arguments", arguments), ("", fn)]
+        alive = []  # bound methods are made anew: their ids must stay taken
+        while pending and len(seen) < _MOST_VISITED:
+            name, value = pending.pop()
+            if isinstance(value, _PLAIN) or id(value) in seen:
+                continue
+            seen.add(id(value))
+            alive.append(value)
+            if _is_generator(value):
+                name = name or type(value).__name__
+                same = sum(n.partition(" (")[0] == name for n in self.generators)
+                self.generators[f"{name} ({same + 1})" if same else name] = value
+            elif isinstance(value, FunctionType) and _is_the_users(value.__module__):
+                self.codes.append(value.__code__)
+                pending += reversed([*_reached_by_code(value)])
+            else:
+                pending += reversed([*_parts(name, value)])
+
+    def _line_of(self, key: str) -> Source | None:
+        """The first line that names the generator, else the first line of the function."""
+        name = key.rpartition("`")[0].rpartition("`")[2] or "random"
+        name = name.partition(" (")[0].partition("[")[0].rpartition(".")[2]
+        for code in self.codes:
+            for inner in _with_inner(code):
+                for instruction in dis.get_instructions(inner):
+                    positions = instruction.positions
+                    reads = instruction.argval == name and instruction.opname.startswith("LOAD")
+                    if reads and positions and positions.lineno:
+                        return Source(inner.co_filename, positions.lineno, inner.co_name)
+        if not self.codes:
+            return None
+        code = self.codes[0]
+        return Source(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def _is_the_users(module: str | None) -> bool:
+    package = (module or "").partition(".")[0]
+    if package in _FOREIGN or package == "graphc":
+        return False
+    return package == "__main__" or package not in sys.stdlib_module_names
+
+
+def _is_generator(value: Any) -> bool:
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random and isinstance(value, numpy_random.Generator | numpy_random.RandomState):
+        return True
+    python_random = sys.modules.get("random")
+    if python_random is None or isinstance(value, python_random.SystemRandom):  # has no state
+        return False
+    return isinstance(value, python_random.Random)
+
+
+def _with_inner(code: CodeType) -> Iterable[CodeType]:
+    """``code`` and that of the functions defined in it."""
+    pending = [code]
+    while pending:
+        code = pending.pop()
+        yield code
+        pending += [c for c in code.co_consts if isinstance(c, CodeType)]
+
+
+def _reached_by_code(fn: FunctionType) -> Iterable[tuple[str, Any]]:
+    """What a Python function reads: its closure, defaults and the globals that it names."""
+    yield from _closure(fn)
+    for value in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
+        yield "a default", value
+    named = {n for code in _with_inner(fn.__code__) for n in code.co_names}
+    for name in sorted(named & fn.__globals__.keys()):
+        value = fn.__globals__[name]
+        if isinstance(value, ModuleType):
+            if _is_the_users(value.__name__):
+                inside = vars(value)
+                yield from ((f"{name}.{n}", inside[n]) for n in sorted(named & inside.keys()))
+        else:
+            yield name, value
+
+
+def _closure(fn: FunctionType) -> Iterable[tuple[str, Any]]:
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=False):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not yet bound
+            continue
+
+
+def _parts(name: str, value: Any) -> Iterable[tuple[str, Any]]:
+    """What an object that is no function of the user's leads to."""
+    if isinstance(value, FunctionType):  # a wrapper: of graphc, functools or another library
+        for inner, content in _closure(value):
+            if inner == "given" and isinstance(content, dict):  # static arguments, by name
+                yield from content.items()
+            else:
+                yield inner, content
+    elif isinstance(value, MethodType):
+        yield name, value.__func__
+        yield "self", value.__self__
+    elif isinstance(value, functools.partial):
+        yield name, value.func
+        yield from ((f"{name}.args[{i}]", v) for i, v in enumerate(value.args))
+        yield from value.keywords.items()
+    elif isinstance(value, dict):
+        if len(value) <= _MOST_ELEMENTS:
+            yield from ((f"{name}[{k!r}]", v) for k, v in value.items())
+    elif isinstance(value, list | tuple):
+        if len(value) <= _MOST_ELEMENTS:
+            yield from ((f"{name}[{i}]", v) for i, v in enumerate(value))
+    elif hasattr(type(value), "__graphc_leaf__") or isinstance(value, ModuleType):
+        return
+    elif type(value).__module__ == "graphc.api":
+        yield name, getattr(value, "traceable", None)
+    elif isinstance(value, type):
+        if _is_the_users(value.__module__):
+            yield from _of_class(name, value)
+    elif _is_the_users(type(value).__module__) or type(value).__module__.startswith("graphc.optim"):
+        yield from _of_instance(name, value)
+
+
+def _of_instance(name: str, value: Any) -> Iterable[tuple[str, Any]]:
+    prefix = f"{name}." if name else ""
+    for attribute, part in getattr(value, "__dict__", {}).items():
+        yield f"{prefix}{attribute}", part
+    for cls in type(value).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            if isinstance(slot, str) and not slot.startswith("__"):
+                yield f"{prefix}{slot}", getattr(value, slot, None)
+        if _is_the_users(cls.__module__):
+            yield from _of_class(name, cls)
+
+
+def _of_class(name: str, cls: type) -> Iterable[tuple[str, Any]]:
+    for attribute, part in list(vars(cls).items()):
+        if isinstance(part, property):
+            part = part.fget
+        elif isinstance(part, staticmethod | classmethod):
+            part = part.__func__
+        if isinstance(part, FunctionType) or _is_generator(part):
+            yield (f"{name}.{attribute}" if name else attribute), part
+
+
+def _state_of(generator: Any) -> str:
+    if hasattr(generator, "bit_generator"):
+        return repr(generator.bit_generator.state)
+    if hasattr(generator, "getstate"):
+        return str(hash(generator.getstate()))
+    return repr(generator.get_state(legacy=False))
 
 
 def _numpy_state() -> tuple | None:
@@ -61,33 +225,3 @@ def _moved(before: Any, after: Any) -> bool:
         key, place = after
         return place is not None and place != len(key)
     return before != after
-
-
-def _generators(fn) -> dict[str, Any]:
-    """Generators among the globals and closure of a Python function."""
-    code = getattr(fn, "__code__", None)
-    if code is None:
-        return {}
-    reachable = {n: fn.__globals__[n] for n in code.co_names if n in fn.__globals__}
-    for name, cell in zip(code.co_freevars, fn.__closure__ or (), strict=False):
-        try:
-            reachable[name] = cell.cell_contents
-        except ValueError:  # not yet bound
-            continue
-    if "numpy.random" not in sys.modules:
-        return {}
-    return {n: v for n, v in reachable.items() if isinstance(v, np.random.Generator)}
-
-
-def _line_of(fn, key: str) -> Source | None:
-    """The first line of ``fn`` that names the generator, else its first line."""
-    code = getattr(fn, "__code__", None)
-    if code is None:
-        return None
-    name = key.rpartition("`")[0].rpartition("`")[2] or "random"
-    line = code.co_firstlineno
-    for instruction in dis.get_instructions(code):
-        if instruction.argval == name and instruction.positions and instruction.positions.lineno:
-            line = instruction.positions.lineno
-            break
-    return Source(code.co_filename, line, code.co_name)

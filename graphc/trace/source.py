@@ -10,6 +10,7 @@ from types import FrameType
 
 from graphc.ir.graph import Source
 
+_LONGEST_QUOTE = 120
 _INTERNAL = frozenset({"graphc", "numpy", "optree", "functools", "contextlib", "copy"})
 
 
@@ -43,8 +44,9 @@ def here() -> Source | None:
 
 
 def line_text(source: Source) -> str:
-    """The text of a line, empty where the file cannot be read."""
-    return linecache.getline(source.file, source.line).strip()
+    """The text of a line, cut where it is long, empty where the file cannot be read."""
+    text = linecache.getline(source.file, source.line).strip()
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "..."
 
 
 def located(message: str, source: Source | None = None) -> str:

@@ -16,10 +16,12 @@ from graphc.ir.node import Node
 from graphc.ir.types import TensorType, is_supported_dtype, tensor_type
 from graphc.trace import numpy_api  # noqa: F401  (fills the dispatch tables)
 from graphc.trace.context import (
+    TOO_LARGE,
     TraceContext,
     active_trace,
     current_trace,
     is_python_number,
+    refuse_lossy,
     running,
     wrap,
 )
@@ -70,22 +72,33 @@ def spec_of(leaf: Any, path: str) -> ArgSpec:
     """
     if isinstance(leaf, np.ndarray):
         if is_supported_dtype(leaf.dtype):
+            refuse_lossy(leaf, f"`{path}`")
             return ArgSpec(TensorType(leaf.dtype.newbyteorder("="), leaf.shape))
         raise TraceError(
-            f"`{path}` has dtype {leaf.dtype}; encode it as numbers, or mark it static"
+            located(f"`{path}` has dtype {leaf.dtype}; encode it as numbers, or mark it static")
         )
     if isinstance(leaf, np.generic) and is_supported_dtype(leaf.dtype):
         return ArgSpec(tensor_type(leaf.dtype))
     if is_python_number(leaf):
-        return ArgSpec(tensor_type(np.asarray(leaf).dtype), weak=True)
+        dtype = np.asarray(leaf).dtype
+        if dtype.kind == "O":
+            raise TraceError(located(f"`{path}` is an int that {TOO_LARGE}"))
+        return ArgSpec(tensor_type(dtype), weak=True)
     if isinstance(leaf, Tracer):
         return ArgSpec(leaf.node.type, leaf.weak)
     if hasattr(leaf, "__array__") and not isinstance(leaf, type):
         return spec_of(np.asarray(leaf), path)
-    raise TraceError(
-        f"`{path}` is a {type(leaf).__name__}, not an array or a number; mark it static, "
-        "or leave it out of the arguments"
-    )
+    raise TraceError(located(not_a_number(leaf, path)))
+
+
+def not_a_number(leaf: Any, path: str) -> str:
+    """What to do about a leaf that is neither an array nor a number."""
+    kind = type(leaf).__name__
+    if path.isidentifier():
+        fix = f"mark it static: static_argnames={path!r}"
+    else:
+        fix = "keep it out of the tree: in a closure, or as an argument in static_argnames"
+    return f"`{path}` is a {kind}, not an array or a number.\nEither leave it out, or {fix}."
 
 
 def trace(
@@ -96,12 +109,16 @@ def trace(
     name: str | None = None,
     static: Iterable[int | str] = (),
     before_adjoint: Callable | None = None,
+    shown: str | None = None,
+    takes_half: bool = True,
 ) -> Traced:
     """Run ``fn`` once on tracers and return its graph.
 
     ``args`` and ``kwargs`` are trees whose leaves are :class:`ArgSpec`; any other leaf is static
     and reaches ``fn`` as it is, and so do the whole arguments whose position or name is in
     ``static``. ``before_adjoint(nodes, sources) -> nodes`` rewrites what gets differentiated.
+    ``name`` is that of the graph, ``shown`` that in messages. Without ``takes_half`` functions
+    that NumPy computes in float16 for small integers are refused.
     Raises TraceError and its kin for what a static graph cannot hold.
 
     >>> spec = ArgSpec(tensor_type(np.float32, (3,)))
@@ -112,7 +129,8 @@ def trace(
     static = frozenset(static)
     name = name or getattr(fn, "__name__", type(fn).__name__)
     name = name if name.isidentifier() else "function"
-    context = TraceContext(name, before_adjoint)
+    shown = shown or name
+    context = TraceContext(shown, before_adjoint, takes_half)
     arguments = _named_arguments(fn, args, kwargs)
     inputs: list[Node] = []
     values = []
@@ -120,11 +138,11 @@ def trace(
         is_static = key in static or label in static
         values.append(argument if is_static else _trace_leaves(context, argument, label, inputs))
     new_args, new_kwargs = values[: len(args)], dict(zip(sorted(kwargs), values[len(args) :]))
-    guard = RandomGuard(fn)
+    guard = RandomGuard(fn, (args, kwargs))
     try:
         with running(context):
             result = fn(*new_args, **new_kwargs)
-            guard.check(name)
+            guard.check(shown)
             outputs, out_tree, out_weak = _outputs(context, fn, result)
     except GraphcError:
         raise
@@ -178,8 +196,7 @@ def _trace_leaves(context, argument, label: str, inputs: list[Node]):
 
 def _outputs(context, fn, result):
     if result is None:
-        code = getattr(fn, "__code__", None)
-        source = Source(code.co_filename, code.co_firstlineno, code.co_name) if code else None
+        source = _definition(fn)
         raise TraceError(located(f"`{context.name}` returned None; is a `return` missing?", source))
     leaves, out_tree = flatten(result)
     nodes, weak = [], []
@@ -187,13 +204,23 @@ def _outputs(context, fn, result):
         if not isinstance(leaf, Tracer | np.ndarray | np.generic) and not is_python_number(leaf):
             path = leaf_paths(result, "output")[index]
             raise TraceError(
-                f"{path} of `{context.name}` is a {type(leaf).__name__}; "
-                "a traced function returns arrays and numbers"
+                located(
+                    f"{path} of `{context.name}` is a {type(leaf).__name__}; "
+                    "a traced function returns arrays and numbers.\n"
+                    "Leave it out of what is returned: the caller can keep it beside.",
+                    _definition(fn),
+                )
             )
         tracer = context.lift(leaf)
         nodes.append(tracer.node)
         weak.append(bool(tracer.weak))
     return tuple(context.resolve(nodes)), out_tree, tuple(weak)
+
+
+def _definition(fn) -> Source | None:
+    """Where the user's function begins, also where a transform wraps it."""
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    return Source(code.co_filename, code.co_firstlineno, code.co_name) if code else None
 
 
 def _hidden(context, error: BaseException) -> GraphcError | None:

@@ -77,6 +77,7 @@ class TracedStep:
             self._step,
             (params, state, *batch),
             name=f"{self._name}_step",
+            shown=self._name,
             before_adjoint=stabilize_nodes,
         )
         self._check_types(traced)

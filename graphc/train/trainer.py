@@ -7,7 +7,7 @@ import math
 import operator
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 from graphc import errors
 from graphc.data.check import check_data, check_like
 from graphc.errors import DataError, GradientError, OptionError, TrainingWarning
+from graphc.trace.context import TOO_LARGE, refuse_lossy
+from graphc.trace.source import located
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 from graphc.train.engine import NONFINITE, STOPPED, Engine, EpochResult, Run
 from graphc.train.progress import Bar, open_bar
@@ -142,30 +144,36 @@ class Trainer:
         epochs = _positive_int("epochs", epochs)
         batch_size = _positive_int("batch_size", batch_size)
         seed = _int("seed", seed)
-        data = data if isinstance(data, tuple) else (data,)
+        shuffle = _bool("shuffle", shuffle)
+        if progress is not None:
+            progress = _bool("progress", progress)
+        metrics = _checked_metrics(metrics)
+        data = _as_tuple(data, self.loss)
         names = _batch_names(self.loss, len(data))
+        _refuse_lossy(data, names)
         data, samples = check_data(data, names)
         if validation is not None:
-            validation = validation if isinstance(validation, tuple) else (validation,)
+            validation = _as_tuple(validation, self.loss)
             if len(validation) != len(data):
                 raise DataError(
                     f"validation has {len(validation)} parts, the training data {len(data)}"
                 )
+            _refuse_lossy(validation, [f"validation {n}" for n in names])
             validation, _ = check_data(validation, [f"validation {n}" for n in names])
             check_like(validation, data, names)
         elif metrics:
             raise OptionError("fit: metrics are computed on validation data; give validation=(...)")
         params = _checked_params(params)
         engine = self._build(params, data, min(batch_size, samples))
-        history = History(metrics={name: [] for name in metrics or {}})
+        history = History(metrics={name: [] for name in metrics})
         history.compile_s = engine.compile_s
         session = _Session(
             engine=engine,
             epochs=epochs,
             steps_per_epoch=math.ceil(samples / batch_size),
-            shuffle=bool(shuffle),
+            shuffle=shuffle,
             seed=seed,
-            evaluate=self._evaluator(validation, metrics or {}),
+            evaluate=self._evaluator(validation, metrics),
             callback=callback,
             history=history,
         )
@@ -194,7 +202,9 @@ class Trainer:
 
         def evaluate(params):
             values = {"val_loss": float(loss(params, *validation))}
-            return values | {n: float(fn(params, *validation)) for n, fn in metrics.items()}
+            for name, fn in metrics.items():
+                values[name] = _number(name, fn(params, *validation))
+            return values
 
         return evaluate
 
@@ -288,6 +298,62 @@ class _Session:
             self.callback(epoch, history, params)
 
 
+def _as_tuple(data: Any, loss: Callable) -> tuple:
+    """The parts of a batch. A list ``[X, y]`` is them too, unless the loss takes it as one."""
+    if isinstance(data, tuple):
+        return data
+    if isinstance(data, list) and len(data) > 1 and _positional_count(loss) == 1 + len(data):
+        return tuple(data)
+    return (data,)
+
+
+def _positional_count(fn: Callable) -> int | None:
+    """How many arguments a function must be given, None where unknown."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters)
+
+
+def _refuse_lossy(data: tuple, names: list[str]) -> None:
+    for tree, name in zip(data, names, strict=True):
+        for leaf, path in zip(flatten(tree)[0], leaf_paths(tree, name), strict=True):
+            refuse_lossy(leaf, f"`{path}`", DataError)
+
+
+def _bool(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def _checked_metrics(metrics: Any) -> dict[str, Callable]:
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, Mapping):
+        raise OptionError(
+            "metrics must be a dict from names to functions, such as "
+            f"{{'accuracy': accuracy}}, not a {type(metrics).__name__}"
+        )
+    for name, fn in metrics.items():
+        if not callable(fn):
+            raise OptionError(f"metrics[{name!r}] must be a function, not {fn!r}")
+    return dict(metrics)
+
+
+def _number(name: str, value: Any) -> float:
+    """The value of a metric."""
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        what = "None" if value is None else f"shape {array.shape} of {array.dtype}"
+        raise OptionError(
+            f"metrics[{name!r}] must return one number, but returned {what}; return its mean or sum"
+        )
+    return float(array.reshape(()))
+
+
 def _positive_int(name: str, value: Any) -> int:
     number = _int(name, value)
     if number < 1:
@@ -321,10 +387,15 @@ def _checked_params(params: Any) -> Any:
     for leaf, path in zip(leaves, leaf_paths(params, "params"), strict=True):
         if isinstance(leaf, str | bytes):
             raise GradientError(
-                f"`{path}` is a {type(leaf).__name__}, which cannot be trained; keep it out of "
-                "the parameters, e.g. in a closure of the loss"
+                located(
+                    f"`{path}` is a {type(leaf).__name__}, which cannot be trained; keep it out "
+                    "of the parameters, e.g. in a closure of the loss"
+                )
             )
+        refuse_lossy(leaf, f"`{path}`", DataError)
         array = np.array(leaf)
+        if array.dtype == object and isinstance(leaf, int):
+            raise GradientError(f"`{path}` is an int that {TOO_LARGE}")
         if array.dtype.kind != "f":
             raise GradientError(
                 f"`{path}` is {array.dtype}, which cannot be trained; pass floats"

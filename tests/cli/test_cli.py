@@ -180,3 +180,12 @@ def test_parse_arguments_refuses():
     with pytest.raises(UnknownNameError, match="unknown dtype 'name'"):
         parse_arguments("name")
     assert np.float32 == parse_arguments("f32")[0].type.dtype
+
+
+@pytest.mark.parametrize("more", [[], ["--grad"]])
+def test_dump_with_too_few_or_too_many_arguments(model, capsys, more):
+    code, out, err = run(capsys, "dump", f"{model}:helper", "--args", "f32[3,4]", *more)
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert "1 argument given, but the function is helper(x, y): missing a required" in err
+    code, _, err = run(capsys, "dump", f"{model}:helper", "--args", "f32 f32 f32", *more)
+    assert code == 2 and "3 arguments given, but the function is helper(x, y)" in err

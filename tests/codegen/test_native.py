@@ -106,4 +106,4 @@ def test_sums_are_vectorized_and_products_fused():
 
 def test_the_target_is_this_processor():
     machine = llvm_backend.host_target_machine()
-    assert machine.triple == llvm_backend._target().triple
+    assert machine.triple == llvm_backend.target().triple
