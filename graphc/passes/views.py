@@ -341,6 +341,35 @@ def elementwise_of_reshapes(node: Node) -> Node | None:
     return build.reshape(build.make(node.op, operands, **dict(node.attrs)), node.shape)
 
 
+_FEW = 4  # elements of a vector that are worth a scalar each
+
+
+@rewrites(*_ELEMENTWISE)
+def elementwise_of_stacked_scalars(node: Node) -> Node | None:
+    """The state of a small system, ``np.stack([x, v])``: work is done on the scalars, which
+    neither wait in memory nor need kernels to join and to part them."""
+    if node.ndim != 1 or not any(_stacked(i) for i in node.inputs):
+        return None
+    if not all(_stacked(i) or _is_repeated(i) for i in node.inputs):
+        return None
+    parts = []
+    for k in range(node.shape[0]):
+        operands = [
+            build.reshape(i.inputs[k], ()) if _stacked(i) else i.inputs[0] for i in node.inputs
+        ]
+        parts.append(build.reshape(build.make(node.op, operands, **dict(node.attrs)), (1,)))
+    return build.concat(parts, 0)
+
+
+def _stacked(node: Node) -> bool:
+    few = node.op == "concat" and node.ndim == 1 and len(node.inputs) <= _FEW
+    return few and all(i.shape == (1,) for i in node.inputs)
+
+
+def _is_repeated(node: Node) -> bool:
+    return node.op == "broadcast" and not node.inputs[0].ndim
+
+
 def _scalar_source(node: Node) -> Node:
     return node.inputs[0] if node.op == "broadcast" else node
 
@@ -362,5 +391,6 @@ RULES = (
     slice_of_concat,
     concat_of_slices,
     add_of_pads,
+    elementwise_of_stacked_scalars,
     elementwise_of_broadcasts,
 )

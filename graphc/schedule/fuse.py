@@ -259,9 +259,7 @@ class Fusion:
 
     def _is_scalar(self, unit: Node) -> bool:
         return (
-            unit.shape == ()
-            and OPS[unit.op].kind == "elementwise"
-            and unit not in self.deps.alone
+            unit.shape == () and OPS[unit.op].kind == "elementwise" and unit not in self.deps.alone
         )
 
     def _distance(self, group: Group, unit: Node) -> int:
