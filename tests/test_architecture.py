@@ -71,10 +71,14 @@ def test_a_module_imports_earlier_stages_only(path):
 
 # Who may import a large library, and whether only when it is needed.
 ALLOWED = {
-    "numba": {"graphc.codegen.numba_cpu": "at import"},
+    "numba": {
+        "graphc.codegen.numba_cpu": "at import",
+        "graphc.codegen.native_words": "at import",
+    },
     "sympy": {},
     "llvmlite": {
         "graphc.codegen.numba_cpu": "at import",
+        "graphc.codegen.native_words": "at import",
         "graphc.codegen.llvm_backend": "at import",
         "graphc.runtime.loader": "lazily",
         "graphc.runtime.blas": "lazily",

@@ -1,6 +1,6 @@
 """The words of generated programs, as plain Python: errors there are readable.
 
-``numba_cpu`` gives the same words their native meaning. Buffers are flat NumPy arrays here.
+``native_words`` gives the same words their native meaning. Buffers are flat NumPy arrays here.
 """
 
 from __future__ import annotations

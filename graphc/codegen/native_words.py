@@ -1,0 +1,572 @@
+"""What the words of generated programs (see ``machine.py``) mean to Numba.
+
+Buffers are a type of our own: an access is one address computation and one load or store, with
+no wrap-around of negative indices and no array structure to type or pass. The other words are
+intrinsics that append LLVM instructions.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from graphc import vmath
+from graphc.codegen.machine import KINDS, MATH
+
+SCALARS = {kind: getattr(types, {"bool": "boolean"}.get(kind) or dtype.name)
+           for kind, dtype in KINDS.items()}  # fmt: skip
+
+
+# --------------------------------------------------------------------------------- buffer type
+
+
+class BufferType(types.Type):
+    """A pointer to scalars of one dtype."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(name=f"Buffer({dtype})")
+
+
+@register_model(BufferType)
+class _BufferModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        element = manager.lookup(fe_type.dtype).get_data_type()
+        super().__init__(manager, fe_type, element.as_pointer())
+
+
+def _index_type(index):
+    if isinstance(index, types.Integer) and index.bitwidth == 64:
+        return index
+    return types.int64 if isinstance(index, types.Integer | types.IntegerLiteral) else None
+
+
+@infer_global(operator.getitem)
+class _GetItem(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], BufferType) and (index := _index_type(args[1])):
+            return signature(args[0].dtype, args[0], index)
+
+
+@infer_global(operator.setitem)
+class _SetItem(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], BufferType) and (index := _index_type(args[1])):
+            return signature(types.none, args[0], index, args[0].dtype)
+
+
+@lower_builtin(operator.getitem, BufferType, types.Integer)
+def _lower_getitem(context, builder, sig, args):
+    pointer = builder.gep(args[0], [args[1]], inbounds=True)
+    return context.unpack_value(builder, sig.return_type, pointer)
+
+
+@lower_builtin(operator.setitem, BufferType, types.Integer, types.Any)
+def _lower_setitem(context, builder, sig, args):
+    pointer = builder.gep(args[0], [args[1]], inbounds=True)
+    context.pack_value(builder, sig.args[2], args[2], pointer)
+    return context.get_dummy_value()
+
+
+# --------------------------------------------------------------------------------- intrinsics
+
+
+def inline(name: str, arity: int, typing, emit):
+    """An intrinsic of ``arity`` scalars: ``typing(*types) -> signature or None``."""
+    params = ", ".join(f"x{i}" for i in range(arity))
+    scope = {"typing": typing, "emit": emit}
+    exec(
+        f"def {name}({', '.join(['context', *([params] if params else [])])}):\n"
+        f"    sig = typing({params})\n"
+        "    return (sig, emit) if sig is not None else None\n",
+        scope,
+    )
+    return intrinsic(scope[name])
+
+
+def _llvm_call(builder, name: str, result, args):
+    suffix = {"float": "f32", "double": "f64"}[str(args[0].type)]
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(result, [a.type for a in args]), f"llvm.{name}.{suffix}"
+    )
+    return builder.call(function, args)
+
+
+def _is_float(t) -> bool:
+    return isinstance(t, types.Float)
+
+
+def _same(*args):
+    """All arguments converted to the first's type, which is the result's."""
+    return args[0](*([args[0]] * len(args)))
+
+
+def _float_intrinsic(name: str, llvm: str, arity: int = 1):
+    def typing(*args):
+        return _same(*args) if _is_float(args[0]) else None
+
+    def emit(context, builder, sig, args):
+        return _llvm_call(builder, llvm, args[0].type, list(args))
+
+    return inline(name, arity, typing, emit)
+
+
+def _vector_math(name: str):
+    def typing(*args):
+        return _same(*args) if _is_float(args[0]) else None
+
+    def emit(context, builder, sig, args):
+        return _strict(builder, lambda: vmath.emit(name, builder, sig.return_type.name, args))
+
+    return inline(name, vmath.FUNCTIONS[name].arity, typing, emit)
+
+
+def _strict(builder, emit):
+    """Mark what ``emit`` appends, so that no contraction is allowed there later."""
+    block, before = builder.block, len(builder.block.instructions)
+    value = emit()
+    for instruction in block.instructions[before:]:
+        instruction.graphc_strict = True
+    return value
+
+
+def _extremum(name: str, llvm: str, signed: str):
+    def emit(context, builder, sig, args):
+        kind = sig.return_type
+        if _is_float(kind):
+            return _llvm_call(builder, llvm, args[0].type, list(args))
+        if kind == types.boolean:
+            return builder.or_(*args) if llvm == "maximum" else builder.and_(*args)
+        compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
+        return builder.select(compare(signed, *args), *args)
+
+    return inline(name, 2, _same, emit)
+
+
+def _accumulate(name: str, float_op: str, int_op: str):
+    def emit(context, builder, sig, args):
+        if sig.return_type == types.boolean:
+            return builder.or_(*args) if int_op == "add" else builder.and_(*args)
+        if _is_float(sig.return_type):
+            return getattr(builder, float_op)(*args, flags=("reassoc", "nsz", "contract"))
+        return getattr(builder, int_op)(*args)
+
+    return inline(name, 2, _same, emit)
+
+
+def _select_typing(cond, a, b):
+    return a(types.boolean, a, a)
+
+
+def _select_emit(context, builder, sig, args):
+    return builder.select(*args)
+
+
+def _absolute_emit(context, builder, sig, args):
+    kind, (x,) = sig.return_type, args
+    if _is_float(kind):
+        return _llvm_call(builder, "fabs", x.type, [x])
+    if kind == types.boolean or not kind.signed:
+        return x
+    return builder.select(builder.icmp_signed("<", x, x.type(0)), builder.neg(x), x)
+
+
+def _sign_emit(context, builder, sig, args):
+    kind, (x,) = sig.return_type, args
+    one, zero = x.type(1), x.type(0)
+    if _is_float(kind):
+        positive = builder.fcmp_ordered(">", x, zero)
+        negative = builder.fcmp_ordered("<", x, zero)
+        kept = builder.select(builder.fcmp_ordered("==", x, zero), zero, x)  # NaN stays NaN
+        return builder.select(positive, one, builder.select(negative, x.type(-1), kept))
+    if not kind.signed:
+        return builder.select(builder.icmp_unsigned("==", x, zero), zero, one)
+    negative = builder.select(builder.icmp_signed("<", x, zero), x.type(-1), zero)
+    return builder.select(builder.icmp_signed(">", x, zero), one, negative)
+
+
+def _magnitude_test(compare: str, of_integers: bool):
+    """``fabs(x) <compare> inf``; one comparison, so that no contraction can change it."""
+
+    def emit(context, builder, sig, args):
+        if not _is_float(sig.args[0]):
+            return ir.IntType(1)(of_integers)
+        magnitude = _llvm_call(builder, "fabs", args[0].type, [args[0]])
+        return builder.fcmp_ordered(compare, magnitude, args[0].type(float("inf")))
+
+    return emit
+
+
+def _relu_emit(context, builder, sig, args):
+    (x,), zero = args, args[0].type(0)
+    if sig.return_type == types.boolean or not getattr(sig.return_type, "signed", True):
+        return x
+    if not _is_float(sig.return_type):
+        return builder.select(builder.icmp_signed(">", x, zero), x, zero)
+    return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # NaN passes
+
+
+def _floor_div_emit(context, builder, sig, args):
+    kind, (a, b) = sig.return_type, args
+    if _is_float(kind):
+        return _float_floor_div(builder, a, b)
+    safe, is_zero = _safe_divisor(builder, b, kind, a)
+    if not kind.signed:
+        return builder.select(is_zero, a.type(0), builder.udiv(a, safe))
+    quotient, remainder = builder.sdiv(a, safe), builder.srem(a, safe)
+    floored = builder.sub(quotient, a.type(1))
+    result = builder.select(_signs_differ(builder, remainder, safe), floored, quotient)
+    overflow = builder.icmp_signed("==", b, b.type(-1))
+    result = builder.select(overflow, builder.neg(a), result)
+    return builder.select(is_zero, a.type(0), result)
+
+
+def _floor_mod_emit(context, builder, sig, args):
+    kind, (a, b) = sig.return_type, args
+    if _is_float(kind):
+        return _float_mod(builder, a, b)
+    safe, is_zero = _safe_divisor(builder, b, kind, a)
+    if not kind.signed:
+        return builder.select(is_zero, a.type(0), builder.urem(a, safe))
+    remainder = builder.srem(a, safe)
+    moved = builder.add(remainder, safe)
+    result = builder.select(_signs_differ(builder, remainder, safe), moved, remainder)
+    return builder.select(is_zero, a.type(0), result)
+
+
+def _safe_divisor(builder, b, kind, a):
+    """A divisor that never traps (0 and -1 replaced; callers select their own results)."""
+    is_zero = builder.icmp_unsigned("==", b, b.type(0))
+    safe = builder.select(is_zero, b.type(1), b)
+    if kind.signed:
+        safe = builder.select(builder.icmp_signed("==", b, b.type(-1)), b.type(1), safe)
+    return safe, is_zero
+
+
+def _signs_differ(builder, remainder, divisor):
+    nonzero = builder.icmp_signed("!=", remainder, remainder.type(0))
+    opposite = builder.icmp_signed("<", builder.xor(remainder, divisor), remainder.type(0))
+    return builder.and_(nonzero, opposite)
+
+
+def _float_mod(builder, a, b):
+    """NumPy's remainder: the sign of the divisor, exact fmod underneath."""
+    zero = a.type(0)
+    remainder = builder.frem(a, b)
+    nonzero = builder.fcmp_ordered("!=", remainder, zero)
+    negative_r = builder.fcmp_ordered("<", remainder, zero)
+    negative_b = builder.fcmp_ordered("<", b, zero)
+    adjust = builder.and_(nonzero, builder.xor(negative_r, negative_b))
+    moved = builder.select(adjust, builder.fadd(remainder, b), remainder)
+    signed_zero = _llvm_call(builder, "copysign", a.type, [zero, b])
+    return builder.select(builder.fcmp_ordered("==", moved, zero), signed_zero, moved)
+
+
+def _float_floor_div(builder, a, b):
+    """NumPy's quotient: of what is left without the remainder, rounded to the nearest integer."""
+    zero, one = a.type(0), a.type(1)
+    remainder = builder.frem(a, b)
+    quotient = builder.fdiv(builder.fsub(a, remainder), b)
+    opposite = builder.xor(
+        builder.fcmp_ordered("<", remainder, zero), builder.fcmp_ordered("<", b, zero)
+    )
+    below = builder.and_(builder.fcmp_ordered("!=", remainder, zero), opposite)
+    quotient = builder.select(below, builder.fsub(quotient, one), quotient)
+    floored = _llvm_call(builder, "floor", a.type, [quotient])
+    above = builder.fcmp_ordered(">", builder.fsub(quotient, floored), a.type(0.5))
+    rounded = builder.select(above, builder.fadd(floored, one), floored)
+    ratio = builder.fdiv(a, b)
+    signed_zero = _llvm_call(builder, "copysign", a.type, [zero, ratio])
+    rounded = builder.select(builder.fcmp_ordered("==", quotient, zero), signed_zero, rounded)
+    return builder.select(builder.fcmp_ordered("==", b, zero), ratio, rounded)
+
+
+def _power_typing(a, b):
+    return _same(a, b)
+
+
+def _power_emit(context, builder, sig, args):
+    if _is_float(sig.return_type):
+        name = sig.return_type.name
+        return _strict(builder, lambda: vmath.emit("pow", builder, name, args))
+    return _integer_power(builder, *args, signed=sig.return_type.signed)
+
+
+def _integer_power(builder, base, exponent, signed: bool):
+    """Square and multiply; a negative exponent gives 0 (NumPy raises: checked when tracing)."""
+    kind = base.type
+    first = kind(1)
+    if signed:
+        negative = builder.icmp_signed("<", exponent, kind(0))
+        first = builder.select(negative, kind(0), kind(1))
+        exponent = builder.select(negative, kind(0), exponent)
+    result, square, left = (cgutils.alloca_once_value(builder, v)
+                            for v in (first, base, exponent))  # fmt: skip
+    with _counted(builder, left):
+        odd = builder.and_(builder.load(left), kind(1))
+        product = builder.mul(builder.load(result), builder.load(square))
+        is_odd = builder.icmp_unsigned("!=", odd, kind(0))
+        builder.store(builder.select(is_odd, product, builder.load(result)), result)
+        builder.store(builder.mul(builder.load(square), builder.load(square)), square)
+        builder.store(builder.lshr(builder.load(left), kind(1)), left)
+    return builder.load(result)
+
+
+class _counted:
+    """``while value != 0`` around the body."""
+
+    def __init__(self, builder, variable):
+        self.builder, self.variable = builder, variable
+
+    def __enter__(self):
+        builder = self.builder
+        self.head = builder.append_basic_block("power.head")
+        body = builder.append_basic_block("power.body")
+        self.exit = builder.append_basic_block("power.exit")
+        builder.branch(self.head)
+        builder.position_at_end(self.head)
+        value = builder.load(self.variable)
+        builder.cbranch(builder.icmp_unsigned("!=", value, value.type(0)), body, self.exit)
+        builder.position_at_end(body)
+
+    def __exit__(self, *exc):
+        self.builder.branch(self.head)
+        self.builder.position_at_end(self.exit)
+
+
+# ------------------------------------------------------------------------- memory and libraries
+
+
+def _argument(kind: str):
+    result = BufferType(SCALARS[kind])
+
+    def typing(args, index):
+        return result(args, types.int64)
+
+    def emit(context, builder, sig, args):
+        pointers = builder.bitcast(args[0], ir.IntType(8).as_pointer().as_pointer())
+        pointer = builder.load(builder.gep(pointers, [args[1]]))
+        return builder.bitcast(pointer, context.get_value_type(sig.return_type))
+
+    return inline(f"argument_{kind}", 2, typing, emit)
+
+
+def _temporary(kind: str):
+    result = BufferType(SCALARS[kind])
+
+    def typing(arena, offset):
+        return result(arena, types.int64)
+
+    def emit(context, builder, sig, args):
+        pointer = builder.gep(args[0], [args[1]], inbounds=True)
+        return builder.bitcast(pointer, context.get_value_type(sig.return_type))
+
+    return inline(f"temporary_{kind}", 2, typing, emit)
+
+
+def _part_emit(context, builder, sig, args):
+    return builder.gep(args[0], [args[1]], inbounds=True)
+
+
+def _gemm(kind: str, symbol: str):
+    """A call of CBLAS on row-major contiguous matrices."""
+    real, buffer = SCALARS[kind], BufferType(SCALARS[kind])
+
+    def typing(ta, tb, m, n, k, alpha, a, b, beta, c):
+        size = types.int64
+        return types.none(size, size, size, size, size, real, buffer, buffer, real, buffer)
+
+    def emit(context, builder, sig, args):
+        ta, tb, m, n, k, alpha, a, b, beta, c = args
+        i32, i64 = ir.IntType(32), ir.IntType(64)
+        fp, pointer = alpha.type, a.type
+
+        def at_least_one(x):
+            return builder.select(builder.icmp_signed(">", x, i64(1)), x, i64(1))
+
+        def transposed(flag, yes, no):
+            return builder.select(builder.icmp_signed("!=", flag, i64(0)), yes, no)
+
+        lda = at_least_one(transposed(ta, m, k))
+        ldb = at_least_one(transposed(tb, k, n))
+        words = [
+            i32(101), transposed(ta, i32(112), i32(111)), transposed(tb, i32(112), i32(111)),
+            *(builder.trunc(x, i32) for x in (m, n, k)), alpha,
+            a, builder.trunc(lda, i32), b, builder.trunc(ldb, i32),
+            beta, c, builder.trunc(at_least_one(n), i32),
+        ]  # fmt: skip
+        kinds = [i32] * 6 + [fp, pointer, i32, pointer, i32, fp, pointer, i32]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), kinds), symbol
+        )
+        builder.call(function, words)
+        return context.get_dummy_value()
+
+    return inline(f"gemm_{kind}", 10, typing, emit)
+
+
+def _checked_emit(context, builder, sig, args):
+    status, check, index, size = args
+    i64 = ir.IntType(64)
+    bad = builder.icmp_unsigned(">=", index, size)
+    with builder.if_then(bad, likely=False):
+        unset = builder.icmp_signed("==", builder.load(status), i64(0))
+        with builder.if_then(unset):
+            builder.store(check, status)
+            builder.store(index, builder.gep(status, [i64(1)], inbounds=True))
+    last = builder.sub(size, i64(1))
+    low = builder.select(builder.icmp_signed("<", index, i64(0)), i64(0), last)
+    return builder.select(bad, low, index)
+
+
+# ------------------------------------------------------------ the words of the epoch driver
+
+
+def _next_emit(context, builder, sig, args):
+    return builder.add(args[0], args[0].type(_signed(0x9E3779B97F4A7C15)))
+
+
+def _mix_emit(context, builder, sig, args):
+    """The output function of splitmix64: see ``train.shuffle``."""
+    (z,) = args
+    word = z.type
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = builder.xor(z, builder.lshr(z, word(shift)))
+        z = builder.mul(z, word(_signed(factor)))
+    return builder.xor(z, builder.lshr(z, word(31)))
+
+
+def _draw_emit(context, builder, sig, args):
+    """The high half of a random word, scaled to [0, n)."""
+    z, n = args
+    high = builder.lshr(z, z.type(32))
+    return builder.lshr(builder.mul(high, n), z.type(32))
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _words_at_emit(context, builder, sig, args):
+    return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+
+
+def _copy_emit(context, builder, sig, args):
+    pointer = ir.IntType(8).as_pointer()
+    target, source = (builder.inttoptr(a, pointer) for a in args[:2])
+    cgutils.raw_memcpy(builder, target, source, args[2], 1)
+    return context.get_dummy_value()
+
+
+class FloatMode:
+    """The floating-point mode word of the running thread, where the target has one."""
+
+    def __init__(self, builder):
+        self.builder, module = builder, builder.module
+        self.x86 = module.triple.startswith("x86_64")
+        self.arm = module.triple.startswith(("aarch64", "arm64"))
+        self.word = ir.IntType(32) if self.x86 else ir.IntType(64)
+        self.flush = self.word(0x8040 if self.x86 else 1 << 24)  # FTZ and DAZ; FZ
+
+    def _call(self, name: str, result, *args):
+        kind = ir.FunctionType(result, [a.type for a in args])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}")
+        return self.builder.call(function, args)
+
+    def read(self):
+        if self.x86:
+            memory = cgutils.alloca_once(self.builder, self.word)
+            self._call("x86.sse.stmxcsr", ir.VoidType(), memory)
+            return self.builder.load(memory)
+        return self._call("aarch64.get.fpcr", self.word) if self.arm else self.flush
+
+    def write(self, value) -> None:
+        if self.x86:
+            memory = cgutils.alloca_once_value(self.builder, value)
+            self._call("x86.sse.ldmxcsr", ir.VoidType(), memory)
+        elif self.arm:
+            self._call("aarch64.set.fpcr", ir.VoidType(), value)
+
+    def flushing(self, value):
+        """``value`` with subnormals flushed to zero."""
+        return self.builder.or_(value, self.flush)
+
+
+def _flush_emit(context, builder, sig, args):
+    mode = FloatMode(builder)
+    mode.write(mode.flushing(mode.read()))
+    return context.get_dummy_value()
+
+
+def _step_emit(context, builder, sig, args):
+    pointer, words = ir.IntType(8).as_pointer(), ir.IntType(64).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, pointer, words])
+    function = builder.inttoptr(args[0], kind.as_pointer())
+    table = builder.bitcast(args[1], pointer)
+    builder.call(function, [table, builder.inttoptr(args[2], pointer), args[3]])
+    return context.get_dummy_value()
+
+
+@functools.cache
+def native_words() -> dict[str, object]:
+    """The namespace in which Numba compiles a program."""
+    status = BufferType(types.int64)
+    words: dict[str, object] = {
+        "INF": float("inf"), "NAN": float("nan"),
+        "select": inline("select", 3, _select_typing, _select_emit),
+        "larger": _extremum("larger", "maximum", ">"),
+        "smaller": _extremum("smaller", "minimum", "<"),
+        "absolute": inline("absolute", 1, _same, _absolute_emit),
+        "sign": inline("sign", 1, _same, _sign_emit),
+        "isinf": inline("isinf", 1, types.boolean, _magnitude_test("==", False)),
+        "isfinite": inline("isfinite", 1, types.boolean, _magnitude_test("<", True)),
+        "relu": inline("relu", 1, _same, _relu_emit),
+        "floor_div": inline("floor_div", 2, _same, _floor_div_emit),
+        "floor_mod": inline("floor_mod", 2, _same, _floor_mod_emit),
+        "power": inline("power", 2, _power_typing, _power_emit),
+        "accumulate_sum": _accumulate("accumulate_sum", "fadd", "add"),
+        "accumulate_prod": _accumulate("accumulate_prod", "fmul", "mul"),
+        "checked": inline(
+            "checked", 4,
+            lambda s, c, i, n: types.int64(status, types.int64, types.int64, types.int64),
+            _checked_emit,
+        ),
+        "status_words": inline("status_words", 1, lambda x: x(x), lambda c, b, s, a: a[0]),
+        "part": inline("part", 2, lambda p, i: p(p, types.int64), _part_emit),
+        "splitmix_next": inline(
+            "splitmix_next", 1, lambda x: types.int64(types.int64), _next_emit
+        ),
+        "splitmix_output": inline(
+            "splitmix_output", 1, lambda x: types.int64(types.int64), _mix_emit
+        ),
+        "scaled_draw": inline(
+            "scaled_draw", 2, lambda x, n: types.int64(types.int64, types.int64), _draw_emit
+        ),
+        "copy_bytes": inline(
+            "copy_bytes", 3, lambda d, s, n: types.none(*[types.int64] * 3), _copy_emit
+        ),
+        "words_at": inline("words_at", 1, lambda a: status(types.int64), _words_at_emit),
+        "flush_subnormals": inline("flush_subnormals", 0, lambda: types.none(), _flush_emit),
+        "call_step": inline(
+            "call_step", 4,
+            lambda f, t, a, w: types.none(types.int64, status, types.int64, status), _step_emit,
+        ),
+        "gemm_f32": _gemm("f32", "scipy_cblas_sgemm"),
+        "gemm_f64": _gemm("f64", "scipy_cblas_dgemm"),
+    }  # fmt: skip
+    for name in ("floor", "ceil", "trunc", "rint"):
+        words[name] = _float_intrinsic(name, name)
+    words["copysign"] = _float_intrinsic("copysign", "copysign", 2)
+    for name in MATH:
+        words[name] = _vector_math(name)
+    for kind, dtype in KINDS.items():
+        if kind != "bool":
+            words[kind] = dtype.type
+        words[f"argument_{kind}"] = _argument(kind)
+        words[f"temporary_{kind}"] = _temporary(kind)
+    return words
