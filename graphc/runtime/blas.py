@@ -20,8 +20,6 @@ _lib = None
 
 def core_type(features: dict[str, bool]) -> str | None:
     """OpenBLAS core for CPU features (as LLVM names them); None leaves the choice to OpenBLAS."""
-    if features.get("amx-bf16") and features.get("avx512bf16"):
-        return "SAPPHIRERAPIDS"
     if all(features.get(f"avx512{f}") for f in ("f", "bw", "dq", "vl")):
         return "SKYLAKEX"
     if features.get("avx2") and features.get("fma"):
