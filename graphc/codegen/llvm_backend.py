@@ -11,6 +11,7 @@ import llvmlite.binding as llvm
 
 from graphc.errors import VerifyError
 
+ENTRY = "graphc_main"  # the one function that object code exports
 _lock = threading.Lock()
 
 

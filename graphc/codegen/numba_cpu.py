@@ -16,11 +16,9 @@ from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from graphc.codegen.llvm_backend import Compiled, optimize_and_emit
+from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
 from graphc.codegen.native_words import SCALARS, BufferType, FloatMode, inline, native_words
 from graphc.codegen.writer import KernelFunction, Program
-
-ENTRY = "graphc_main"
 
 _REMEMBERED = 4096
 _lock = threading.Lock()

@@ -13,11 +13,8 @@ import functools
 
 import numpy as np
 
-from graphc.codegen.writer import Program
 from graphc.ir.types import TensorType
-from graphc.runtime import cache
-from graphc.runtime.artifact import Artifact
-from graphc.runtime.loader import NativeFunction
+from graphc.runtime.support import support_function
 
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
 _LIST_SIZE, _LIST_ITEMS = 16, 24  # offsets of ob_size and ob_item in PyListObject
@@ -77,15 +74,7 @@ def main(args, arena, ints):
 @functools.cache
 def reader():
     """The native reader as a ctypes function that keeps the GIL; None where layouts differ."""
-    address = cache.key(_TEXT)
-    artifact = cache.load(address)
-    if artifact is None:
-        from graphc.codegen.numba_cpu import compile_program
-
-        object_code = compile_program(Program((), _TEXT.strip(), ())).object_code
-        artifact = Artifact("reader", (), (), (), (), (), (), object_code, _TEXT)
-        cache.store(address, artifact)
-    native = NativeFunction(artifact.object_code)
+    native = support_function("reader", _TEXT)
     words = [ctypes.c_void_p] * 3
     call = ctypes.PYFUNCTYPE(None, *words)(native.address)
     call.native = native  # keeps the code alive

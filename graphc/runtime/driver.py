@@ -14,10 +14,8 @@ import functools
 
 import numpy as np
 
-from graphc.codegen.writer import Program
-from graphc.runtime import cache
-from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
+from graphc.runtime.support import support_function
 
 # Words of the control block.
 STOP, STATUS, DONE, LIMIT, SAMPLES, BATCH, EPOCHS, EPOCHS_DONE = range(8)
@@ -103,15 +101,7 @@ def main(args, arena, ints):
 @functools.cache
 def load() -> NativeFunction:
     """The driver for this process, from the kernel cache or compiled."""
-    address = cache.key(_TEXT)
-    artifact = cache.load(address)
-    if artifact is None:
-        from graphc.codegen.numba_cpu import compile_program
-
-        object_code = compile_program(Program((), _TEXT.strip(), ())).object_code
-        artifact = Artifact("driver", (), (), (), (), (), (), object_code, _TEXT)
-        cache.store(address, artifact)
-    return NativeFunction(artifact.object_code)
+    return support_function("driver", _TEXT)
 
 
 def control_block() -> np.ndarray:

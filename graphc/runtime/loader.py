@@ -8,7 +8,6 @@ import threading
 
 from graphc.runtime import blas
 
-ENTRY = "graphc_main"  # the one function that object code exports
 _lock = threading.Lock()
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -18,23 +17,23 @@ class NativeFunction:
 
     def __init__(self, object_code: bytes):
         with _lock:
-            llvm, target = _llvm()
+            llvm, target, entry = _llvm()
             module = llvm.parse_assembly("")
             machine = target.create_target_machine()
             self._engine = llvm.create_mcjit_compiler(module, machine)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
             self._engine.finalize_object()
-            self.address = self._engine.get_function_address(ENTRY)
+            self.address = self._engine.get_function_address(entry)
         self.call = _SIGNATURE(self.address)
 
 
 @functools.cache
 def _llvm():
-    """llvmlite's binding, knowing graphc's BLAS, and the target."""
+    """llvmlite's binding, knowing graphc's BLAS; the target; the name of the entry."""
     import llvmlite.binding as llvm
 
-    from graphc.codegen.llvm_backend import target
+    from graphc.codegen.llvm_backend import ENTRY, target
 
     for name, address in blas.load().items():
         llvm.add_symbol(name, address)
-    return llvm, target()
+    return llvm, target(), ENTRY

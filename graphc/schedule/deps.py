@@ -16,7 +16,6 @@ from graphc.ir.node import Node
 from graphc.ir.ops import OPS
 
 _FOLDED = {"broadcast", "transpose", "slice", "pad", "iota", "size", "const", "take", "take_along"}
-_LIBRARY = {"matmul"}
 _OPAQUE = {"matmul", "concat", "scatter_add"}
 _FOLDED_DEPTH = 40
 _VIRTUAL_FLOPS = 4
