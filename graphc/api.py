@@ -83,7 +83,6 @@ class Specialization:
                 return False
             for dim, size in zip(want.shape, have.shape, strict=True):
                 if isinstance(dim, Dim):
-                    # 0 and 1 follow other broadcasting rules than the trace assumed.
                     if size <= 1 or bound.setdefault(str(dim), size) != size:
                         return False
                 elif dim != size:

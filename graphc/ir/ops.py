@@ -11,7 +11,7 @@ A structural row is a type rule and a NumPy evaluation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,7 +41,6 @@ class Op:
     singular: bool = False  # the derivative can be infinite or NaN at a finite argument
     cost: int = 1  # rough flops an element; decides recomputation
     nonfinite: str = "propagates"  # what NaN and infinity do, for the documentation
-    latex: str = field(default="")
 
 
 OPS: dict[str, Op] = {}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.codegen.writer import STATUS_WORDS
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir.dims import Dim
 from graphc.ir.types import TensorType
@@ -17,7 +18,6 @@ from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
 from graphc.schedule.memory import ALIGNMENT, Plan, plan
 
-STATUS_WORDS = 2
 _KEPT_SIZES = 16
 
 
@@ -160,10 +160,6 @@ class Executable:
                         "pass a copy of one of them"
                     )
         return ready
-
-    def plan_for(self, env: dict[str, int]) -> Plan:
-        """The arena at given sizes, for reports."""
-        return plan(self.artifact.temps, env)
 
 
 def _dim_slots(artifact: Artifact) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from graphc.ir.dims import DimLike, evaluate
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
-from graphc.ir.ops import OPS
+from graphc.ir.ops import OPS, is_reduction
 
 _FOLDED = {"broadcast", "transpose", "slice", "pad", "iota", "size", "const", "take", "take_along"}
 _OPAQUE = {"matmul", "concat", "scatter_add"}
@@ -59,7 +59,7 @@ class Deps:
 
 def domain(unit: Node) -> tuple[DimLike, ...]:
     """The iteration space of a unit."""
-    if OPS[unit.op].kind == "reduction":
+    if is_reduction(unit):
         return unit.inputs[0].shape
     if unit.op == "scatter_add":
         return unit.inputs[1].shape
@@ -67,7 +67,7 @@ def domain(unit: Node) -> tuple[DimLike, ...]:
 
 
 def reduced_axes(unit: Node) -> tuple[int, ...]:
-    return unit.attr("axes") if OPS[unit.op].kind == "reduction" else ()
+    return unit.attr("axes") if is_reduction(unit) else ()
 
 
 def is_opaque(unit: Node) -> bool:
