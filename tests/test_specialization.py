@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.api import _KEPT_SHAPES, freeze
+from graphc.compiled import _KEPT_SHAPES, freeze
 from graphc.errors import IndexingError, OptionError
 from graphc.ir.dims import symbol
 

@@ -165,7 +165,7 @@ def _parts(name: str, value: Any) -> Iterable[tuple[str, Any]]:
             yield from ((f"{name}[{i}]", v) for i, v in enumerate(value))
     elif hasattr(type(value), "__graphc_leaf__") or isinstance(value, ModuleType):
         return
-    elif type(value).__module__ == "graphc.api":
+    elif type(value).__module__ == "graphc.compiled":
         yield name, getattr(value, "traceable", None)
     elif isinstance(value, type):
         if _is_the_users(value.__module__):

@@ -1,0 +1,477 @@
+"""What ``graphc.compile`` and its relatives return: a function that specializes on its arguments.
+
+It traces once for each kind of arguments (structure, dtypes, ranks, static values); changing
+sizes become symbolic dims and share one compile.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphc import pipeline
+from graphc.errors import (
+    CompileWarning,
+    OptionError,
+    SymbolicDimError,
+    TraceError,
+    UnknownNameError,
+)
+from graphc.interp import evaluate
+from graphc.ir.dims import Dim, symbol
+from graphc.ir.graph import Graph
+from graphc.ir.types import TensorType
+from graphc.passes import stabilize_nodes
+from graphc.trace.context import is_lossy
+from graphc.trace.source import is_user
+from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
+from graphc.trace.tree import flatten, leaf_paths, leaf_reader, unflatten
+
+_WARN_AT_COMPILES = 3
+_KEPT_SHAPES = 1024
+_PYTHON_NUMBERS = (bool, int, float, complex)
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True)
+class Compile:
+    """One entry of ``f.compiles``: what was compiled, and what differed from before."""
+
+    types: tuple[str, ...]
+    reason: str
+    seconds: float
+    kernels: int
+
+
+@dataclass
+class Specialization:
+    """A traced and compiled variant of a function."""
+
+    traced: Traced
+    run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    types: tuple[TensorType, ...]
+    statics: tuple
+    scalars: tuple[tuple[int, bool], ...]  # outputs that are no arrays to callers; weak or not
+
+    def returned(self, outputs: list[np.ndarray]) -> Any:
+        """What the function returns."""
+        for k, weak in self.scalars:
+            outputs[k] = outputs[k].item() if weak else outputs[k][()]
+        return unflatten(self.traced.out_tree, outputs)
+
+    def fits(self, types: Sequence[TensorType]) -> bool:
+        """Whether arguments of these types match, symbolic dims bound consistently.
+
+        A symbolic dim stands for sizes from 2 on: 0 and 1 broadcast, squeeze and reduce
+        differently in NumPy.
+        """
+        bound: dict[str, int] = {}
+        for want, have in zip(self.types, types, strict=True):
+            if want.dtype != have.dtype or want.ndim != have.ndim:
+                return False
+            for dim, size in zip(want.shape, have.shape, strict=True):
+                if isinstance(dim, Dim):
+                    if size <= 1 or bound.setdefault(str(dim), size) != size:
+                        return False
+                elif dim != size:
+                    return False
+        return True
+
+
+@dataclass
+class _Family:
+    """Specializations of one structure of arguments, whose leaves ``read`` takes."""
+
+    read: Callable[[Any], list | None]
+    variants: list[Specialization] = field(default_factory=list)
+    seen: list[tuple[TensorType, ...]] = field(default_factory=list)  # that were compiled for
+    exact: dict[tuple, Specialization] = field(default_factory=dict)
+
+
+class CompiledFunction:
+    """A function that runs as native code; made by :func:`compile` and its relatives.
+
+    Called inside another traced function it is traced inline, so compiled functions compose.
+    """
+
+    def __init__(
+        self, traceable: Callable, *, name: str, static_argnums=(), static_argnames=(),
+        donate=(), dims: Mapping[str, Sequence] | None = None, engine: str = "native",
+        primal: Callable | None = None,
+    ):  # fmt: skip
+        functools.update_wrapper(self, traceable)
+        self.traceable = traceable
+        self.name = name
+        self.primal = primal  # what a derivative was taken of
+        self._warned = False
+        self.donate = (donate,) if isinstance(donate, int) else tuple(donate)
+        self.dims = dict(dims or {})
+        self.engine = engine
+        self.compiles: list[Compile] = []
+        self._parameters = _parameters(traceable)
+        self._static_names = self._resolve_static(static_argnums, static_argnames)
+        self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
+        self._donated_names = self._resolve_donated()
+        self._families: dict[Any, _Family] = {}
+        self._compiling = threading.RLock()
+        # How the last call was made: the next is usually the same.
+        self._latest: tuple[Callable, Callable, Specialization] | None = None
+
+    def _resolve_static(self, argnums, argnames) -> frozenset[str]:
+        argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        argnames = (argnames,) if isinstance(argnames, str) else tuple(argnames)
+        names = [p.name for p in self._parameters]
+        for name in argnames:
+            if names and name not in names:
+                raise UnknownNameError(
+                    f"static_argnames: `{self._shown}` has no parameter {name!r}; "
+                    f"it has {', '.join(names)}"
+                )
+        return frozenset([*(names[i] for i in argnums), *argnames])
+
+    def _resolve_donated(self) -> frozenset[str]:
+        names = [p.name for p in self._parameters if p.kind in _POSITIONAL]
+        if any(i >= len(names) for i in self.donate):
+            raise OptionError(
+                f"donate={max(self.donate)}, but `{self._shown}` has {len(names)} positional "
+                "parameters; name each array that is donated as a parameter of its own"
+            )
+        donated = frozenset(names[i] for i in self.donate)
+        if donated & self._static_names:
+            both = ", ".join(sorted(donated & self._static_names))
+            raise OptionError(f"donate: `{both}` of `{self._shown}` is static and has no memory")
+        return donated
+
+    @property
+    def _shown(self) -> str:
+        """The user's name of the function, for messages."""
+        return self.name if self.primal is None else name_of(self.primal)
+
+    def __repr__(self) -> str:
+        return f"<graphc.{self.engine} {self.name}, {len(self.compiles)} compiled>"
+
+    def __call__(self, *args, **kwargs):
+        latest = self._latest
+        if latest is not None:
+            read, call_same, special = latest
+            leaves = read((args, kwargs))
+            outputs = None if leaves is None else call_same(leaves)
+            if outputs is not None:
+                return special.returned(outputs)
+        args, kwargs, statics = self._split_static(args, kwargs)
+        leaves, treedef = flatten((args, kwargs))
+        if active_trace() is not None or any(isinstance(leaf, Tracer) for leaf in leaves):
+            return self._traceable_with(statics)(*args, **kwargs)
+        arrays, key = _arrays(leaves)
+        # Python numbers promote otherwise than NumPy's: they are another kind of argument.
+        weak = tuple(type(leaf) in _PYTHON_NUMBERS for leaf in leaves)
+        family_key = (treedef, weak, tuple((n, freeze(v)) for n, v in statics))
+        family = self._families.get(family_key)
+        if family is None:
+            family = self._families.setdefault(family_key, _Family(leaf_reader(treedef)))
+        special = family.exact.get(key)
+        if special is None:
+            with self._compiling:  # threads that need the same variant wait for it
+                special = family.exact.get(key)
+                if special is None:
+                    special = self._specialize(family, args, kwargs, statics, leaves, arrays)
+                    if len(family.exact) >= _KEPT_SHAPES:  # sizes that never come back
+                        family.exact.clear()
+                    family.exact[key] = special
+        outputs = special.run(arrays)
+        if not statics and hasattr(special.run, "call_same"):
+            self._latest = (family.read, special.run.call_same, special)
+        return special.returned(outputs)
+
+    # ------------------------------------------------------------------------- specialization
+
+    def _split_static(self, args, kwargs):
+        if not self._static_names:
+            return args, kwargs, ()
+        try:
+            bound = inspect.signature(self.traceable).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._shown}: {error}") from None
+        bound.apply_defaults()
+        statics = tuple((n, v) for n, v in bound.arguments.items() if n in self._static_names)
+        static_at = {
+            i for i, p in enumerate(self._parameters)
+            if p.name in self._static_names and p.kind in _POSITIONAL
+        }  # fmt: skip
+        args = tuple(v for i, v in enumerate(bound.args) if i not in static_at)
+        kwargs = {n: v for n, v in bound.kwargs.items() if n not in self._static_names}
+        return args, kwargs, statics
+
+    def _traceable_with(self, statics) -> Callable:
+        """The function of the arguments that ``_split_static`` leaves."""
+        if not statics:
+            return self.traceable
+        given = dict(statics)
+
+        def traceable(*args, **kwargs):
+            rest, full = iter(args), []
+            for p in self._parameters:
+                if p.kind in _POSITIONAL:
+                    full.append(given[p.name] if p.name in given else next(rest))
+                elif p.kind is p.KEYWORD_ONLY and p.name in given:
+                    kwargs[p.name] = given[p.name]
+            return self.traceable(*full, *rest, **kwargs)
+
+        traceable.__name__ = self.name
+        traceable.__wrapped__ = self.traceable  # type: ignore[attr-defined]
+        traceable.__signature__ = inspect.Signature(self._dynamic)  # type: ignore[attr-defined]
+        return traceable
+
+    def _specialize(self, family, args, kwargs, statics, leaves, arrays) -> Specialization:
+        paths = self._paths(args, kwargs)
+        specs = [spec_of(leaf, path) for leaf, path in zip(leaves, paths, strict=True)]
+        types = tuple(TensorType(a.dtype, a.shape) for a in arrays)
+        for variant in family.variants:
+            if variant.fits(types):
+                return variant
+        wanted = self._with_declared_dims(types, paths)
+        reason = "first call"
+        if family.variants:
+            reason = _difference(family.variants[-1].types, types, paths)
+            found = (_symbolic(v.types, wanted) for v in reversed(family.variants))
+            wanted = next((f for f in found if f is not None), wanted)
+        special = self._build(wanted, types, specs, args, kwargs, statics, reason)
+        family.variants.append(special)
+        family.seen.append(types)
+        if len(family.variants) >= _WARN_AT_COMPILES and not self._warned:
+            self._warn_recompiling(family, types, paths)
+        return special
+
+    def _paths(self, args, kwargs) -> list[str]:
+        paths = []
+        names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
+        for position, arg in enumerate(args):
+            name = names[position] if position < len(names) else f"args[{position}]"
+            paths += leaf_paths(arg, name)
+        for name in sorted(kwargs):
+            paths += leaf_paths(kwargs[name], name)
+        return paths
+
+    def _with_declared_dims(self, types, paths):
+        if not self.dims:
+            return types
+        result = []
+        for kind, path in zip(types, paths, strict=True):
+            names = self.dims.get(path) or self.dims.get(path.split("[")[0].split(".")[0])
+            shape = tuple(
+                symbol(n) if n is not None and d > 1 else d
+                for d, n in zip(kind.shape, [*names, *[None] * kind.ndim], strict=False)
+            ) if names else kind.shape  # fmt: skip
+            result.append(TensorType(kind.dtype, shape))
+        return tuple(result)
+
+    def _build(self, wanted, concrete, specs, args, kwargs, statics, reason) -> Specialization:
+        try:
+            traced = self._trace(wanted, specs, args, kwargs, statics)
+        except SymbolicDimError as error:
+            why = _in_user_terms(str(error), wanted, self._paths(args, kwargs), self.dims)
+            reason = f"{reason}; sizes are fixed because {why}"
+            wanted = concrete
+            traced = self._trace(wanted, specs, args, kwargs, statics)
+        graph = self._with_donation(traced, args, kwargs)
+        weak = tuple(s.weak for s in specs)
+        run, seconds, kernels = _engine(self.engine, graph, weak)
+        self.compiles.append(Compile(tuple(map(str, wanted)), reason, seconds, kernels))
+        scalars = [
+            (k, is_weak)
+            for k, (node, is_weak) in enumerate(zip(graph.outputs, traced.out_weak, strict=True))
+            if not node.type.shape and (is_weak or k not in graph.donated)  # those stay arrays
+        ]
+        return Specialization(traced, run, wanted, statics, tuple(scalars))
+
+    def _trace(self, types, specs, args, kwargs, statics) -> Traced:
+        _, treedef = flatten((args, kwargs))
+        typed = [ArgSpec(t, s.weak) for t, s in zip(types, specs, strict=True)]
+        spec_args, spec_kwargs = unflatten(treedef, typed)
+        return trace(
+            self._traceable_with(statics), spec_args, spec_kwargs, name=self.name,
+            before_adjoint=stabilize_nodes, shown=self._shown, takes_half=self.engine != "native",
+        )  # fmt: skip
+
+    def _with_donation(self, traced: Traced, args, kwargs) -> Graph:
+        """Outputs take the memory of donated inputs of their type, in order."""
+        if not self.donate:
+            return traced.graph
+        free, start = [], 0
+        names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
+        named = [*zip([*names, *[""] * len(args)], args), *((n, kwargs[n]) for n in sorted(kwargs))]
+        for name, arg in named:
+            count = len(flatten(arg)[0])
+            if name in self._donated_names:
+                free += range(start, start + count)
+            start += count
+        donated: dict[int, int] = {}
+        graph = traced.graph
+        for out, node in enumerate(graph.outputs):
+            match = next((i for i in free if graph.inputs[i].type == node.type), None)
+            if match is not None:
+                donated[out] = match
+                free.remove(match)
+        if free:
+            names = ", ".join(graph.input_name(i) for i in free)
+            raise TraceError(
+                f"donated to `{self._shown}`, but no output has the dtype and shape of: {names}.\n"
+                "Return the updated value, or leave the argument out of donate."
+            )
+        return Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
+
+    def _warn_recompiling(self, family: _Family, types, paths) -> None:
+        _, _, why = self.compiles[-1].reason.partition("; ")
+        advice = why or f"Name the dimension: graphc.compile(f, dims={{'{paths[0]}': ('n',)}})"
+        changing = []
+        for position, path in enumerate(paths):
+            fixed = [v.types[position].shape for v in family.variants]
+            seen = [s[position].shape for s in family.seen]
+            for axis in range(types[position].ndim):
+                often = {s[axis] for s in fixed if len(s) > axis} - {0, 1}
+                if sum(isinstance(size, int) for size in often) >= _WARN_AT_COMPILES:
+                    sizes = dict.fromkeys(s[axis] for s in seen if len(s) > axis)
+                    changing.append(f"axis {axis} of {path} was {', '.join(map(str, sizes))}")
+        if changing:
+            self._warned = True
+            warnings.warn(
+                f"compile {len(family.variants)} of `{self._shown}`: {'; '.join(changing[:3])}; "
+                f"{advice}",
+                CompileWarning,
+                stacklevel=_frames_to_user(),
+            )
+
+    def graph(self, *args, **kwargs) -> Graph:
+        """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves)."""
+        args, kwargs, statics = self._split_static(args, kwargs)
+        leaves, _ = flatten((args, kwargs))
+        paths = self._paths(args, kwargs)
+        specs = [
+            leaf if isinstance(leaf, ArgSpec) else spec_of(leaf, path)
+            for leaf, path in zip(leaves, paths, strict=True)
+        ]
+        traced = self._trace([s.type for s in specs], specs, args, kwargs, statics)
+        return self._with_donation(traced, args, kwargs)
+
+
+def _frames_to_user() -> int:
+    """``stacklevel`` of the innermost line outside graphc, for a warning of the caller."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and not is_user(frame):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _in_user_terms(text: str, types, paths, declared: Mapping) -> str:
+    """``text`` with ``x.shape[0]`` for the names that ``_symbolic`` made up."""
+    kept = {n for names in declared.values() for n in names}
+    for kind, path in zip(types, paths, strict=True):
+        for axis, dim in enumerate(kind.shape):
+            if isinstance(dim, Dim) and str(dim) not in kept:
+                text = re.sub(rf"\b{dim}\b", f"{path}.shape[{axis}]", text)
+                kept.add(str(dim))
+    return text
+
+
+def freeze(value: Any) -> Any:
+    """A hashable stand-in for a static value, so that lists and dicts may be static."""
+    if isinstance(value, dict):
+        return ("dict", tuple((k, freeze(v)) for k, v in value.items()))  # order may matter too
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, tuple(map(freeze, value)))
+    if isinstance(value, np.ndarray):
+        return ("array", value.dtype.str, value.shape, value.tobytes())
+    if isinstance(value, set):
+        return ("set", frozenset(map(freeze, value)))
+    if isinstance(value, float):
+        return (type(value).__name__, value.hex())  # 0.0 == -0.0, nan != nan
+    try:
+        hash(value)
+    except TypeError:
+        raise TraceError(
+            f"a static argument of type {type(value).__name__} cannot be hashed, so graphc "
+            "cannot tell whether it changed; pass a tuple, or give the class __hash__ and __eq__"
+        ) from None
+    return (type(value).__name__, value)
+
+
+def _parameters(fn: Callable) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def _arrays(leaves: Iterable) -> tuple[list[np.ndarray], tuple]:
+    """Leaves as arrays, and what distinguishes them for compilation."""
+    arrays, key = [], []
+    for leaf in leaves:
+        if type(leaf) is not np.ndarray:
+            kind = type(leaf)
+            key.append(kind if kind in _PYTHON_NUMBERS or is_lossy(leaf) else None)
+            leaf = np.asarray(leaf)
+        if not leaf.dtype.isnative:
+            leaf = leaf.astype(leaf.dtype.newbyteorder("="))
+        arrays.append(leaf)
+        key.append(leaf.dtype)
+        key.append(leaf.shape)
+    return arrays, tuple(key)
+
+
+def _symbolic(before, now) -> tuple[TensorType, ...] | None:
+    """``now`` with a named dim wherever its size differs from ``before``; None if more differs.
+
+    Sizes that changed together share a name. Sizes of 0 and 1 stay: they broadcast differently.
+    """
+    names: dict[tuple, Dim] = {}
+    declared = frozenset().union(*(t.symbols for t in now))
+    fresh = (symbol(n) for n in map("n{}".format, itertools.count()) if n not in declared)
+    result = []
+    for old, new in zip(before, now, strict=True):
+        if old.dtype != new.dtype or old.ndim != new.ndim:
+            return None
+        shape = []
+        for a, b in zip(old.shape, new.shape, strict=True):
+            if a == b or isinstance(b, Dim):
+                shape.append(b)
+            elif b <= 1 or (isinstance(a, int) and a <= 1):
+                return None
+            else:
+                pair = (a, b)
+                if pair not in names:
+                    names[pair] = next(fresh)
+                shape.append(names[pair])
+        result.append(TensorType(new.dtype, tuple(shape)))
+    return tuple(result)
+
+
+def _difference(before, now, paths) -> str:
+    for path, old, new in zip(paths, before, now, strict=True):
+        if old != new:
+            return f"{path} was {old}, now {new}"
+    return "a static argument changed"
+
+
+def _engine(engine: str, graph: Graph, weak: tuple[bool, ...]):
+    """``(run, compile seconds, kernel count)`` of a graph."""
+    if engine == "interpreter":
+        return (lambda arrays: evaluate(graph, arrays)), 0.0, 0
+    executable = pipeline.build(graph, weak)
+    facts = executable.artifact
+    return executable, facts.compile_seconds, facts.facts["kernels"]
+
+
+def name_of(fn: Callable) -> str:
+    """A function's name, as an identifier."""
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return name if name.isidentifier() else "function"
