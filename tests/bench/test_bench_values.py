@@ -1,6 +1,7 @@
 """Values come before times: what the benchmark compares, and what it does with a wrong peer."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from bench.models import MLP, SGD, Logistic
 from bench.peers.numpy_peer import NumpyStep
 from bench.training import Task, reference_run, training_case
 
+BENCH = Path(registry.__file__).parent
 SHORT = Effort(rounds=1, seconds=0.002)
 TIGHT = Tolerance(loss=1e-4, params=1e-4)
 
@@ -181,7 +183,9 @@ def test_the_gradient_by_hand_is_the_derivative_of_the_traced_loss(model, target
 
 def test_every_workload_file_is_found_in_order():
     known = registry.discover()
-    assert list(known) == ["digits", "W1", "W2a", "W2b", "W3", "W4a", "W4b"]
+    names = list(known)
+    assert names[:3] == ["digits", "W1", "W2a"] and len(names) == len(list(BENCH.glob("w*_*.py")))
+    assert names[1:] == sorted(names[1:], key=lambda n: (int(n[1:].rstrip("ab")), n))
     assert all(workload.name == name for name, workload in known.items())
 
 
@@ -206,6 +210,7 @@ def test_a_runner_goes_back_to_the_start():
     [
         ("W1", "graphc-step"),
         ("W1", "graphc-interp"),
+        ("W1", "numpy"),
         ("W3", "graphc-epoch"),
         ("W3", "graphc-step"),
         ("W3", "graphc-interp"),

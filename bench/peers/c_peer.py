@@ -1,0 +1,33 @@
+"""C compiled on the spot by the machine's own compiler; "not available" where there is none."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+FLAGS = ("-Ofast", "-march=native", "-mprefer-vector-width=512", "-shared", "-fPIC")
+
+
+def compile_c(name: str) -> Callable:
+    """The function `name(long, pointers...)` of `name.c` in this folder."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise ImportError("no C compiler `cc`")
+    source = Path(__file__).with_name(f"{name}.c")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / f"{name}.so"
+        command = [compiler, *FLAGS, str(source), "-o", str(library), "-lmvec", "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ImportError(f"{compiler}: {done.stderr.strip().splitlines()[-1]}")
+        function = getattr(ctypes.CDLL(str(library)), name)
+    function.restype = None
+
+    def call(count: int, *addresses: int) -> None:
+        function(ctypes.c_long(count), *map(ctypes.c_void_p, addresses))
+
+    return call
