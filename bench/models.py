@@ -1,15 +1,17 @@
 """Models and optimisers shared by all peers, written once.
 
 `make_loss(ops)` gives the loss as its users would write it in a NumPy-like namespace: graphc
-gets it with plain NumPy, autograd and JAX with their own. `loss_and_grads` is the gradient by
-hand, which serves as the float64 reference and as the NumPy peer in float32.
+gets it with plain NumPy, autograd and JAX with their own. `make_torch_loss()` gives
+`loss(params, x, y)` on a list of tensors in the reference's order and layout, with class numbers
+as `y` if `torch_takes_labels`. `loss_and_grads` is the gradient by hand, which serves as the
+float64 reference and as the NumPy peer in float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,6 +26,7 @@ class Ops:
     relu: Callable
     log_softmax: Callable
     softplus: Callable
+    derivative: Callable | None = None  # df/dx of an elementwise f, as arrays
 
 
 def numpy_log_softmax(z):
@@ -39,6 +42,18 @@ NUMPY = Ops(
 )
 
 
+class Model(Protocol):
+    """What a training workload trains."""
+
+    torch_takes_labels: bool
+
+    def make_loss(self, ops: Ops) -> Callable: ...
+
+    def make_torch_loss(self) -> Callable: ...
+
+    def loss_and_grads(self, params: Params, x, y) -> tuple[Any, Params]: ...
+
+
 @dataclass(frozen=True)
 class Logistic:
     """Logistic regression on labels 0 and 1; mean negative log-likelihood.
@@ -47,6 +62,7 @@ class Logistic:
     """
 
     features: int
+    torch_takes_labels = False
 
     def init(self, rng: np.random.Generator) -> Params:
         w = rng.normal(0, 0.1, self.features)
@@ -60,6 +76,12 @@ class Logistic:
             return np.mean(softplus(z) - y * z)
 
         return loss
+
+    def make_torch_loss(self) -> Callable:
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        return lambda p, x, y: binary_cross_entropy_with_logits(torch.addmv(p[1], x, p[0]), y)
 
     def loss_and_grads(self, params: Params, x, y):
         z = x @ params["w"]
@@ -110,6 +132,25 @@ class MLP:
             return -np.mean(np.sum(y * log_softmax(predict(params, x)), axis=1))
 
         return {"mse": mse, "softmax-ce": cross_entropy}[self.loss]
+
+    def make_torch_loss(self) -> Callable:
+        import torch
+        import torch.nn.functional as F
+
+        activation = {"tanh": torch.tanh, "relu": torch.relu}[self.activation]
+        loss = {"mse": F.mse_loss, "softmax-ce": F.cross_entropy}[self.loss]
+
+        def network_loss(p, x, y):
+            h = x
+            for i in range(0, len(p) - 2, 2):
+                h = activation(torch.addmm(p[i + 1], h, p[i]))
+            return loss(torch.addmm(p[-1], h, p[-2]), y)
+
+        return network_loss
+
+    @property
+    def torch_takes_labels(self) -> bool:
+        return self.loss == "softmax-ce"
 
     def loss_and_grads(self, params: Params, x, y):
         inputs = [x]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core import Case, Params, Reference, Tolerance
-from bench.models import MLP, SGD, Adam, Logistic
+from bench.models import MLP, SGD, Adam, Logistic, Model
 from bench.peers import training_peers
 
 
@@ -18,7 +18,7 @@ class Task:
     An epoch walks over all samples; its last batch has what is left.
     """
 
-    model: Logistic | MLP
+    model: Model
     optimizer: SGD | Adam
     params: Params
     x: np.ndarray

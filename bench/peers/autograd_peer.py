@@ -21,6 +21,7 @@ OPS = Ops(
     relu=lambda z: anp.maximum(z, 0),
     log_softmax=log_softmax,
     softplus=lambda z: anp.log(1 + anp.exp(z)),
+    derivative=autograd.elementwise_grad,
 )
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import graphc as gc
 from bench.core import Outcome, Params, Runner, StepRunner
 from bench.models import NUMPY
+
+
+def derivative(f):
+    return gc.grad(lambda x: np.sum(f(x)))
+
+
+OPS = replace(NUMPY, derivative=derivative)
 
 
 def make_optimizer(optimizer):
@@ -20,7 +29,7 @@ class GraphcInterpreter(StepRunner):
 
     def __init__(self, task):
         self.task, self.batches, self.check_epochs = task, task.batches, task.check_epochs
-        self.loss = task.model.make_loss(NUMPY)
+        self.loss = task.model.make_loss(OPS)
         self.optimizer = make_optimizer(task.optimizer)
         self.call = self.make_call()
         self.reset()
@@ -68,7 +77,7 @@ class GraphcEpoch(Runner):
 
     def __init__(self, task):
         self.task, self.steps_per_call = task, task.steps_per_epoch
-        loss = task.model.make_loss(NUMPY)
+        loss = task.model.make_loss(OPS)
         self.trainer = gc.Trainer(loss, make_optimizer(task.optimizer))
 
     def _fit(self, epochs: int):

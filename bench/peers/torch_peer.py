@@ -9,37 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 
 from bench.core import Params, StepRunner
-from bench.models import MLP, Logistic
 
 torch.set_num_threads(1)
-
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
-LOSSES = {"mse": F.mse_loss, "softmax-ce": F.cross_entropy}
-
-
-def make_loss(model: Logistic | MLP) -> Callable:
-    """`loss(params, x, y)` on a list of tensors in the reference's order and layout."""
-    if isinstance(model, Logistic):
-        return lambda p, x, y: F.binary_cross_entropy_with_logits(torch.addmv(p[1], x, p[0]), y)
-    activation, loss = ACTIVATIONS[model.activation], LOSSES[model.loss]
-
-    def network_loss(p, x, y):
-        h = x
-        for i in range(0, len(p) - 2, 2):
-            h = activation(torch.addmm(p[i + 1], h, p[i]))
-        return loss(torch.addmm(p[-1], h, p[-2]), y)
-
-    return network_loss
 
 
 class TorchStep(StepRunner):
     def __init__(self, task):
         self.task, self.check_epochs = task, task.check_epochs
         self.batches = _tensor_batches(task)
-        self.loss = make_loss(task.model)
+        self.loss = task.model.make_torch_loss()
         self.step = {"sgd": self.sgd_step, "adam": self.adam_step}[task.optimizer.kind]
         self.reset()
 
@@ -115,7 +95,6 @@ def make_functional_step(loss: Callable, optimizer) -> Callable:
 
 
 def _tensor_batches(task):
-    labels = isinstance(task.model, MLP) and task.model.loss == "softmax-ce"
-    target = torch.from_numpy(task.labels if labels else task.y)
+    target = torch.from_numpy(task.labels if task.model.torch_takes_labels else task.y)
     x = torch.from_numpy(task.x)
     return list(zip(x.split(task.batch), target.split(task.batch), strict=True))

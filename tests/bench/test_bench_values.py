@@ -214,6 +214,8 @@ def test_a_runner_goes_back_to_the_start():
         ("W3", "graphc-epoch"),
         ("W3", "graphc-step"),
         ("W3", "graphc-interp"),
+        ("W9", "graphc-interp"),
+        ("W9", "graphc-step"),
         ("digits", "graphc-epoch"),
         ("digits", "graphc-step"),
     ],
