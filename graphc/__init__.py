@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "compile": "api", "grad": "api", "interpret": "api", "value_and_grad": "api",
-    "stop_gradient": "api",
+    "stop_gradient": "api", "vmap": "api",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
 _MODULES = ("data", "errors", "numpy", "optim", "train", "report")

@@ -10,6 +10,7 @@ from typing import Any
 
 from graphc import pipeline
 from graphc.ad import transforms
+from graphc.ad import vmap as _vmap
 from graphc.compiled import CompiledFunction, name_of
 from graphc.ir import build
 from graphc.trace.tracing import Tracer, wrap
@@ -88,6 +89,30 @@ def value_and_grad(
     (0.0, 1.0)
     """
     return _derivative(transforms.value_and_grad, "value_and_grad", fn, argnums, has_aux, options)
+
+
+def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> CompiledFunction:
+    """The compiled function that calls ``fn`` on each example of a batch, without a loop.
+
+    Parameters
+    ----------
+    in_axes : the batch axis of the arguments: one int for all, or one entry an argument, each an
+        int, None (the same for all examples) or a tree of these like the front of the argument.
+        Keyword arguments have the batch as axis 0.
+    out_axes : where the batch goes in the results: an int, or a tree of these like the front of
+        what ``fn`` returns. None is for results that do not depend on the example.
+
+    The graph of one example is rewritten for a batch (a matrix that all examples share meets
+    one large product), so it nests with every other transform in any order. Raises
+    graphc.errors.ShapeError where batch sizes differ or an axis is not there.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.vmap(np.dot, in_axes=(0, None))(np.eye(3), np.array([1.0, 2.0, 3.0]))
+    array([1., 2., 3.])
+    """
+    fn, options = _with_own_options(fn, options, "static_argnames", "dims")
+    mapped = _vmap.vmap(fn, in_axes, out_axes)
+    return CompiledFunction(mapped, name=f"vmap_{name_of(fn)}", **options)
 
 
 def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphcError, TraceError
+from graphc.errors import EscapedTracerError, GraphcError, TraceError
 from graphc.ir import build
 from graphc.ir.graph import Graph, Source, topological
 from graphc.ir.node import Node
@@ -214,7 +214,21 @@ def _outputs(context, fn, result):
         tracer = context.lift(leaf)
         nodes.append(tracer.node)
         weak.append(bool(tracer.weak))
-    return tuple(context.resolve(nodes)), out_tree, tuple(weak)
+    nodes = context.resolve(nodes)
+    _refuse_stand_ins(context, nodes)
+    return tuple(nodes), out_tree, tuple(weak)
+
+
+def _refuse_stand_ins(context, nodes) -> None:
+    """What one example of a batch computed has no value outside of it."""
+    left = next((n for n in topological(nodes) if n.op == "placeholder"), None)
+    if left is not None:
+        raise EscapedTracerError(
+            located(
+                f"a value that depends on `{left.attr('name')}` left a function under vmap "
+                f"sideways, in `{context.name}`.\nReturn it from that function."
+            )
+        )
 
 
 def _definition(fn) -> Source | None:

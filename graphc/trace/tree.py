@@ -48,6 +48,21 @@ def unflatten(treedef: Any, leaves) -> Any:
     return _optree().tree_unflatten(treedef, leaves)
 
 
+def flatten_prefix(prefix: Any, tree: Any) -> list:
+    """One value for each leaf of ``tree``, from a tree like its front (None is a value).
+
+    Raises ValueError where ``prefix`` branches otherwise than ``tree``.
+
+    >>> flatten_prefix((0, {"a": None, "b": 1}), ((7, 8), {"a": 9, "b": 10}))
+    [0, 0, None, 1]
+    """
+    flatten(tree)  # registers the dataclasses in it
+    optree = _optree()
+    values, treedef = optree.tree_flatten(prefix, none_is_leaf=True, namespace=_NAMESPACE)
+    parts = treedef.flatten_up_to(tree)
+    return [v for v, part in zip(values, parts, strict=True) for _ in flatten(part)[0]]
+
+
 def leaf_reader(treedef: Any) -> Callable[[Any], list | None]:
     """``read(tree)``: the leaves of a tree of this structure as flatten orders them, else None.
 

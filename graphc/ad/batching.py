@@ -1,0 +1,247 @@
+"""Graphs of one example turned into graphs of a batch: one rule an op.
+
+A mapped node stands for one value of each example; its batched node has the batch as axis 0. A
+node that depends on no mapped value is computed once for all of them. An op whose inputs are all
+unmapped is never given to a rule. Rules are written with the same IR, so their results can be
+differentiated, and batched again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from graphc.errors import TraceError
+from graphc.ir import build
+from graphc.ir.dims import DimLike, product
+from graphc.ir.graph import Source, inherit, topological
+from graphc.ir.node import Node
+from graphc.ir.ops import is_elementwise, is_reduction
+
+#: ``rule(node, inputs, mapped, size)``: the batched ``node``. ``inputs[i]`` has the batch in front
+#: where ``mapped[i]``, at least once; ``size`` is that of the batch.
+Rule = Callable[[Node, Sequence[Node], Sequence[bool], DimLike], Node]
+BATCHING: dict[str, Rule] = {}
+
+
+def rule(*ops: str):
+    """Declare the batching rule of ``ops``."""
+
+    def register(fn: Rule) -> Rule:
+        for op in ops:
+            BATCHING[op] = fn
+        return fn
+
+    return register
+
+
+def batch(
+    outputs: Iterable[Node],
+    mapped: Mapping[Node, Node],
+    size: DimLike,
+    sources: dict[Node, Source] | None = None,
+) -> list[tuple[Node, bool]]:
+    """Each output for a whole batch, and whether it has the batch as axis 0.
+
+    ``mapped`` gives nodes of one example their batched values, of ``size`` examples along axis
+    0. An output that depends on none of them comes back as it is. New nodes enter ``sources``
+    with the line of the node they stand for. Raises TraceError at an op without a rule.
+
+    >>> from graphc.ir import types
+    >>> x = build.input(0, "x", types.tensor_type("float32", (3,)))
+    >>> rows = build.input(1, "rows", types.tensor_type("float32", (5, 3)))
+    >>> [(node, is_mapped)] = batch([build.reduce("sum", x, (0,))], {x: rows}, 5)
+    >>> str(node.type), is_mapped
+    ('f32[5]', True)
+    """
+    outputs = tuple(outputs)
+    sources = {} if sources is None else sources
+    done: dict[Node, Node] = dict(mapped)
+    for node in topological(outputs):
+        flags = [i in done for i in node.inputs]
+        if node in done or not any(flags):
+            continue
+        inputs = [done.get(i, i) for i in node.inputs]
+        result = batched(node, inputs, flags, size, sources.get(node))
+        done[node] = result
+        if node in sources:
+            inherit(sources, result, sources[node])
+    return [(done.get(o, o), o in done) for o in outputs]
+
+
+def batched(
+    node: Node, inputs: Sequence[Node], mapped: Sequence[bool], size: DimLike, source=None
+) -> Node:
+    """One node by its rule."""
+    apply = _elementwise if is_elementwise(node) else BATCHING.get(node.op)
+    if apply is None and is_reduction(node):
+        apply = _reduction
+    if apply is None:
+        where = f"\n  at {source} in {source.function}" if source else ""
+        raise TraceError(
+            f"vmap has no rule for op `{node.op}` ({node.type}){where}\n"
+            "  call that part outside vmap, or loop over its examples"
+        )
+    return apply(node, inputs, mapped, size)
+
+
+def spread(x: Node, size: DimLike) -> Node:
+    """``x`` repeated along a batch axis in front."""
+    return build.broadcast(x, (size, *x.shape), range(1, x.ndim + 1))
+
+
+def _all_mapped(inputs, mapped, size) -> list[Node]:
+    return [x if m else spread(x, size) for x, m in zip(inputs, mapped, strict=True)]
+
+
+def _shifted(axes: Iterable[int]) -> tuple[int, ...]:
+    return tuple(a + 1 for a in axes)
+
+
+def _elementwise(node, inputs, mapped, size):
+    return build.make(node.op, _all_mapped(inputs, mapped, size), **dict(node.attrs))
+
+
+def _reduction(node, inputs, mapped, size):
+    return build.make(node.op, inputs, axes=_shifted(node.attr("axes")))
+
+
+# ------------------------------------------------------------------------------------- views
+
+
+@rule("reshape")
+def _reshape(node, inputs, mapped, size):
+    return build.reshape(inputs[0], (size, *node.shape))
+
+
+@rule("transpose")
+def _transpose(node, inputs, mapped, size):
+    return build.transpose(inputs[0], (0, *_shifted(node.attr("perm"))))
+
+
+@rule("broadcast")
+def _broadcast(node, inputs, mapped, size):
+    return build.broadcast(inputs[0], (size, *node.shape), (0, *_shifted(node.attr("dims"))))
+
+
+@rule("slice")
+def _slice(node, inputs, mapped, size):
+    start, step = (0, *node.attr("start")), (1, *node.attr("step"))
+    return build.slice_(inputs[0], start, (size, *node.shape), step)
+
+
+@rule("pad")
+def _pad(node, inputs, mapped, size):
+    (x, fill), (_, fill_mapped) = _all_mapped(inputs, (mapped[0], True), size), mapped
+    low, high, interior = ((0, *node.attr(k)) for k in ("low", "high", "interior"))
+    if not fill_mapped:
+        return build.pad(x, low, high, interior, fill)
+    # A fill of its own for each example: padding takes one scalar only.
+    outside = build.pad(build.full(x.shape, False, bool), low, high, interior, build.const(True))
+    padded = build.pad(x, low, high, interior)
+    return build.elementwise("where", outside, build.broadcast(fill, padded.shape, (0,)), padded)
+
+
+@rule("concat")
+def _concat(node, inputs, mapped, size):
+    return build.concat(_all_mapped(inputs, mapped, size), node.attr("axis") + 1)
+
+
+# ---------------------------------------------------------------------------------- indexing
+
+
+@rule("take")
+def _take(node, inputs, mapped, size):
+    (x, indices), axis = inputs, node.attr("axis")
+    if not mapped[1]:
+        return build.take(x, indices, axis + 1)
+    if not mapped[0]:
+        return _to_front(build.take(x, indices, axis), axis)
+    count, rank = x.shape[axis + 1], indices.ndim - 1
+    x = _to_second(x, axis + 1)
+    rows = build.reshape(x, (size * count, *x.shape[2:]))
+    found = build.take(rows, _of_joined_axis(indices, count, size), 0)
+    return _from_second(found, rank, axis)
+
+
+@rule("take_along")
+def _take_along(node, inputs, mapped, size):
+    x, indices = _all_mapped(inputs, mapped, size)
+    return build.take_along(x, indices, node.attr("axis") + 1)
+
+
+@rule("scatter_add")
+def _scatter_add(node, inputs, mapped, size):
+    (indices, updates), axis, count = inputs, node.attr("axis"), node.attr("size")
+    if not mapped[0]:
+        return build.scatter_add(indices, updates, axis + 1, count)
+    if not mapped[1]:
+        updates = spread(updates, size)
+    rank = indices.ndim - 1
+    order = [0, *range(axis + 1, axis + 1 + rank)]
+    updates = build.transpose(updates, order + [a for a in range(updates.ndim) if a not in order])
+    joined = build.scatter_add(_of_joined_axis(indices, count, size), updates, 0, size * count)
+    return _from_second(build.reshape(joined, (size, count, *joined.shape[1:])), 1, axis)
+
+
+def _of_joined_axis(indices: Node, count: DimLike, size: DimLike) -> Node:
+    """``indices`` [batch, ...] below ``count`` as those of batch and axis joined into one.
+
+    What is out of range becomes -1, so that no example reaches into its neighbour.
+    """
+    if indices.dtype != np.int64:
+        indices = build.cast(indices, np.int64)
+
+    def spread_scalar(x):
+        return build.broadcast(x, indices.shape, ())
+
+    count_node = spread_scalar(build.size(count, np.int64))
+    first = build.elementwise("mul", build.iota(indices.shape, 0), count_node)
+    inside = build.elementwise(
+        "logical_and",
+        build.elementwise("ge", indices, build.full_like(indices, 0)),
+        build.elementwise("lt", indices, count_node),
+    )
+    joined = build.elementwise("add", indices, first)
+    return build.elementwise("where", inside, joined, build.full_like(indices, -1))
+
+
+def _to_front(x: Node, axis: int) -> Node:
+    return build.transpose(x, [axis, *(a for a in range(x.ndim) if a != axis)])
+
+
+def _to_second(x: Node, axis: int) -> Node:
+    return build.transpose(x, [0, axis, *(a for a in range(1, x.ndim) if a != axis)])
+
+
+def _from_second(x: Node, rank: int, axis: int) -> Node:
+    """[batch, *moved, *rest] with the ``rank`` moved axes put back after ``axis`` of the rest."""
+    moved, rest = list(range(1, 1 + rank)), list(range(1 + rank, x.ndim))
+    return build.transpose(x, [0, *rest[:axis], *moved, *rest[axis:]])
+
+
+# ---------------------------------------------------------------------------------- products
+
+
+@rule("matmul")
+def _matmul(node, inputs, mapped, size):
+    """An operand that all examples share makes one large product of their rows."""
+    (a, b), (ta, tb) = inputs, (node.attr("ta"), node.attr("tb"))
+    if node.ndim == 2 and mapped == [True, False]:
+        rows = _as_rows(a, ta)
+        if rows is not None:
+            return build.reshape(build.matmul(rows, b, 0, tb), (size, *node.shape))
+    if node.ndim == 2 and mapped == [False, True]:
+        columns = _as_rows(b, 1 - tb)
+        if columns is not None:  # (a b)^T = b^T a^T
+            flipped = build.matmul(columns, a, 0, 1 - ta)
+            return build.swap_last(build.reshape(flipped, (size, *node.shape[::-1])))
+    return build.matmul(*_all_mapped(inputs, mapped, size), ta, tb)
+
+
+def _as_rows(x: Node, transposed: int) -> Node | None:
+    """``x`` [batch, m, k] as [batch*m, k], where that moves nothing in memory."""
+    if not transposed:
+        return build.reshape(x, (product(x.shape[:2]), x.shape[2]))
+    return build.reshape(x, x.shape[:2]) if x.shape[2] == 1 else None
