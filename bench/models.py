@@ -26,7 +26,9 @@ class Ops:
     relu: Callable
     log_softmax: Callable
     softplus: Callable
-    derivative: Callable | None = None  # df/dx of an elementwise f, as arrays
+    derivative: Callable  # df/dx of an elementwise f, as arrays
+    scan: Callable  # scan(step, carry, xs) -> (carry, ys) over the first axis of xs
+    erf: Callable
 
 
 def numpy_log_softmax(z):
@@ -34,11 +36,37 @@ def numpy_log_softmax(z):
     return shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
 
 
+def python_loop(np):
+    """`scan` as it is written where there is none."""
+
+    def scan(step, carry, xs):
+        ys = []
+        for x in xs:
+            carry, y = step(carry, x)
+            ys.append(y)
+        return carry, np.stack(ys)
+
+    return scan
+
+
+def _no_derivative(f):
+    raise NotImplementedError("NumPy alone does not differentiate")
+
+
+def _erf(x):
+    from scipy.special import erf
+
+    return erf(x)
+
+
 NUMPY = Ops(
     np=np,
     relu=lambda z: np.maximum(z, 0),
     log_softmax=numpy_log_softmax,
     softplus=lambda z: np.logaddexp(0, z),
+    derivative=_no_derivative,
+    scan=python_loop(np),
+    erf=_erf,
 )
 
 

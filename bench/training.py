@@ -38,7 +38,7 @@ class Task:
     @property
     def labels(self) -> np.ndarray:
         """Class numbers, for the peers whose users pass those and not one-hot rows."""
-        return self.y.argmax(axis=1)
+        return self.y.argmax(axis=-1)
 
     def fresh_params(self) -> Params:
         return {name: p.copy() for name, p in self.params.items()}
@@ -56,11 +56,16 @@ def reference_run(task: Task) -> Reference:
     losses = np.empty((task.check_epochs, task.steps_per_epoch))
     for epoch in range(task.check_epochs):
         for i, (x, y) in enumerate(task.batches):
-            x, y = x.astype(np.float64), y.astype(np.float64)
+            x, y = _double(x), _double(y)
             losses[epoch, i], grads = task.model.loss_and_grads(params, x, y)
             task.optimizer.update(params, grads, state)
     sizes = np.array([len(x) for x, _ in task.batches])
     return Reference(losses, start, params, sizes)
+
+
+def _double(array: np.ndarray) -> np.ndarray:
+    """Numbers in double precision; labels and token numbers as they are."""
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def classification_data(rng: np.random.Generator, n: int, features: int, classes: int):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import autograd
 import autograd.numpy as anp
+from autograd.scipy.special import erf
 from autograd.tracer import getval
 
-from bench.models import Ops
+from bench.models import Ops, python_loop
 from bench.peers.numpy_peer import NumpyStep
 
 
@@ -22,6 +23,8 @@ OPS = Ops(
     log_softmax=log_softmax,
     softplus=lambda z: anp.log(1 + anp.exp(z)),
     derivative=autograd.elementwise_grad,
+    scan=python_loop(anp),
+    erf=erf,
 )
 
 

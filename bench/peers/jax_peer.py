@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -32,6 +33,8 @@ OPS = Ops(
     log_softmax=jax.nn.log_softmax,
     softplus=softplus,
     derivative=derivative,
+    scan=lax.scan,
+    erf=lax.erf,
 )
 
 
@@ -131,7 +134,7 @@ def _stacked(task):
 def _epochs(step, params, state, data, n):
     """Train `n` epochs; the mean loss of the last one comes back with the parameters."""
     stacked, rest = data
-    samples = sum(len(x) for x, _ in rest) + (stacked[0][..., 0].size if stacked else 0)
+    samples = sum(len(x) for x, _ in rest) + (math.prod(stacked[0].shape[:2]) if stacked else 0)
 
     def one_step(carry, batch):
         params, state, total = carry
