@@ -5,8 +5,10 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 _LAZY = {
-    "compile": "api", "grad": "api", "interpret": "api", "value_and_grad": "api",
-    "stop_gradient": "api", "vmap": "api",
+    "compile": "api", "interpret": "api", "stop_gradient": "api",
+    "grad": "transforms", "value_and_grad": "transforms", "jvp": "transforms",
+    "vjp": "transforms", "hvp": "transforms", "elementwise_grad": "transforms",
+    "vmap": "transforms",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
 _MODULES = ("data", "errors", "numpy", "optim", "train", "report")

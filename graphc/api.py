@@ -1,6 +1,6 @@
-"""Functions that users call: compile, grad, value_and_grad, interpret.
+"""Functions that users call: compile, interpret, stop_gradient; transforms.py has the others.
 
-Each returns a :class:`graphc.compiled.CompiledFunction`.
+They return a :class:`graphc.compiled.CompiledFunction`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc import pipeline
-from graphc.ad import transforms
-from graphc.ad import vmap as _vmap
-from graphc.compiled import CompiledFunction, name_of
+from graphc.compiled import CompiledFunction, name_of, with_own_options
 from graphc.ir import build
 from graphc.trace.tracing import Tracer, wrap
 from graphc.trace.tree import flatten, unflatten
+from graphc.transforms import value_and_grad
 
 
 def compile(
@@ -65,78 +64,11 @@ def interpret(fn: Callable, **options) -> CompiledFunction:
     return _compiled(fn, options, engine="interpreter")
 
 
-def grad(fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False, **options):
-    """The compiled gradient of a scalar function with respect to ``argnums``.
-
-    >>> import numpy as np, graphc as gc
-    >>> gc.grad(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
-    array([ 3., 12.])
-    """
-    return _derivative(transforms.grad, "grad", fn, argnums, has_aux, options)
-
-
-def value_and_grad(
-    fn: Callable, argnums: int | tuple[int, ...] = 0, has_aux: bool = False, **options
-):
-    """The compiled function that returns ``(value, gradient)``, sharing their work.
-
-    With ``has_aux`` the function returns ``(value, aux)`` and the result is
-    ``((value, aux), gradient)``.
-
-    >>> import numpy as np, graphc as gc
-    >>> value, slope = gc.value_and_grad(lambda x: np.sin(x))(0.0)
-    >>> float(value), float(slope)
-    (0.0, 1.0)
-    """
-    return _derivative(transforms.value_and_grad, "value_and_grad", fn, argnums, has_aux, options)
-
-
-def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> CompiledFunction:
-    """The compiled function that calls ``fn`` on each example of a batch, without a loop.
-
-    Parameters
-    ----------
-    in_axes : the batch axis of the arguments: one int for all, or one entry an argument, each an
-        int, None (the same for all examples) or a tree of these like the front of the argument.
-        Keyword arguments have the batch as axis 0.
-    out_axes : where the batch goes in the results: an int, or a tree of these like the front of
-        what ``fn`` returns. None is for results that do not depend on the example.
-
-    The graph of one example is rewritten for a batch (a matrix that all examples share meets
-    one large product), so it nests with every other transform in any order. Raises
-    graphc.errors.ShapeError where batch sizes differ or an axis is not there.
-
-    >>> import numpy as np, graphc as gc
-    >>> gc.vmap(np.dot, in_axes=(0, None))(np.eye(3), np.array([1.0, 2.0, 3.0]))
-    array([1., 2., 3.])
-    """
-    fn, options = _with_own_options(fn, options, "static_argnames", "dims")
-    mapped = _vmap.vmap(fn, in_axes, out_axes)
-    return CompiledFunction(mapped, name=f"vmap_{name_of(fn)}", **options)
-
-
-def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
-    fn, options = _with_own_options(fn, options, "static_argnames", "dims")
-    derivative = transform(fn, argnums, has_aux)
-    return CompiledFunction(derivative, name=f"{label}_{name_of(fn)}", primal=fn, **options)
-
-
 def _compiled(fn, options, engine="native") -> CompiledFunction:
     primal = fn.primal if isinstance(fn, CompiledFunction) else None
     name = fn.name if isinstance(fn, CompiledFunction) else name_of(fn)
-    fn, options = _with_own_options(fn, options, "static_argnames", "dims", "donate")
+    fn, options = with_own_options(fn, options, "static_argnames", "dims", "donate")
     return CompiledFunction(fn, name=name, engine=engine, primal=primal, **options)
-
-
-def _with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
-    """A compiled function hands on its options, where no others are given."""
-    if not isinstance(fn, CompiledFunction):
-        return fn, options
-    given = {k: v for k, v in options.items() if v is not None and v != ()}
-    if "static_argnums" in given:
-        inherited = tuple(k for k in inherited if k != "static_argnames")
-    own = {"static_argnames": sorted(fn._static_names), "dims": fn.dims, "donate": fn.donate}
-    return fn.traceable, {**{k: own[k] for k in inherited}, **given}
 
 
 def stages(fn: Callable, *args, **kwargs) -> dict[str, Callable[[], str]]:

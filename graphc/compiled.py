@@ -364,6 +364,17 @@ class CompiledFunction:
         return self._with_donation(traced, args, kwargs)
 
 
+def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
+    """A compiled function hands on its options, where no others are given."""
+    if not isinstance(fn, CompiledFunction):
+        return fn, options
+    given = {k: v for k, v in options.items() if v is not None and v != ()}
+    if "static_argnums" in given:
+        inherited = tuple(k for k in inherited if k != "static_argnames")
+    own = {"static_argnames": sorted(fn._static_names), "dims": fn.dims, "donate": fn.donate}
+    return fn.traceable, {**{k: own[k] for k in inherited}, **given}
+
+
 def _frames_to_user() -> int:
     """``stacklevel`` of the innermost line outside graphc, for a warning of the caller."""
     level, frame = 1, sys._getframe(1)

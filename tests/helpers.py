@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from graphc import interp
+from graphc.ad.forward import jvp
 from graphc.ad.reverse import vjp
 from graphc.ir import build
 from graphc.ir.dims import symbol
@@ -39,6 +40,18 @@ def vjp_graph(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
     return verify(Graph(graph.name + "_vjp", tuple(inputs), tuple(found)))
 
 
+def jvp_graph(graph: Graph, wrt: Sequence[int] | None = None) -> Graph:
+    """Inputs of ``graph`` and a tangent for each of ``wrt``; the tangents of the outputs."""
+    wrt = floating(graph) if wrt is None else wrt
+    inputs = list(graph.inputs)
+    for i in wrt:
+        inputs.append(build.input(len(inputs), f"v{i}", graph.inputs[i].type))
+    tangents = inputs[len(graph.inputs) :]
+    wanted = [graph.inputs[i] for i in wrt]
+    found = jvp(graph.outputs, wanted, tangents, dict(graph.sources))
+    return verify(Graph(graph.name + "_jvp", tuple(inputs), tuple(found)))
+
+
 def gradient(fn: Callable, *arrays, wrt=None, shapes=None) -> list[np.ndarray]:
     """Gradients of the scalar (or, summed, of the array) ``fn`` at ``arrays``."""
     graph = make_graph(fn, arrays, shapes)
@@ -68,7 +81,10 @@ def numeric_vjp(graph: Graph, arrays, cotangents, wrt, eps=1e-6) -> list[np.ndar
 
 
 def check_gradient(graph: Graph, arrays, order=2, rtol=1e-6, seed=0) -> None:
-    """Compare with central differences: the graph's gradient and, for ``order`` 2, its own."""
+    """Compare with central differences: the graph's gradient and, for ``order`` 2, its own.
+
+    Forward mode is compared with the gradient: ``<ct, J v> = <J.T ct, v>``.
+    """
     wrt = floating(graph)
     rng = np.random.default_rng(seed)
     values = interp.evaluate(graph, arrays)
@@ -80,6 +96,15 @@ def check_gradient(graph: Graph, arrays, order=2, rtol=1e-6, seed=0) -> None:
         assert a.dtype == arrays[i].dtype and a.shape == arrays[i].shape
         scale = max(1.0, np.abs(b).max(initial=0))
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale, err_msg=f"argument {i}")
+    tangents = [rng.uniform(-1, 1, arrays[i].shape) for i in wrt]
+    pushed = interp.evaluate(jvp_graph(graph, wrt), [*arrays, *tangents])
+    for value, tangent in zip(values, pushed, strict=True):
+        assert tangent.dtype == value.dtype and tangent.shape == value.shape
+    forward = sum((c * t).sum() for c, t in zip(cotangents, pushed, strict=True))
+    terms = [(g * v).sum() for g, v in zip(found, tangents, strict=True)]
+    np.testing.assert_allclose(
+        forward, sum(terms), rtol=1e-9, atol=1e-9 * (1 + sum(map(abs, terms)))
+    )
     if order > 1:
         check_gradient(adjoint, [*arrays, *cotangents], order - 1, rtol * 10, seed + 1)
 

@@ -16,18 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from graphc.ad.formulas import constant_value, derivative_of, environment, times
-from graphc.ad.rules import ANYWHERE, CLEAN, RULES, SOFT, Cotangent
+from graphc.ad.formulas import derivative_of, environment, times
+from graphc.ad.guards import (
+    CLEAN,
+    at_line,
+    guarded,
+    may_be_nonfinite,
+    needs_guard,
+    refuse_complex,
+    zeros_of,
+)
+from graphc.ad.rules import RULES, Cotangent
 from graphc.errors import GradientError
 from graphc.ir import build
 from graphc.ir.graph import Source, inherit, topological
 from graphc.ir.node import Node
-from graphc.ir.ops import OPS, is_elementwise
-
-# Their zero derivative is a convention at an ordinary finite argument, not a dead branch.
-_SOFT_ROWS = frozenset({"abs", "sqrt", "cbrt", "pow", "copysign"})
+from graphc.ir.ops import is_elementwise
 
 
 def vjp(
@@ -52,8 +56,8 @@ def vjp(
     sources = {} if sources is None else sources
     order = topological(outputs)
     active = _active(order, wrt)
-    _refuse_complex(order, active, sources)
-    suspect = _may_be_nonfinite(order, wrt)
+    refuse_complex(order, active, sources)
+    suspect = may_be_nonfinite(order, wrt)
     pending: dict[Node, list[Cotangent]] = {}
     for output, ct in zip(outputs, cotangents, strict=True):
         if output in active:
@@ -113,25 +117,9 @@ def _pull_elementwise(node, position, ct, env, suspect) -> Cotangent | None:
     if product is None:
         return None
     factors = [env[name] for name in derivative.factors if isinstance(env[name], Node)]
-    if ct.zeros and factors:
-        hard = ct.zeros != {SOFT}
-        if _is_singular(node) or (hard and any(f in suspect for f in factors)):
-            product = _guarded(ct.node, product)
-    if not derivative.branches:
-        return Cotangent(product, ct.zeros)
-    return Cotangent(product, ct.zeros | {SOFT if node.op in _SOFT_ROWS else ANYWHERE})
-
-
-def _guarded(ct: Node, product: Node) -> Node:
-    """``product``, but 0 where ``ct`` is 0 and the product is NaN.
-
-    Testing the product too keeps higher derivatives right where ``ct`` merely happens to be 0.
-    """
-    zero = build.full_like(ct, 0)
-    dead = build.elementwise(
-        "logical_and", build.elementwise("eq", ct, zero), build.elementwise("isnan", product)
-    )
-    return build.elementwise("where", dead, zero, product)
+    if needs_guard(node, factors, ct.zeros, suspect):
+        product = guarded(ct.node, product)
+    return Cotangent(product, ct.zeros | zeros_of(node, derivative))
 
 
 def _active(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
@@ -146,61 +134,16 @@ def _active(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
     return active
 
 
-def _refuse_complex(order, active, sources) -> None:
-    for node in order:
-        if node in active and node.dtype.kind == "c":
-            raise GradientError(
-                f"no gradient through complex values: `{node.op}` ({node.type})"
-                f"{_at(sources.get(node))}\n"
-                "  compute with the real and the imaginary part as two arrays"
-            )
-
-
 def _passes_gradient(node: Node, position: int) -> bool:
     if node.op in RULES or not is_elementwise(node):
         return True
     return derivative_of(node, position) is not None
 
 
-def _may_be_nonfinite(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
-    """Nodes that can hold NaN or infinity while constants and ``wrt`` are finite."""
-    finite, suspect = set(wrt), set()
-    for node in order:
-        if node in finite or node.dtype.kind not in "fc":
-            continue
-        if node.op == "const":
-            risky = not np.isfinite(node.attr("value").array).all()
-        else:
-            risky = (
-                node.op in ("input", "placeholder")
-                or _is_singular(node)
-                or any(i in suspect for i in node.inputs)
-            )
-        if risky:
-            suspect.add(node)
-    return suspect
-
-
-def _is_singular(node: Node) -> bool:
-    """Whether finite operands can give an infinite or NaN value or derivative."""
-    if not OPS[node.op].singular:
-        return False
-    number = constant_value(node.inputs[1]) if len(node.inputs) == 2 else None
-    if number is None:
-        return True
-    if node.op == "div":
-        return number == 0
-    return not (node.op == "pow" and number >= 1 and number == int(number))
-
-
-def _at(source: Source | None) -> str:
-    return f"\n  at {source} in {source.function}" if source else ""
-
-
 def _no_rule(node: Node, source: Source | None) -> GradientError:
     known = ", ".join(sorted(RULES))
     return GradientError(
-        f"no gradient rule for op `{node.op}` ({node.type}){_at(source)}\n"
+        f"no gradient rule for op `{node.op}` ({node.type}){at_line(source)}\n"
         f"  ops with a gradient: all elementwise functions, {known}\n"
         "  write it with those, or treat the value as a constant: graphc.stop_gradient(value)"
     )

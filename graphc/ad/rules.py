@@ -14,17 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from graphc.ad.guards import ANYWHERE, CLEAN, Zeros
 from graphc.ir import build
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
-
-#: Zeros at any position: what ``where``, ``maximum``, ... leave on their dead side.
-ANYWHERE = -1
-#: Zeros only where the operand itself has a plain finite value (``sqrt`` and ``abs`` at 0).
-SOFT = -2
-
-Zeros = frozenset[int]
-CLEAN: Zeros = frozenset()
 
 
 class Cotangent(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc.ad.batching import batch, spread
-from graphc.ad.transforms import _name, _parameter_names, _shape
+from graphc.ad.run import name_of, parameter_names, shape_text
 from graphc.errors import ShapeError, SymbolicDimError, TraceError
 from graphc.ir import build
 from graphc.ir.dims import Dim, DimLike
@@ -45,7 +45,9 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
     def wrapped(*args, **kwargs):
         ctx = current_trace(*args, *kwargs.values()) or active_trace()
         if ctx is None:
-            raise TraceError(located(f"vmap of `{_name(fn)}` was called outside a traced function"))
+            raise TraceError(
+                located(f"vmap of `{name_of(fn)}` was called outside a traced function")
+            )
         return _Run(ctx, fn, in_axes, out_axes)(args, kwargs)
 
     return wrapped
@@ -74,7 +76,7 @@ class _Run:
         if isinstance(axes, list | tuple) and len(axes) != len(args):
             raise ShapeError(
                 located(
-                    f"vmap of `{_name(self.fn)}`: in_axes has {len(axes)} entries for "
+                    f"vmap of `{name_of(self.fn)}`: in_axes has {len(axes)} entries for "
                     f"{len(args)} arguments"
                 )
             )
@@ -96,12 +98,12 @@ class _Run:
             found = flatten_prefix(axes, tree)
         except ValueError as error:
             raise ShapeError(
-                located(f"vmap of `{_name(self.fn)}`: {what} does not fit: {error}")
+                located(f"vmap of `{name_of(self.fn)}`: {what} does not fit: {error}")
             ) from None
         for axis in found:
             if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
                 raise ShapeError(
-                    located(f"vmap of `{_name(self.fn)}`: {what}: an int or None, not {axis!r}")
+                    located(f"vmap of `{name_of(self.fn)}`: {what}: an int or None, not {axis!r}")
                 )
         return found
 
@@ -114,7 +116,7 @@ class _Run:
         if not -node.ndim <= axis < node.ndim:
             raise ShapeError(
                 located(
-                    f"vmap of `{_name(self.fn)}`: `{path}` has shape {_shape(node.shape)}, no axis "
+                    f"vmap of `{name_of(self.fn)}`: `{path}` has shape {shape_text(node.shape)}, no axis "
                     f"{axis}.\nIf it is the same for all examples, give it in_axes=None."
                 )
             )
@@ -129,7 +131,7 @@ class _Run:
     def _size(self) -> DimLike:
         if not self.sizes:
             raise ShapeError(
-                located(f"vmap of `{_name(self.fn)}`: in_axes maps no array of its arguments")
+                located(f"vmap of `{name_of(self.fn)}`: in_axes maps no array of its arguments")
             )
         first = self.sizes[0][2]
         other = next((s for s in self.sizes if s[2] != first), None)
@@ -138,13 +140,13 @@ class _Run:
         if any(isinstance(size, Dim) for _, _, size in self.sizes):
             raise SymbolicDimError(f"vmap needs one batch size, and there are {first}, {other[2]}")
         listed = ", ".join(f"{s} along axis {a} of `{p}`" for p, a, s in self.sizes[:6])
-        raise ShapeError(located(f"vmap of `{_name(self.fn)}`: batch sizes differ: {listed}"))
+        raise ShapeError(located(f"vmap of `{name_of(self.fn)}`: batch sizes differ: {listed}"))
 
     # -------------------------------------------------------------------------------- results
 
     def _batched(self, result, size):
         if result is None:
-            raise TraceError(located(f"`{_name(self.fn)}` returned None; is a `return` missing?"))
+            raise TraceError(located(f"`{name_of(self.fn)}` returned None; is a `return` missing?"))
         leaves, structure = flatten(result)
         axes = self._leaf_axes(self.out_axes, result, "out_axes")
         tracers = [self.ctx.lift(leaf) for leaf in leaves]
@@ -157,7 +159,7 @@ class _Run:
                     path = leaf_paths(result, "output")[k]
                     raise ShapeError(
                         located(
-                            f"vmap of `{_name(self.fn)}`: {path} depends on the example, "
+                            f"vmap of `{name_of(self.fn)}`: {path} depends on the example, "
                             "so out_axes must place its batch"
                         )
                     )
@@ -171,8 +173,8 @@ class _Run:
         if not -node.ndim <= axis < node.ndim:
             raise ShapeError(
                 located(
-                    f"vmap of `{_name(self.fn)}`: out_axes={axis} for a result of shape "
-                    f"{_shape(node.shape)}"
+                    f"vmap of `{name_of(self.fn)}`: out_axes={axis} for a result of shape "
+                    f"{shape_text(node.shape)}"
                 )
             )
         order = list(range(1, node.ndim))
@@ -184,7 +186,7 @@ def _argument_paths(fn, tree) -> list[str]:
     """How a user writes each leaf of the arguments."""
     if isinstance(tree, dict):
         return [p for name in sorted(tree) for p in leaf_paths(tree[name], name)]
-    names = _parameter_names(fn)
+    names = parameter_names(fn)
     paths = []
     for position, argument in enumerate(tree):
         name = names[position] if position < len(names) else f"args[{position}]"

@@ -1,0 +1,103 @@
+"""Products of derivatives that must stay zero where a branch is dead.
+
+Both directions of differentiation multiply what flows (a cotangent, a tangent) with local
+derivatives. Where the flow is zero by structure and the derivative infinite or NaN, the product
+must be 0: here is when that can happen, and the guarded product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from graphc.ad.formulas import Derivative, constant_value
+from graphc.errors import GradientError
+from graphc.ir import build
+from graphc.ir.graph import Source
+from graphc.ir.node import Node
+from graphc.ir.ops import OPS
+
+#: Zeros at any position: what ``where``, ``maximum``, ... leave on their dead side.
+ANYWHERE = -1
+#: Zeros only where the operand itself has a plain finite value (``sqrt`` and ``abs`` at 0).
+SOFT = -2
+
+Zeros = frozenset[int]
+CLEAN: Zeros = frozenset()
+
+# Their zero derivative is a convention at an ordinary finite argument, not a dead branch.
+SOFT_ROWS = frozenset({"abs", "sqrt", "cbrt", "pow", "copysign"})
+
+
+def zeros_of(node: Node, derivative: Derivative) -> Zeros:
+    """Which zeros a derivative formula brings into what is multiplied by it."""
+    if not derivative.branches:
+        return CLEAN
+    return frozenset([SOFT if node.op in SOFT_ROWS else ANYWHERE])
+
+
+def needs_guard(node: Node, factors: Sequence[Node], zeros: Zeros, suspect: set[Node]) -> bool:
+    """Whether a flow with ``zeros`` can meet an infinite or NaN derivative of ``node``."""
+    if not zeros or not factors:
+        return False
+    return is_singular(node) or (zeros != {SOFT} and any(f in suspect for f in factors))
+
+
+def guarded(ct: Node, product: Node) -> Node:
+    """``product``, but 0 where ``ct`` is 0 and the product is NaN.
+
+    Testing the product too keeps higher derivatives right where ``ct`` merely happens to be 0.
+    """
+    zero = build.full_like(ct, 0)
+    dead = build.elementwise(
+        "logical_and", build.elementwise("eq", ct, zero), build.elementwise("isnan", product)
+    )
+    return build.elementwise("where", dead, zero, product)
+
+
+def refuse_complex(order, active, sources) -> None:
+    """Raise GradientError at the first complex value that would be differentiated."""
+    for node in order:
+        if node in active and node.dtype.kind == "c":
+            raise GradientError(
+                f"no gradient through complex values: `{node.op}` ({node.type})"
+                f"{at_line(sources.get(node))}\n"
+                "  compute with the real and the imaginary part as two arrays"
+            )
+
+
+def may_be_nonfinite(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
+    """Nodes that can hold NaN or infinity while constants and ``wrt`` are finite."""
+    finite, suspect = set(wrt), set()
+    for node in order:
+        if node in finite or node.dtype.kind not in "fc":
+            continue
+        if node.op == "const":
+            risky = not np.isfinite(node.attr("value").array).all()
+        else:
+            risky = (
+                node.op in ("input", "placeholder")
+                or is_singular(node)
+                or any(i in suspect for i in node.inputs)
+            )
+        if risky:
+            suspect.add(node)
+    return suspect
+
+
+def is_singular(node: Node) -> bool:
+    """Whether finite operands can give an infinite or NaN value or derivative."""
+    if not OPS[node.op].singular:
+        return False
+    number = constant_value(node.inputs[1]) if len(node.inputs) == 2 else None
+    if number is None:
+        return True
+    if node.op == "div":
+        return number == 0
+    return not (node.op == "pow" and number >= 1 and number == int(number))
+
+
+def at_line(source: Source | None) -> str:
+    """The user's line, as the end of a message."""
+    return f"\n  at {source} in {source.function}" if source else ""

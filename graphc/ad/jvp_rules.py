@@ -1,0 +1,141 @@
+"""Jacobian-vector products of the ops that are not elementwise: one rule an op.
+
+A rule takes the node and the tangents of its inputs, None for those that do not change; it
+returns the tangent of the result. Rules are written with the same IR, so they can themselves be
+differentiated in either direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from graphc.ad import rules as vjp_rules
+from graphc.ad.guards import ANYWHERE, CLEAN, Zeros
+from graphc.ir import build
+from graphc.ir.graph import rebuild
+from graphc.ir.node import Node
+
+
+class Tangent(NamedTuple):
+    """A tangent and whether it can be zero by structure: ``zeros`` is empty or holds the markers
+    of ``ad/guards.py``. An unknown tangent is never an array of zeros, but None."""
+
+    node: Node
+    zeros: Zeros = CLEAN
+
+
+Rule = Callable[[Node, Sequence[Tangent | None]], Tangent | None]
+RULES: dict[str, Rule] = {}
+
+DEAD: Zeros = frozenset([ANYWHERE])
+
+
+def rule(*ops: str):
+    """Declare the jvp rule of ``ops``."""
+
+    def register(fn: Rule) -> Rule:
+        for op in ops:
+            RULES[op] = fn
+        return fn
+
+    return register
+
+
+def filled(tangent: Tangent | None, like: Node) -> Node:
+    """The tangent of ``like`` as an array, zeros where it has none."""
+    return build.full_like(like, 0) if tangent is None else tangent.node
+
+
+def joint_zeros(tangents: Sequence[Tangent | None]) -> Zeros:
+    """Zeros of a result that has some elements from each of ``tangents``."""
+    zeros = CLEAN.union(*(t.zeros for t in tangents if t is not None))
+    return zeros | DEAD if None in tangents else zeros
+
+
+def add(a: Tangent | None, b: Tangent | None) -> Tangent | None:
+    """The sum of two contributions. A position is dead only if neither reaches it."""
+    if a is None or b is None:
+        return b if a is None else a
+    zeros = a.zeros | b.zeros if a.zeros and b.zeros else CLEAN
+    return Tangent(build.elementwise("add", a.node, b.node), zeros)
+
+
+# ---------------------------------------------------------------------------------- linear ops
+
+
+@rule("reshape", "transpose", "broadcast", "slice", "sum")
+def _same(node, tangents):
+    (t,) = tangents
+    return Tangent(rebuild(node, (t.node,)), t.zeros)
+
+
+@rule("take", "take_along")
+def _gather(node, tangents):
+    t, _ = tangents
+    return None if t is None else Tangent(rebuild(node, (t.node, node.inputs[1])), t.zeros)
+
+
+@rule("scatter_add")
+def _scatter_add(node, tangents):
+    _, t = tangents
+    return None if t is None else Tangent(rebuild(node, (node.inputs[0], t.node)), t.zeros | DEAD)
+
+
+@rule("pad", "concat")
+def _assemble(node, tangents):
+    parts = (filled(t, x) for t, x in zip(tangents, node.inputs, strict=True))
+    return Tangent(rebuild(node, tuple(parts)), joint_zeros(tangents))
+
+
+@rule("cast")
+def _cast(node, tangents):
+    (t,) = tangents
+    return Tangent(build.cast(t.node, node.dtype), t.zeros)
+
+
+@rule("where")
+def _where(node, tangents):
+    """A choice, not a product: what the side that was not taken holds never counts."""
+    cond, *values = node.inputs
+    sides = tangents[1:]
+    a, b = (filled(t, x) for t, x in zip(sides, values, strict=True))
+    return Tangent(build.elementwise("where", cond, a, b), joint_zeros(sides))
+
+
+# -------------------------------------------------------------------------------------- others
+
+
+@rule("max", "min")
+def _extremum(node, tangents):
+    """The mean of the tangents where the extremum is attained, as reverse mode shares it."""
+    (x,), (t,), axes = node.inputs, tangents, node.attr("axes")
+    kept = [a for a in range(x.ndim) if a not in axes]
+    attained = build.elementwise("eq", x, build.broadcast(node, x.shape, kept))
+    zero = build.full_like(x, 0)
+    one = build.full_like(x, 1)
+    total = build.reduce("sum", build.elementwise("where", attained, t.node, zero), axes)
+    count = build.reduce("sum", build.elementwise("where", attained, one, zero), axes)
+    return Tangent(build.elementwise("div", total, count), t.zeros)
+
+
+@rule("prod")
+def _prod(node, tangents):
+    """Each element's tangent times the product of the others, which reverse mode knows."""
+    (t,) = tangents
+    one = vjp_rules.Cotangent(build.full_like(node, 1))
+    (others,) = vjp_rules.RULES["prod"](node, one, (True,))
+    if others is None:  # no elements
+        return None
+    product = build.elementwise("mul", t.node, others.node)
+    return Tangent(build.reduce("sum", product, node.attr("axes")), t.zeros)
+
+
+@rule("matmul")
+def _matmul(node, tangents):
+    """The product rule. What follows a contraction is taken as alive."""
+    a, b = node.inputs
+    by_a, by_b = tangents
+    left = None if by_a is None else Tangent(rebuild(node, (by_a.node, b)))
+    right = None if by_b is None else Tangent(rebuild(node, (a, by_b.node)))
+    return add(left, right)

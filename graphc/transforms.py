@@ -1,0 +1,136 @@
+"""Transforms that users call: derivatives and vmap. Each returns a :class:`graphc.compiled.CompiledFunction`, which
+compiles once for each kind of arguments, and traces inline inside another traced function: so
+they nest in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphc.ad import transforms
+from graphc.ad.directions import without_direction
+from graphc.ad.transforms import Argnums
+from graphc.ad.vmap import vmap as batching_vmap
+from graphc.compiled import CompiledFunction, name_of, with_own_options
+
+
+def grad(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+    """The compiled gradient of a scalar function with respect to ``argnums``.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.grad(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
+    array([ 3., 12.])
+    """
+    return _derivative(transforms.grad, "grad", fn, argnums, has_aux, options)
+
+
+def value_and_grad(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+    """The compiled function that returns ``(value, gradient)``, sharing their work.
+
+    With ``has_aux`` the function returns ``(value, aux)`` and the result is
+    ``((value, aux), gradient)``.
+
+    >>> import numpy as np, graphc as gc
+    >>> value, slope = gc.value_and_grad(lambda x: np.sin(x))(0.0)
+    >>> float(value), float(slope)
+    (0.0, 1.0)
+    """
+    return _derivative(transforms.value_and_grad, "value_and_grad", fn, argnums, has_aux, options)
+
+
+def jvp(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options) -> CompiledFunction:
+    """Forward mode: ``jvp(f)(x, v)`` is ``(f(x), the change of f at x along v)``.
+
+    The tangent ``v`` stands behind the arguments of ``f`` (those with a default are given by
+    keyword) and is a tree like argument ``argnums``, or a tuple of such trees. ``f`` may return
+    any tree of arrays; with ``has_aux`` a pair, and the result is ``(value, change, aux)``.
+    It costs about as much as ``f`` itself, whatever the sizes.
+
+    >>> import numpy as np, graphc as gc
+    >>> value, change = gc.jvp(lambda x: x ** 2)(np.array([1.0, 2.0]), np.array([1.0, 0.5]))
+    >>> value, change
+    (array([1., 4.]), array([2., 2.]))
+    """
+    return _directional(transforms.jvp, "tangent", fn, argnums, has_aux, options)
+
+
+def vjp(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options) -> CompiledFunction:
+    """Reverse mode: ``vjp(f)(x, ct)`` is ``(f(x), the gradient of sum(f(x) * ct))``.
+
+    The cotangent ``ct`` stands behind the arguments of ``f`` (those with a default are given by
+    keyword) and is a tree like what ``f`` returns. With ``has_aux`` the function returns a pair,
+    and the result is ``(value, gradient, aux)``.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.vjp(lambda x: x ** 2)(np.array([1.0, 2.0]), np.array([1.0, 0.5]))[1]
+    array([2., 2.])
+    """
+    return _directional(transforms.vjp, "cotangent", fn, argnums, has_aux, options)
+
+
+def hvp(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options) -> CompiledFunction:
+    """``hvp(f)(x, v)``: the second derivatives of a scalar function times ``v``.
+
+    The gradient differentiated in forward mode: a few times the cost of ``f``, and the matrix of
+    second derivatives is never made. ``v`` stands behind the arguments of ``f`` and is a tree
+    like argument ``argnums``, as is the result.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.hvp(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    array([ 6., 12.])
+    """
+    return _directional(transforms.hvp, "vector", fn, argnums, has_aux, options)
+
+
+def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunction:
+    """The derivative of a function that acts on each element alone, at every element.
+
+    Where elements do interact, it is the gradient of the sum of the results.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.elementwise_grad(lambda x: x ** 2)(np.array([1.0, 2.0, 3.0]))
+    array([2., 4., 6.])
+    """
+    fn, options = with_own_options(fn, options, "static_argnames", "dims")
+    name = f"elementwise_grad_{name_of(fn)}"
+    return CompiledFunction(
+        transforms.elementwise_grad(fn, argnums), name=name, primal=fn, **options
+    )
+
+
+def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> CompiledFunction:
+    """The compiled function that calls ``fn`` on each example of a batch, without a loop.
+
+    Parameters
+    ----------
+    in_axes : the batch axis of the arguments: one int for all, or one entry an argument, each an
+        int, None (the same for all examples) or a tree of these like the front of the argument.
+        Keyword arguments have the batch as axis 0.
+    out_axes : where the batch goes in the results: an int, or a tree of these like the front of
+        what ``fn`` returns. None is for results that do not depend on the example.
+
+    The graph of one example is rewritten for a batch (a matrix that all examples share meets
+    one large product), so it nests with every other transform in any order. Raises
+    graphc.errors.ShapeError where batch sizes differ or an axis is not there.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.vmap(np.dot, in_axes=(0, None))(np.eye(3), np.array([1.0, 2.0, 3.0]))
+    array([1., 2., 3.])
+    """
+    fn, options = with_own_options(fn, options, "static_argnames", "dims")
+    mapped = batching_vmap(fn, in_axes, out_axes)
+    return CompiledFunction(mapped, name=f"vmap_{name_of(fn)}", **options)
+
+
+def _directional(transform, direction, fn, argnums, has_aux, options) -> CompiledFunction:
+    fn, options = with_own_options(fn, options, "static_argnames", "dims")
+    name = f"{transform.__name__}_{name_of(fn)}"
+    primal = without_direction(fn, direction)
+    return CompiledFunction(transform(fn, argnums, has_aux), name=name, primal=primal, **options)
+
+
+def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
+    fn, options = with_own_options(fn, options, "static_argnames", "dims")
+    derivative = transform(fn, argnums, has_aux)
+    return CompiledFunction(derivative, name=f"{label}_{name_of(fn)}", primal=fn, **options)
