@@ -1,6 +1,7 @@
-"""Transforms that users call: derivatives and vmap. Each returns a :class:`graphc.compiled.CompiledFunction`, which
-compiles once for each kind of arguments, and traces inline inside another traced function: so
-they nest in any order.
+"""Transforms that users call: derivatives and vmap.
+
+Each returns a :class:`graphc.compiled.CompiledFunction`, which compiles once for each kind of
+arguments, and traces inline inside another traced function: so they nest in any order.
 """
 
 from __future__ import annotations

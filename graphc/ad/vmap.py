@@ -116,8 +116,8 @@ class _Run:
         if not -node.ndim <= axis < node.ndim:
             raise ShapeError(
                 located(
-                    f"vmap of `{name_of(self.fn)}`: `{path}` has shape {shape_text(node.shape)}, no axis "
-                    f"{axis}.\nIf it is the same for all examples, give it in_axes=None."
+                    f"vmap of `{name_of(self.fn)}`: `{path}` has shape {shape_text(node.shape)}, "
+                    f"no axis {axis}.\nIf it is the same for all examples, give it in_axes=None."
                 )
             )
         axis %= node.ndim
