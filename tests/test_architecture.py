@@ -82,6 +82,7 @@ ALLOWED = {
         "graphc.codegen.numba_cpu": "at import",
         "graphc.codegen.native_words": "at import",
         "graphc.codegen.llvm_backend": "at import",
+        "graphc.codegen.product": "at import",
         "graphc.runtime.loader": "lazily",
         "graphc.runtime.blas": "lazily",
         "graphc.runtime.cache": "lazily",

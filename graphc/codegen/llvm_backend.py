@@ -17,11 +17,10 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Compiled:
-    """Object code of a program, with its optimized LLVM text and assembly."""
+    """Object code of a program, with its optimized LLVM text."""
 
     object_code: bytes
     llvm: str
-    asm: str
 
 
 def host_target_machine():
@@ -50,29 +49,32 @@ def target():
 _EXTERNALS = frozenset({"scipy_cblas_sgemm", "scipy_cblas_dgemm"})
 
 
-def _check_externals(module) -> None:
+def _check_externals(module, known: set[str]) -> None:
     """Every function called must be here or known: an unknown one would be a jump to nowhere."""
     unknown = [
         f.name
         for f in module.functions
-        if f.is_declaration and not f.name.startswith("llvm.") and f.name not in _EXTERNALS
+        if f.is_declaration and not f.name.startswith("llvm.") and f.name not in _EXTERNALS | known
     ]
     if unknown:
         raise VerifyError(f"generated code calls functions that do not exist: {unknown}")
 
 
-def optimize_and_emit(modules: Sequence[str], exported: str) -> Compiled:
+def optimize_and_emit(
+    modules: Sequence[str], exported: str, finished: Sequence[str] = ()
+) -> Compiled:
     """Link ``modules``, optimize as one (-O3, vectorizers on) and emit one object.
 
-    Only ``exported`` stays visible, so kernels are inlined or dropped freely.
+    ``finished`` modules are linked in afterwards, as they are. Only ``exported`` stays visible,
+    so kernels are inlined or dropped freely.
     """
     with _lock:
         machine = host_target_machine()
-        machine.set_asm_verbosity(False)
         whole = llvm.parse_assembly("\n".join(modules[:1]))
         for text in modules[1:]:
             whole.link_in(llvm.parse_assembly(text))
-        _check_externals(whole)
+        ready = [llvm.parse_assembly(text) for text in finished]
+        _check_externals(whole, {f.name for m in ready for f in m.functions})
         _hide(whole, exported)
         # Unrolling short loops whole comes before vectorizing and spoils it, but what remains
         # of them afterwards gains from it (measured: steps of small models 1.2 to 2.2 times
@@ -84,8 +86,11 @@ def optimize_and_emit(modules: Sequence[str], exported: str) -> Compiled:
             tuning.loop_unrolling = unrolling
             builder = llvm.create_pass_builder(machine, tuning)
             builder.getModulePassManager().run(whole, builder)
+        for module in ready:
+            whole.link_in(module)
+        _hide(whole, exported)
         whole.verify()
-        return Compiled(machine.emit_object(whole), str(whole), machine.emit_assembly(whole))
+        return Compiled(machine.emit_object(whole), str(whole))
 
 
 def _hide(module, exported: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc import vmath
-from graphc.codegen.writer import Program
+from graphc.codegen.writer import ProductFunction, Program
 from graphc.ir.types import parse_type
 
 KINDS = {k: parse_type(f"{k}[]").dtype for k in
@@ -18,7 +18,7 @@ MATH = tuple(name for name in vmath.FUNCTIONS if name not in ("pow", "gelu"))
 
 def run_as_python(program: Program, arrays, arena: np.ndarray, ints: np.ndarray) -> None:
     """Execute a program without a compiler: ``arrays`` are flat, in the order of the table."""
-    namespace = python_words()
+    namespace = python_words() | {p.name: _product(p) for p in program.products}
     exec(compile(program.text, "<graphc program>", "exec"), namespace)
     with np.errstate(all="ignore"):
         namespace["main"](arrays, arena, ints)
@@ -73,6 +73,18 @@ def _checked(status, check, index, size):
 def _math(name):
     def call(*args):
         return vmath.evaluate(name, args[0].dtype.name, *args)[()]
+
+    return call
+
+
+def _product(product: ProductFunction):
+    def call(a, b, c, *rest):
+        *work, m, k, first, last = rest
+        assert len(work) == product.packed
+        left = a[: m * k].reshape((k, m)).T if product.ta else a[: m * k].reshape((m, k))
+        right = b[: k * product.n].reshape((product.n, k) if product.tb else (k, product.n))
+        out = c[: m * product.n].reshape((m, product.n))
+        out[first:last] = left[first:last] @ (right.T if product.tb else right)
 
     return call
 

@@ -10,6 +10,7 @@ import copy
 import functools
 import threading
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import cgutils, compiler, types
 from numba.core.codegen import CPUCodeLibrary
@@ -17,8 +18,11 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
+from graphc.codegen.llvm_backend import target as cpu
 from graphc.codegen.native_words import SCALARS, BufferType, FloatMode, inline, native_words
-from graphc.codegen.writer import KernelFunction, Program
+from graphc.codegen.product import argument_types, products_module
+from graphc.codegen.tiles import registers
+from graphc.codegen.writer import KernelFunction, ProductFunction, Program
 
 _REMEMBERED = 4096
 _lock = threading.Lock()
@@ -108,13 +112,17 @@ def compile_program(program: Program) -> Compiled:
     with _lock, global_compiler_lock:
         _, target = _contexts()
         library = _ModuleCollector(target.codegen(), "graphc")
-        scope = dict(native_words())
+        scope = dict(native_words()) | {p.name: _product_word(p) for p in program.products}
         for kernel in program.kernels:
             scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
         words = (types.voidptr, types.voidptr, BufferType(types.int64))
         main = _compile(_function(program.main, "main", scope), words, library)
         _export(main, target, library, program.flush_subnormals)
-        return optimize_and_emit(library.modules, exported=ENTRY)
+        finished = []
+        if program.products:
+            machine = registers(dict(llvm.get_host_cpu_features()))
+            finished = [products_module(program.products, machine, cpu().triple)]
+        return optimize_and_emit(library.modules, ENTRY, finished)
 
 
 def _function(text: str, name: str, scope: dict):
@@ -150,6 +158,21 @@ def _callable(name: str, result):
         return context.get_dummy_value()
 
     return inline(name, len(sig.args), typing, emit)
+
+
+def _product_word(product: ProductFunction):
+    """An intrinsic that calls a function of the products' module."""
+    pointer = BufferType(SCALARS[product.kind])
+    kinds = argument_types(product)
+    sig = types.none(*[pointer if isinstance(k, ir.PointerType) else types.int64 for k in kinds])
+
+    def emit(context, builder, sig, args):
+        signature = ir.FunctionType(ir.VoidType(), kinds)
+        function = cgutils.get_or_insert_function(builder.module, signature, product.name)
+        builder.call(function, args)
+        return context.get_dummy_value()
+
+    return inline(product.name, len(kinds), lambda *_: sig, emit)
 
 
 def _export(result, target, library, flush: bool) -> None:

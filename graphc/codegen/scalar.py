@@ -45,7 +45,7 @@ _VECTOR_MATH = {
 }  # fmt: skip
 # What a program calls its own things: buffers, loop variables, locals, words of the machine.
 _TAKEN = re.compile(
-    r"(a|c|const|i|in|j|k|kernel|o|out|p|row|s|t|tmp)\d+|[a-z]\d+|(argument|temporary|gemm|dim)_.*"
+    r"(a|c|const|i|in|j|k|kernel|o|out|p|product|row|s|t|tmp|work)\d+|[a-z]\d+|(argument|temporary|gemm|dim)_.*"
     r"|INF|NAN|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|main|part|power"
     r"|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
     r"|copysign|isinf|isfinite|True|False|None|" + "|".join(sorted(_VECTOR_MATH))

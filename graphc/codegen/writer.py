@@ -32,6 +32,31 @@ class KernelFunction:
 
 
 @dataclass(frozen=True)
+class ProductFunction:
+    """``name(a, b, c, [work,] m, k, first, last)``: rows ``first`` to ``last`` of the m by n
+    matrix ``c = op(a) @ op(b)`` over k, all contiguous; m and k are numbers where they are known.
+    ``packed`` products take work memory for a panel of b."""
+
+    name: str
+    kind: str
+    ta: int
+    tb: int
+    m: int | None
+    n: int
+    k: int | None
+    packed: bool
+
+    @property
+    def text(self) -> str:
+        m, k = (self.m if self.m is not None else "m"), (self.k if self.k is not None else "k")
+        a = f"a[{k}, {m}].T" if self.ta else f"a[{m}, {k}]"
+        b = f"b[{self.n}, {k}].T" if self.tb else f"b[{k}, {self.n}]"
+        work = "work, " if self.packed else ""
+        call = f"{self.name}(a, b, c, {work}m, k, first, last)"
+        return f"# {call}: rows first to last of {self.kind} c[{m}, {self.n}] = {a} @ {b}"
+
+
+@dataclass(frozen=True)
 class Program:
     """Source text in pieces. ``int_layout`` names the words of the ``ints`` argument of main:
     two status words, the dims, the byte offset of each temporary."""
@@ -40,10 +65,12 @@ class Program:
     main: str
     calls: tuple[str, ...]  # which function each kernel of the schedule calls
     flush_subnormals: bool = False  # while it runs; for updates in place
+    products: tuple[ProductFunction, ...] = ()
 
     @property
     def text(self) -> str:
-        return "\n\n".join([*(k.text for k in self.kernels), self.main])
+        products = ["\n".join(p.text for p in self.products)] if self.products else []
+        return "\n\n".join([*products, *(k.text for k in self.kernels), self.main])
 
 
 STATUS_WORDS = 2
@@ -54,10 +81,12 @@ def write(schedule: L.Schedule) -> Program:
     functions: dict[tuple, KernelFunction] = {}
     calls: list[str] = []
     called: list[str] = []
+    products: dict[tuple, ProductFunction] = {}
     for kernel in schedule.kernels:
         if isinstance(kernel, L.GemmKernel):
-            calls += _gemm_call(kernel)
-            called.append("gemm")
+            function = _product_function(kernel, products)
+            calls += _gemm_call(kernel, function)
+            called.append(function.name if function else "gemm")
             continue
         function, arguments = _function(kernel)
         kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
@@ -69,7 +98,9 @@ def write(schedule: L.Schedule) -> Program:
             calls.append("if status[0] != 0: return")
     # The moments of an optimizer decay into subnormals, which cost a hundred cycles each.
     flush = bool(schedule.graph.donated)
-    return Program(tuple(functions.values()), _main(schedule, calls), tuple(called), flush)
+    main = _main(schedule, calls)
+    kernels = tuple(functions.values())
+    return Program(kernels, main, tuple(called), flush, tuple(products.values()))
 
 
 def _named(function: KernelFunction, name: str) -> KernelFunction:
@@ -221,16 +252,30 @@ def argument_buffers(schedule: L.Schedule) -> list[L.Buffer]:
     return [*schedule.inputs, *own, *schedule.consts]
 
 
-def _gemm_call(kernel: L.GemmKernel) -> list[str]:
-    kind = short_dtype(kernel.c.dtype)
+def _product_function(kernel: L.GemmKernel, known: dict) -> ProductFunction | None:
+    """graphc's own function for a product, shared by products of one shape; None for OpenBLAS."""
+    if not kernel.own:
+        return None
+    m, k = (d if isinstance(d, int) else None for d in (kernel.m, kernel.k))
+    packed = kernel.work is not None
+    key = (short_dtype(kernel.c.dtype), kernel.ta, kernel.tb, m, kernel.n, k, packed)
+    return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
+
+
+def _gemm_call(kernel: L.GemmKernel, function: ProductFunction | None) -> list[str]:
     m, n, k = dim(kernel.m), dim(kernel.n), dim(kernel.k)
-    comment = f"  # {kernel.source}" if kernel.source else ""
     operands = [kernel.a.name, kernel.b.name, kernel.c.name]
     if kernel.batch != 1:
         steps = [f"{m} * {k}", f"{k} * {n}", f"{m} * {n}"]
         operands = [f"part({o}, batch * ({s}))" for o, s in zip(operands, steps, strict=True)]
     a, b, c = operands
-    call = f"gemm_{kind}({kernel.ta}, {kernel.tb}, {m}, {n}, {k}, 1.0, {a}, {b}, 0.0, {c}){comment}"
+    if function is None:
+        name, shape = f"gemm_{short_dtype(kernel.c.dtype)}", f"{m}, {n}, {k}"
+        call = f"{name}({kernel.ta}, {kernel.tb}, {shape}, 1.0, {a}, {b}, 0.0, {c})"
+    else:
+        work = [kernel.work.name] if kernel.work else []
+        call = f"{function.name}({', '.join([a, b, c, *work])}, {m}, {k}, 0, {m})"
+    call += f"  # {kernel.source}" if kernel.source else ""
     if kernel.batch == 1:
         return [call]
     return [f"for batch in range({dim(kernel.batch)}):", _INDENT + call]

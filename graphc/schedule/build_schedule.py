@@ -14,6 +14,7 @@ from graphc.schedule.canonical import canonicalize, copy_of
 from graphc.schedule.deps import Deps, analyse, domain, reduced_axes, storage_root
 from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.nest import NestBuilder
+from graphc.schedule.products import is_own, work_size
 
 
 def schedule(graph: Graph) -> L.Schedule:
@@ -261,7 +262,7 @@ def _lower(graph, deps, order, storage, buffers: _Buffers, reasons) -> L.Schedul
     for group in order:
         name = f"k{len(kernels)}"
         if group.units and group.units[0].op == "matmul":
-            kernels.append(_gemm(name, group.units[0], storage, graph))
+            kernels.append(_gemm(name, group.units[0], storage, graph, buffers.temp))
         else:
             builder = NestBuilder(deps, group, storage, buffers.temp, new_check)
             kernels.append(builder.build(name))
@@ -271,12 +272,16 @@ def _lower(graph, deps, order, storage, buffers: _Buffers, reasons) -> L.Schedul
     )  # fmt: skip
 
 
-def _gemm(name: str, node: Node, storage, graph) -> L.GemmKernel:
+def _gemm(name: str, node: Node, storage, graph, new_temp) -> L.GemmKernel:
     a, b = (storage[storage_root(i)] for i in node.inputs)
+    ta, tb = node.attr("ta"), node.attr("tb")
     batch, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
+    own = is_own(ta, m, n, k, node.dtype.itemsize)
+    size = work_size(ta, tb, m, n, k, node.dtype.itemsize) if own else 0
+    work = new_temp("work", node.dtype, size) if size != 0 else None
     return L.GemmKernel(
-        name, a, b, storage[node], product(batch), m, n, k,
-        node.attr("ta"), node.attr("tb"), (node,), graph.sources.get(node),
+        name, a, b, storage[node], product(batch), m, n, k, ta, tb, (node,),
+        graph.sources.get(node), own, work,
     )  # fmt: skip
 
 

@@ -241,7 +241,8 @@ class LoopKernel:
 
 @dataclass
 class GemmKernel:
-    """``c = alpha * op(a) @ op(b) + beta * c`` on contiguous matrices, ``batch`` times."""
+    """``c = op(a) @ op(b)`` on contiguous matrices, ``batch`` times: by graphc's ``own`` code,
+    which may need ``work`` memory for a panel of b, or by OpenBLAS."""
 
     name: str
     a: Buffer
@@ -255,6 +256,8 @@ class GemmKernel:
     tb: int
     nodes: tuple = ()
     source: object = None
+    own: bool = False
+    work: Buffer | None = None
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
@@ -262,7 +265,7 @@ class GemmKernel:
 
     @property
     def writes(self) -> tuple[Buffer, ...]:
-        return (self.c,)
+        return (self.c, self.work) if self.work else (self.c,)
 
 
 Kernel = LoopKernel | GemmKernel

@@ -1,0 +1,106 @@
+"""How a matrix product is cut into tiles that the processor's registers hold.
+
+A tile is ``rows`` by ``vectors`` of C, kept in registers over the whole sum: each step loads
+``vectors`` of a row of B, broadcasts ``rows`` elements of A and multiplies each with each.
+Columns are walked in panels of one tile's width. See Goto and van de Geijn, "Anatomy of
+high-performance matrix multiplication" (2008); with shapes known when compiling, the tile is
+chosen for each shape.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+WORK_COLUMNS = 64  # no panel is wider, on any processor
+_USUAL_ROWS = 64  # stands for a number of rows that is known at run time only
+_RUN_TIME_TILE = 8  # rows of a tile then: a divisor of usual batches
+_MAX_TILE_ROWS = 16
+_LATENCY = 8  # multiply-adds in flight that two units keep busy
+_PER_STEP = 1.0  # cycles a step of the sum, for what is neither load nor arithmetic
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Vector registers of a processor: how many, and their bytes."""
+
+    count: int
+    nbytes: int
+
+    def lanes(self, itemsize: int) -> int:
+        return self.nbytes // itemsize
+
+
+def registers(features: dict[str, bool]) -> Registers:
+    """Of the processor with these features (as LLVM names them)."""
+    if features.get("avx512f"):
+        return Registers(32, 64)
+    if features.get("avx"):
+        return Registers(16, 32)
+    return Registers(32 if features.get("neon") else 16, 16)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """``count`` panels of ``vectors`` side by side from column ``first``; ``live`` lanes of the
+    last vector are columns of the matrix."""
+
+    first: int
+    count: int
+    vectors: int
+    live: int
+
+
+@dataclass(frozen=True)
+class Tiling:
+    rows: int
+    panels: tuple[Panel, ...]
+
+
+@functools.cache
+def tiling(m: int | None, n: int, lanes: int, registers: int) -> Tiling:
+    """The tiling of an ``m`` by ``n`` result (``m`` None: known at run time) with the least
+    estimated time."""
+    best, best_cycles = None, 0.0
+    widest = min(WORK_COLUMNS // lanes, -(-n // lanes))
+    for rows in _row_choices(m):
+        for vectors in range(1, widest + 1):
+            if rows * vectors + vectors + 1 > registers and (rows, vectors) != (1, 1):
+                continue
+            panels = _panels(n, vectors, lanes)
+            usual = _USUAL_ROWS if m is None else m
+            steps = -(-usual // rows)
+            cycles = steps * sum(p.count * _cycles(rows, p.vectors) for p in panels)
+            # Of equals the one with fewer panels: they are compiled, and read A, once each.
+            if best is None or cycles < best_cycles * 0.999:
+                best, best_cycles = Tiling(rows, panels), cycles
+    return best
+
+
+def _row_choices(m: int | None) -> range:
+    if m is None:
+        return range(_RUN_TIME_TILE, 0, -1)
+    return range(max(1, min(m, _MAX_TILE_ROWS)), 0, -1)
+
+
+def _panels(n: int, vectors: int, lanes: int) -> tuple[Panel, ...]:
+    """Panels of ``vectors``, then one with the vectors left or with a partly filled one."""
+    total, live = -(-n // lanes), (n - 1) % lanes + 1
+    whole, rest = divmod(total, vectors)
+    if not rest and live != lanes:
+        whole, rest = whole - 1, vectors
+    panels = []
+    if whole:
+        panels.append(Panel(0, whole, vectors, lanes))
+    if rest:
+        panels.append(Panel(whole * vectors * lanes, 1, rest, live))
+    return tuple(panels)
+
+
+def _cycles(rows: int, vectors: int) -> float:
+    """Of one step of a tile: two multiply-adds a cycle, or two loads."""
+    arithmetic = max(rows * vectors, _LATENCY) / 2
+    # With one vector each broadcast is used once and is the memory operand of its multiply-add;
+    # measured, those run at 0.8 of the speed.
+    loads = (rows + vectors) / 2 if vectors > 1 else rows / 2 * 1.25 + 1
+    return max(arithmetic, loads) + _PER_STEP

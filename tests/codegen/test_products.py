@@ -1,0 +1,221 @@
+"""Matrix products by graphc's own tiles: every shape, edge, transpose and vector width."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from generated import assert_same, native_run, program_of, python_run
+
+from graphc import interp
+from graphc.codegen.llvm_backend import optimize_and_emit, target
+from graphc.codegen.product import products_module
+from graphc.codegen.tiles import Registers, registers, tiling
+from graphc.codegen.writer import ProductFunction
+from graphc.ir import build
+from graphc.ir.dims import symbol
+from graphc.ir.graph import Graph
+from graphc.ir.types import tensor_type
+
+AVX512, AVX2, NEON, SSE = Registers(32, 64), Registers(16, 32), Registers(32, 16), Registers(16, 16)
+MACHINES = {"avx512": AVX512, "avx2": AVX2, "neon": NEON, "sse": SSE}
+DTYPES = {"f32": np.float32, "f64": np.float64}
+
+
+# -------------------------------------------------------------------------------------- tiling
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_panels_cover_each_column_once_and_fit_the_registers(machine, itemsize):
+    count, lanes = MACHINES[machine].count, MACHINES[machine].lanes(itemsize)
+    for m, n in itertools.product([None, 1, 2, 3, 7, 8, 13, 64, 784], range(1, 140)):
+        made = tiling(m, n, lanes, count)
+        assert made.rows <= (m or 64)
+        columns = 0
+        for panel in made.panels:
+            assert panel.first == columns and 1 <= panel.live <= lanes
+            assert panel.live == lanes or panel.count == 1
+            assert panel.vectors * lanes <= 64
+            tile = made.rows * panel.vectors + panel.vectors + 1
+            assert tile <= count or (made.rows, panel.vectors) == (1, 1)
+            columns += panel.count * panel.vectors * lanes - (lanes - panel.live)
+        assert columns == n
+
+
+def test_tiles_of_usual_shapes():
+    """What the estimate is for: rows that divide, enough sums in flight, no idle lanes."""
+    made = tiling(512, 192, 16, 32)
+    assert made.rows * made.panels[0].vectors >= 16 and len(made.panels) == 1
+    assert tiling(None, 10, 16, 32).panels[0].live == 10
+    assert tiling(3, 64, 16, 32).rows == 3
+
+
+def test_registers_of_processors():
+    assert registers({"avx512f": True, "avx": True, "avx2": True}) == AVX512
+    assert registers({"avx512f": False, "avx": True}) == AVX2
+    assert registers({"neon": True}) == NEON
+    assert registers({}) == SSE
+
+
+# ---------------------------------------------------------------------------- native functions
+
+
+class _Compiled:
+    """Functions of products in this process, for any vector width."""
+
+    def __init__(self, products, machine):
+        target()
+        text = products_module(products, machine, llvm.get_process_triple())
+        self.products = products
+        self.engine = llvm.create_mcjit_compiler(
+            llvm.parse_assembly(text), target().create_target_machine()
+        )
+        self.engine.finalize_object()
+
+    def __call__(self, product, a, b, m, k, first=0, last=None):
+        c = np.full((m, product.n), 77, a.dtype)
+        work = np.full((k + 16) * 64, np.nan, a.dtype)
+        arrays = [a, b, c, *([work] if product.packed else [])]
+        kinds = [ctypes.c_void_p] * len(arrays) + [ctypes.c_int64] * 4
+        function = ctypes.CFUNCTYPE(None, *kinds)(self.engine.get_function_address(product.name))
+        function(*(x.ctypes.data for x in arrays), m, k, first, m if last is None else last)
+        return c
+
+
+def _operands(rng, dtype, ta, tb, m, n, k):
+    """Matrices between NaNs, so that reading beyond them shows."""
+    made = []
+    for shape in ((k, m) if ta else (m, k), (n, k) if tb else (k, n)):
+        around = np.full(shape[0] * shape[1] + 64, np.nan, dtype)
+        inner = around[32 : 32 + shape[0] * shape[1]].reshape(shape)
+        inner[...] = rng.integers(-4, 5, shape)  # sums are exact in any order
+        made.append(inner)
+    return made
+
+
+def _expected(a, b, ta, tb):
+    return (a.T if ta else a) @ (b.T if tb else b)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("kind", DTYPES)
+def test_native_functions_of_all_kinds(machine, kind):
+    rng = np.random.default_rng(0)
+    lanes = MACHINES[machine].lanes(np.dtype(DTYPES[kind]).itemsize)
+    shapes = [(1, 1, 1), (9, lanes + 3, 5), (3, 2 * lanes, lanes + 1), (17, 3 * lanes + 1, 2)]
+    cases = [
+        (ta, tb, *shape, known, packed or tb)
+        for ta, tb, shape, known, packed in itertools.product(
+            (0, 1), (0, 1), shapes, (True, False), (False, True)
+        )
+        if not (tb and packed)
+    ]
+    products = [
+        ProductFunction(f"p{i}", kind, ta, tb, m if known else None, n, k if known else None,
+                        bool(packed))
+        for i, (ta, tb, m, n, k, known, packed) in enumerate(cases)
+    ]  # fmt: skip
+    compiled = _Compiled(products, MACHINES[machine])
+    for product, (ta, tb, m, n, k, known, _) in zip(products, cases, strict=True):
+        for rows in (m,) if known else (0, 1, 7, 8, 9, m):
+            a, b = _operands(rng, DTYPES[kind], ta, tb, rows, n, k)
+            found = compiled(product, a, b, rows, k)
+            np.testing.assert_array_equal(found, _expected(a, b, ta, tb), err_msg=product.text)
+
+
+def test_rows_in_parts_make_the_whole():
+    """What row blocks and threads call."""
+    product = ProductFunction("p", "f32", 0, 0, None, 40, None, False)
+    compiled = _Compiled([product], registers(dict(llvm.get_host_cpu_features())))
+    a, b = _operands(np.random.default_rng(1), np.float32, 0, 0, 29, 40, 11)
+    whole = _expected(a, b, 0, 0)
+    found = compiled(product, a, b, 29, 11, first=16, last=29)
+    np.testing.assert_array_equal(found[16:], whole[16:])
+    assert (found[:13] == 77).all()
+
+
+def test_empty_sums_are_zero():
+    product = ProductFunction("p", "f32", 0, 0, None, 5, None, False)
+    compiled = _Compiled([product], registers(dict(llvm.get_host_cpu_features())))
+    a, b = _operands(np.random.default_rng(1), np.float32, 0, 0, 9, 5, 0)
+    np.testing.assert_array_equal(compiled(product, a, b, 9, 0), np.zeros((9, 5)))
+
+
+def test_object_code_holds_products_that_no_one_else_sees():
+    product = ProductFunction("product0", "f32", 0, 0, 4, 4, 4, False)
+    triple = llvm.get_process_triple()
+    entry = (
+        f'target triple = "{triple}"\n'
+        "declare void @product0(ptr, ptr, ptr, i64, i64, i64, i64)\n"
+        "define void @graphc_main(ptr %a) {\n"
+        "  call void @product0(ptr %a, ptr %a, ptr %a, i64 4, i64 4, i64 0, i64 4)\n"
+        "  ret void\n}\n"
+    )
+    made = optimize_and_emit([entry], "graphc_main", [products_module([product], SSE, triple)])
+    defined = [line for line in made.llvm.splitlines() if line.startswith("define")]
+    assert len(defined) == 2 and sum("internal" in line for line in defined) == 1
+
+
+# ------------------------------------------------------------------------------- whole programs
+
+
+def _graph(ta, tb, m, n, k, dtype=np.float32, batch=()) -> Graph:
+    a = build.input(0, "a", tensor_type(dtype, (*batch, *((k, m) if ta else (m, k)))))
+    b = build.input(1, "b", tensor_type(dtype, (*batch, *((n, k) if tb else (k, n)))))
+    return Graph("f", (a, b), (build.matmul(a, b, ta, tb),))
+
+
+def _arrays(graph, rng, **env):
+    return [rng.standard_normal(i.type.concrete_shape(env)).astype(i.dtype) for i in graph.inputs]
+
+
+def test_every_small_shape_in_plain_python():
+    rng = np.random.default_rng(2)
+    for ta, tb, m, n, k in itertools.product((0, 1), (0, 1), (1, 2, 5), (1, 3, 20), (1, 2, 7)):
+        graph = _graph(ta, tb, m, n, k)
+        arrays = _arrays(graph, rng)
+        assert_same(python_run(graph, arrays), interp.evaluate(graph, arrays))
+
+
+NATIVE = [
+    (0, 0, 33, 31, 17, np.float32, ()),
+    (1, 0, 33, 130, 64, np.float32, ()),
+    (0, 1, 64, 65, 20, np.float64, ()),
+    (1, 1, 9, 16, 33, np.float32, ()),
+    (0, 1, 12, 16, 5, np.float32, (2, 3)),
+    (0, 0, symbol("t"), 24, 10, np.float32, ()),
+    (1, 0, 24, 12, symbol("t"), np.float32, (symbol("b"),)),
+    (0, 1, symbol("t"), symbol("t"), 8, np.float32, ()),
+]
+
+
+@pytest.mark.parametrize("case", NATIVE, ids=range(len(NATIVE)))
+def test_native_programs(case):
+    graph, rng = _graph(*case), np.random.default_rng(3)
+    for size in (1, 3, 40):
+        arrays = _arrays(graph, rng, t=size, b=2)
+        expected = interp.evaluate(graph, arrays)
+        assert_same(python_run(graph, arrays), expected)
+        assert_same(native_run(graph, arrays), expected)
+        if not graph.symbols:
+            break
+
+
+def test_products_of_one_shape_are_one_function():
+    x = build.input(0, "x", tensor_type(np.float32, (symbol("b"), 8)))
+    w = [build.input(k, f"w{k}", tensor_type(np.float32, (8, 8))) for k in (1, 2, 3)]
+    h = x
+    for weight in w:
+        h = build.matmul(h, weight)
+    program = program_of(Graph("f", (x, *w), (h,)))
+    assert len(program.products) == 1 and program.main.count("product0(") == 3
+    assert "f32 c[m, 8] = a[m, 8] @ b[8, 8]" in program.text
+
+
+def test_columns_known_at_run_time_only_are_left_to_openblas():
+    program = program_of(_graph(0, 0, 4, symbol("t"), 8))
+    assert not program.products and "gemm_f32(" in program.main
