@@ -18,6 +18,8 @@ class NativeFunction:
     def __init__(self, object_code: bytes):
         with _lock:
             llvm, target, entry = _llvm()
+            if any(symbol.encode() in object_code for symbol in blas.SYMBOLS):
+                _add_blas()
             module = llvm.parse_assembly("")
             machine = target.create_target_machine()
             self._engine = llvm.create_mcjit_compiler(module, machine)
@@ -29,11 +31,17 @@ class NativeFunction:
 
 @functools.cache
 def _llvm():
-    """llvmlite's binding, knowing graphc's BLAS; the target; the name of the entry."""
+    """llvmlite's binding; the target; the name of the entry."""
     import llvmlite.binding as llvm
 
     from graphc.codegen.llvm_backend import ENTRY, target
 
+    return llvm, target(), ENTRY
+
+
+@functools.cache
+def _add_blas() -> None:
+    """Make graphc's BLAS known to LLVM. It is large: loaded for programs that call it only."""
+    llvm, _, _ = _llvm()
     for name, address in blas.load().items():
         llvm.add_symbol(name, address)
-    return llvm, target(), ENTRY
