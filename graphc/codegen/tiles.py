@@ -62,7 +62,7 @@ def tiling(m: int | None, n: int, lanes: int, registers: int) -> Tiling:
     """The tiling of an ``m`` by ``n`` result (``m`` None: known at run time) with the least
     estimated time."""
     best, best_cycles = None, 0.0
-    widest = min(WORK_COLUMNS // lanes, -(-n // lanes))
+    widest = max(1, min(WORK_COLUMNS // lanes, -(-n // lanes)))
     for rows in _row_choices(m):
         for vectors in range(1, widest + 1):
             if rows * vectors + vectors + 1 > registers and (rows, vectors) != (1, 1):
