@@ -17,7 +17,14 @@ from graphc.transforms import value_and_grad
 
 
 def compile(
-    fn: Callable | None = None, *, static_argnums=(), static_argnames=(), donate=(), dims=None
+    fn: Callable | None = None,
+    *,
+    static_argnums=(),
+    static_argnames=(),
+    donate=(),
+    dims=None,
+    max_paths=None,
+    max_compiles=None,
 ) -> CompiledFunction | Callable:
     """Compile a NumPy function to native code on its first call. Also a decorator.
 
@@ -32,6 +39,11 @@ def compile(
         a hundred cycles).
     dims : names for dimensions that change, by parameter: ``{"x": ("n", None)}``. Without it
         the second size seen makes a dimension symbolic.
+    max_paths : how many ways through Python's ``if`` and ``while`` on traced values are compiled
+        for arguments of one kind: 16 if not given. The next raises errors.CompileLimitError, which
+        tells what they differ in.
+    max_compiles : the next compile beyond these raises errors.CompileLimitError, which lists
+        them; ``f.compiles`` does so at any time.
 
     Arguments are never changed, except donated ones: after ``x += 1`` inside the function the
     caller's ``x`` is as before. Globals and closures are read once, when the function is traced.
@@ -47,7 +59,7 @@ def compile(
     """
     options = {
         "static_argnums": static_argnums, "static_argnames": static_argnames,
-        "donate": donate, "dims": dims,
+        "donate": donate, "dims": dims, "max_paths": max_paths, "max_compiles": max_compiles,
     }  # fmt: skip
     if fn is None:
         return lambda f: compile(f, **options)

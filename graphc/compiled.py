@@ -14,12 +14,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from graphc import pipeline
+from graphc.compiles import Compile, Compiles
 from graphc.errors import (
     CompileWarning,
     OptionError,
@@ -32,6 +33,7 @@ from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
+from graphc.paths import Path, Paths, guard_outputs
 from graphc.trace.context import is_lossy
 from graphc.trace.source import is_user
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
@@ -39,18 +41,62 @@ from graphc.trace.tree import flatten, leaf_paths, leaf_reader, unflatten
 
 _WARN_AT_COMPILES = 3
 _KEPT_SHAPES = 1024
+_MAX_PATHS = 16
 _PYTHON_NUMBERS = (bool, int, float, complex)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True)
-class Compile:
-    """One entry of ``f.compiles``: what was compiled, and what differed from before."""
+class _Request:
+    """Arguments of one kind: what a variant is traced for."""
 
-    types: tuple[str, ...]
-    reason: str
-    seconds: float
-    kernels: int
+    treedef: Any
+    paths: tuple[str, ...]  # of the leaves, as users write them
+    types: tuple[TensorType, ...]
+    weak: tuple[bool, ...]  # leaves that are Python numbers
+    statics: tuple[tuple[str, Any], ...]
+
+    def of_types(self, types: Iterable[TensorType]) -> _Request:
+        return replace(self, types=tuple(types))
+
+    def listed(self) -> tuple[str, ...]:
+        """The arguments, each with its type or static value."""
+        static = [f"{name}={_short(value)}" for name, value in self.statics]
+        kinds = map(_kind, self.types, self.weak)
+        return tuple([*static, *(f"{p}: {k}" for p, k in zip(self.paths, kinds, strict=True))])
+
+    def differs_from(self, before: _Request | None) -> str:
+        """What is new since ``before``: the reason of a compile."""
+        if before is None:
+            return "first call"
+        given = dict(before.statics)
+        for name, value in self.statics:
+            if freeze(value) != freeze(given.get(name)):
+                return f"static `{name}`: {_short(given.get(name))} -> {_short(value)}"
+        if self.paths != before.paths:
+            new = [p for p in self.paths if p not in before.paths]
+            gone = [p for p in before.paths if p not in self.paths]
+            parts = [("with " + ", ".join(new[:3])) if new else ""]
+            parts.append(("without " + ", ".join(gone[:3])) if gone else "")
+            return f"other arguments: {' and '.join(filter(None, parts))}"
+        for position, path in enumerate(self.paths):
+            old = _kind(before.types[position], before.weak[position])
+            now = _kind(self.types[position], self.weak[position])
+            if old != now:
+                return f"{path}: {old} -> {now}"
+        return "other containers of the arguments"
+
+
+def _kind(kind: TensorType, weak: bool) -> str:
+    """How users name a type: ``float64[10,n]``."""
+    if weak:
+        return f"Python {type(kind.dtype.type().item()).__name__}"
+    return f"{kind.dtype.name}[{','.join(map(str, kind.shape))}]"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 @dataclass
@@ -59,15 +105,16 @@ class Specialization:
 
     traced: Traced
     run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
-    types: tuple[TensorType, ...]
-    statics: tuple
+    request: _Request
     scalars: tuple[tuple[int, bool], ...]  # outputs that are no arrays to callers; weak or not
+
+    @property
+    def types(self) -> tuple[TensorType, ...]:
+        return self.request.types
 
     def returned(self, outputs: list[np.ndarray]) -> Any:
         """What the function returns."""
-        for k, weak in self.scalars:
-            outputs[k] = outputs[k].item() if weak else outputs[k][()]
-        return unflatten(self.traced.out_tree, outputs)
+        return _rebuilt(self.traced, self.scalars, outputs)
 
     def fits(self, types: Sequence[TensorType]) -> bool:
         """Whether arguments of these types match, symbolic dims bound consistently.
@@ -86,6 +133,20 @@ class Specialization:
                 elif dim != size:
                     return False
         return True
+
+
+class GuardedSpecialization(Specialization):
+    """One whose ``run`` are :class:`graphc.paths.Paths`: its program decides by traced values."""
+
+    def returned(self, outputs: Any) -> Any:
+        path, outputs = outputs
+        return path.returned(outputs)
+
+
+def _rebuilt(traced: Traced, scalars, outputs: list[np.ndarray]) -> Any:
+    for k, weak in scalars:
+        outputs[k] = outputs[k].item() if weak else outputs[k][()]
+    return unflatten(traced.out_tree, outputs)
 
 
 @dataclass
@@ -107,7 +168,8 @@ class CompiledFunction:
     def __init__(
         self, traceable: Callable, *, name: str, static_argnums=(), static_argnames=(),
         donate=(), dims: Mapping[str, Sequence] | None = None, engine: str = "native",
-        primal: Callable | None = None,
+        primal: Callable | None = None, max_paths: int | None = None,
+        max_compiles: int | None = None,
     ):  # fmt: skip
         functools.update_wrapper(self, traceable)
         self.traceable = traceable
@@ -117,13 +179,17 @@ class CompiledFunction:
         self.donate = (donate,) if isinstance(donate, int) else tuple(donate)
         self.dims = dict(dims or {})
         self.engine = engine
-        self.compiles: list[Compile] = []
+        max_paths = _MAX_PATHS if max_paths is None else max_paths
+        self.max_paths = _at_least_one("max_paths", max_paths)
+        self.max_compiles = _at_least_one("max_compiles", max_compiles)
+        self.compiles = Compiles()
         self._parameters = _parameters(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
         self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
         self._donated_names = self._resolve_donated()
         self._families: dict[Any, _Family] = {}
         self._compiling = threading.RLock()
+        self._asked: _Request | None = None  # what was compiled last
         # How the last call was made: the next is usually the same.
         self._latest: tuple[Callable, Callable, Specialization] | None = None
 
@@ -184,11 +250,17 @@ class CompiledFunction:
             with self._compiling:  # threads that need the same variant wait for it
                 special = family.exact.get(key)
                 if special is None:
-                    special = self._specialize(family, args, kwargs, statics, leaves, arrays)
+                    request = self._request(args, kwargs, statics, leaves, treedef)
+                    special = self._specialize(family, request, arrays)
                     if len(family.exact) >= _KEPT_SHAPES:  # sizes that never come back
                         family.exact.clear()
                     family.exact[key] = special
-        outputs = special.run(arrays)
+        try:
+            outputs = special.run(arrays)
+        except SymbolicDimError as error:  # on a path not met before
+            special = self._at_these_sizes(family, special, arrays, error)
+            family.exact[key] = special
+            outputs = special.run(arrays)
         if not statics and hasattr(special.run, "call_same"):
             self._latest = (family.read, special.run.call_same, special)
         return special.returned(outputs)
@@ -232,27 +304,54 @@ class CompiledFunction:
         traceable.__signature__ = inspect.Signature(self._dynamic)  # type: ignore[attr-defined]
         return traceable
 
-    def _specialize(self, family, args, kwargs, statics, leaves, arrays) -> Specialization:
-        paths = self._paths(args, kwargs)
-        specs = [spec_of(leaf, path) for leaf, path in zip(leaves, paths, strict=True)]
-        types = tuple(TensorType(a.dtype, a.shape) for a in arrays)
+    def _request(self, args, kwargs, statics, leaves, treedef) -> _Request:
+        paths = self._leaf_paths(args, kwargs)
+        specs = [
+            leaf if isinstance(leaf, ArgSpec) else spec_of(leaf, path)
+            for leaf, path in zip(leaves, paths, strict=True)
+        ]
+        return _Request(treedef, tuple(paths), tuple(s.type for s in specs),
+                        tuple(s.weak for s in specs), statics)  # fmt: skip
+
+    def _specialize(self, family: _Family, request: _Request, arrays) -> Specialization:
         for variant in family.variants:
-            if variant.fits(types):
+            if variant.fits(request.types):
                 return variant
-        wanted = self._with_declared_dims(types, paths)
-        reason = "first call"
+        reason = request.differs_from(self._asked)
+        wanted = self._with_declared_dims(request.types, request.paths)
         if family.variants:
-            reason = _difference(family.variants[-1].types, types, paths)
             found = (_symbolic(v.types, wanted) for v in reversed(family.variants))
             wanted = next((f for f in found if f is not None), wanted)
-        special = self._build(wanted, types, specs, args, kwargs, statics, reason)
-        family.variants.append(special)
-        family.seen.append(types)
-        if len(family.variants) >= _WARN_AT_COMPILES and not self._warned:
-            self._warn_recompiling(family, types, paths)
+        try:
+            symbolic = _became_symbolic(request, wanted) if family.variants else ""
+            special = self._build(request.of_types(wanted), arrays, reason + symbolic)
+        except SymbolicDimError as error:
+            why = _in_user_terms(str(error), wanted, request.paths, self.dims)
+            special = self._build(request, arrays, f"{reason}; sizes are fixed because {why}")
+        self._remember(family, special, request)
         return special
 
-    def _paths(self, args, kwargs) -> list[str]:
+    def _at_these_sizes(self, family, special, arrays, error: Exception) -> Specialization:
+        """A variant for the sizes of this call, where a path of ``special`` needs them."""
+        request = special.request.of_types(TensorType(a.dtype, a.shape) for a in arrays)
+        with self._compiling:
+            for variant in family.variants:
+                if variant.types == request.types:
+                    return variant
+            why = _in_user_terms(str(error), special.types, request.paths, self.dims)
+            fixed = self._build(request, arrays, f"a path needs the sizes because {why}")
+            self._remember(family, fixed, request)
+        return fixed
+
+    def _remember(self, family: _Family, special: Specialization, request: _Request) -> None:
+        family.variants.append(special)
+        family.variants.sort(key=lambda v: any(t.symbols for t in v.types))  # exact ones first
+        family.seen.append(request.types)
+        self._asked = request
+        if len(family.variants) >= _WARN_AT_COMPILES and not self._warned:
+            self._warn_recompiling(family, request.types, request.paths)
+
+    def _leaf_paths(self, args, kwargs) -> list[str]:
         paths = []
         names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
         for position, arg in enumerate(args):
@@ -275,38 +374,59 @@ class CompiledFunction:
             result.append(TensorType(kind.dtype, shape))
         return tuple(result)
 
-    def _build(self, wanted, concrete, specs, args, kwargs, statics, reason) -> Specialization:
-        try:
-            traced = self._trace(wanted, specs, args, kwargs, statics)
-        except SymbolicDimError as error:
-            why = _in_user_terms(str(error), wanted, self._paths(args, kwargs), self.dims)
-            reason = f"{reason}; sizes are fixed because {why}"
-            wanted = concrete
-            traced = self._trace(wanted, specs, args, kwargs, statics)
-        graph = self._with_donation(traced, args, kwargs)
-        weak = tuple(s.weak for s in specs)
-        run, seconds, kernels = _engine(self.engine, graph, weak)
-        self.compiles.append(Compile(tuple(map(str, wanted)), reason, seconds, kernels))
-        scalars = [
-            (k, is_weak)
-            for k, (node, is_weak) in enumerate(zip(graph.outputs, traced.out_weak, strict=True))
-            if not node.type.shape and (is_weak or k not in graph.donated)  # those stay arrays
-        ]
-        return Specialization(traced, run, wanted, statics, tuple(scalars))
+    def _build(self, request: _Request, arrays, reason: str) -> Specialization:
+        """A variant whose first path is that of ``arrays``. Raises SymbolicDimError."""
 
-    def _trace(self, types, specs, args, kwargs, statics) -> Traced:
-        _, treedef = flatten((args, kwargs))
-        typed = [ArgSpec(t, s.weak) for t, s in zip(types, specs, strict=True)]
-        spec_args, spec_kwargs = unflatten(treedef, typed)
+        def extend(arrays, outcomes, reason):
+            return self._compiled_path(self._trace(request, arrays, outcomes), request, reason)
+
+        traced = self._trace(request, arrays)
+        if traced.guards:
+            first = self._compiled_path(traced, request, reason)
+            paths = Paths(self._shown, first, self.max_paths, extend, self._compiling)
+            return GuardedSpecialization(traced, paths, request, ())
+        graph = self._with_donation(traced, request)
+        return Specialization(
+            traced, self._compiled(graph, request, reason), request, _scalars(traced, graph)
+        )
+
+    def _compiled_path(self, traced: Traced, request: _Request, reason: str) -> Path:
+        graph = self._with_donation(traced, request)
+        returned = functools.partial(_rebuilt, traced, _scalars(traced, graph))
+        guards = guard_outputs(traced)
+        if not graph.donated and not any(n.op == "loop" for n in graph.order):
+            whole = graph.with_outputs([*graph.outputs, *guards])
+            return Path(traced, returned, self._compiled(whole, request, reason))
+        # Memory is overwritten, and loops that may have no end are run, once the guards hold.
+        check = Graph(f"{graph.name}_guards", graph.inputs, tuple(guards), graph.sources)
+        run = self._compiled(graph, request, reason)
+        return Path(traced, returned, run, self._compiled(check, request, None))
+
+    def _compiled(self, graph: Graph, request: _Request, reason: str | None):
+        """What runs ``graph``, listed in ``compiles`` if there is a reason."""
+        if reason is not None and self.max_compiles is not None:
+            self.compiles.check_limit(self._shown, self.max_compiles, request.listed(), reason)
+        run, seconds, kernels = _engine(self.engine, graph, request.weak)
+        if reason is not None:
+            self.compiles.append(
+                Compile(tuple(map(str, request.types)), reason, seconds, kernels, request.listed())
+            )
+        return run
+
+    def _trace(self, request: _Request, arrays, outcomes=()) -> Traced:
+        specs = map(ArgSpec, request.types, request.weak)
+        args, kwargs = unflatten(request.treedef, specs)
         return trace(
-            self._traceable_with(statics), spec_args, spec_kwargs, name=self.name,
+            self._traceable_with(request.statics), args, kwargs, name=self.name,
             before_adjoint=stabilize_nodes, shown=self._shown, takes_half=self.engine != "native",
+            arrays=arrays, outcomes=outcomes,
         )  # fmt: skip
 
-    def _with_donation(self, traced: Traced, args, kwargs) -> Graph:
+    def _with_donation(self, traced: Traced, request: _Request) -> Graph:
         """Outputs take the memory of donated inputs of their type, in order."""
         if not self.donate:
             return traced.graph
+        args, kwargs = unflatten(request.treedef, range(len(request.types)))
         free, start = [], 0
         names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
         named = [*zip([*names, *[""] * len(args)], args), *((n, kwargs[n]) for n in sorted(kwargs))]
@@ -352,16 +472,15 @@ class CompiledFunction:
             )
 
     def graph(self, *args, **kwargs) -> Graph:
-        """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves)."""
+        """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves).
+
+        Where the program decides by traced values it is the path of these arguments.
+        """
         args, kwargs, statics = self._split_static(args, kwargs)
-        leaves, _ = flatten((args, kwargs))
-        paths = self._paths(args, kwargs)
-        specs = [
-            leaf if isinstance(leaf, ArgSpec) else spec_of(leaf, path)
-            for leaf, path in zip(leaves, paths, strict=True)
-        ]
-        traced = self._trace([s.type for s in specs], specs, args, kwargs, statics)
-        return self._with_donation(traced, args, kwargs)
+        leaves, treedef = flatten((args, kwargs))
+        request = self._request(args, kwargs, statics, leaves, treedef)
+        arrays = [None if isinstance(leaf, ArgSpec) else _arrays([leaf])[0][0] for leaf in leaves]
+        return self._with_donation(self._trace(request, arrays), request)
 
 
 def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
@@ -371,7 +490,11 @@ def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict
     given = {k: v for k, v in options.items() if v is not None and v != ()}
     if "static_argnums" in given:
         inherited = tuple(k for k in inherited if k != "static_argnames")
-    own = {"static_argnames": sorted(fn._static_names), "dims": fn.dims, "donate": fn.donate}
+    own = {
+        "static_argnames": sorted(fn._static_names), "dims": fn.dims, "donate": fn.donate,
+        "max_paths": fn.max_paths, "max_compiles": fn.max_compiles,
+    }  # fmt: skip
+    inherited = (*inherited, "max_paths", "max_compiles")
     return fn.traceable, {**{k: own[k] for k in inherited}, **given}
 
 
@@ -466,11 +589,31 @@ def _symbolic(before, now) -> tuple[TensorType, ...] | None:
     return tuple(result)
 
 
-def _difference(before, now, paths) -> str:
-    for path, old, new in zip(paths, before, now, strict=True):
-        if old != new:
-            return f"{path} was {old}, now {new}"
-    return "a static argument changed"
+def _became_symbolic(request: _Request, wanted: Sequence[TensorType]) -> str:
+    """Which axes may have any size in a compile, for its reason."""
+    axes = [
+        f"axis {axis} of {path}"
+        for path, kind in zip(request.paths, wanted, strict=True)
+        for axis, dim in enumerate(kind.shape)
+        if isinstance(dim, Dim)
+    ]
+    shown = ", ".join(axes[:3]) + ", ..." * (len(axes) > 3)
+    return f": {shown} became symbolic" if axes else ""
+
+
+def _scalars(traced: Traced, graph: Graph) -> tuple[tuple[int, bool], ...]:
+    """Outputs that are no arrays to callers (the donated ones stay arrays); weak or not."""
+    return tuple(
+        (k, weak)
+        for k, (node, weak) in enumerate(zip(graph.outputs, traced.out_weak, strict=True))
+        if not node.type.shape and (weak or k not in graph.donated)
+    )
+
+
+def _at_least_one(option: str, value: int | None) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise OptionError(f"{option} must be an int from 1 on, not {value!r}")
+    return value
 
 
 def _engine(engine: str, graph: Graph, weak: tuple[bool, ...]):

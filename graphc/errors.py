@@ -51,6 +51,10 @@ class VerifyError(GraphcError):
     """An internal graph is malformed: a bug in graphc, never the user's fault."""
 
 
+class CompileLimitError(GraphcError, RuntimeError):
+    """A function would compile more often, or take more paths, than it may."""
+
+
 class SymbolicDimError(GraphcError):
     """A symbolic dimension was used where a plain integer is needed.
 

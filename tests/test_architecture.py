@@ -15,6 +15,7 @@ ROOT = Path(graphc.__file__).parent
 # shared vocabulary of all stages.
 LEVELS = (
     ("errors", "vmath"),
+    ("compiles",),
     ("ir",),
     ("interp",),
     ("trace",),
@@ -24,6 +25,7 @@ LEVELS = (
     ("codegen",),
     ("runtime",),
     ("pipeline",),
+    ("paths",),
     ("compiled", "data"),
     ("transforms", "optim"),
     ("api",),

@@ -80,6 +80,8 @@ class Run:
             for k, (node, path) in enumerate(zip(actual, paths, strict=True))
         ]
         self.arguments.append(_Argument(structure, actual, weak, placeholders, paths))
+        for placeholder, node in zip(placeholders, actual, strict=True):
+            self.ctx.decisions.values.stand_in(placeholder, node)
         stand_ins = zip(placeholders, weak, strict=True)
         return unflatten(structure, [wrap(self.ctx, p, w) for p, w in stand_ins])
 

@@ -49,14 +49,18 @@ def refuse(tracer, message: str) -> NoReturn:
 
 
 def to_bool(tracer) -> bool:
-    value = constant_value(tracer.node)
-    if value is not None:
-        return bool(value)
+    node = tracer.node
+    if node.type.size == 1:
+        value = tracer.context.decisions.truth(node)
+        if value is not None:
+            return value
     what, hint = _truth_asked()
-    inputs = depends_on(tracer.node)
-    refuse(
-        tracer, f"{what} depends on input {inputs}, whose value is not known while tracing.\n{hint}"
-    )
+    inputs = depends_on(node)
+    why = "whose value is not known while tracing"
+    if node.type.size != 1:
+        shape = f"({', '.join(map(str, node.shape))}{',' * (node.ndim == 1)})"
+        why = f"but shape {shape} has no single truth value: .any() and .all() have"
+    refuse(tracer, f"{what} depends on input {inputs}, {why}.\n{hint}")
 
 
 _BRANCHES = {ast.If: "if", ast.IfExp: "if", ast.While: "while", ast.Assert: "assert"}
@@ -66,6 +70,7 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 def _truth_asked() -> tuple[str, str]:
     """Which construct asks for a truth value, and what to write instead."""
     static = "or pass the input as a static argument."
+    choice = f"Write np.where(condition, a, b), gc.cond(condition, f, g, x), {static}"
     found, around = _source.current_expression()
     chain = [*around, found]
     for outer, inner in zip(chain[::-1], [None, *chain[:0:-1]], strict=True):
@@ -87,8 +92,10 @@ def _truth_asked() -> tuple[str, str]:
         if isinstance(outer, _COMPREHENSIONS):
             word = "if" if any(inner in g.ifs for g in outer.generators) else None
         if word and (inner is None or not hasattr(outer, "test") or inner is outer.test):
-            return f"`{word}`", f"Write np.where(condition, a, b), {static}"
-    return "a truth value", f"Write np.where(condition, a, b), {static}"
+            if word == "while":
+                return "`while`", f"Write gc.while_loop(condition, body, start), {static}"
+            return f"`{word}`", choice
+    return "a truth value", choice
 
 
 # Where there is no source text: at a prompt, or in code run from a string.
@@ -99,13 +106,26 @@ _PERHAPS_ASSIGNED = (
 
 
 def to_number(tracer, how: str) -> Any:
-    value = constant_value(tracer.node)
-    if value is not None:
-        return value.tolist() if how == ".tolist()" else value.item()
-    inputs = depends_on(tracer.node)
+    node, decisions = tracer.node, tracer.context.decisions
+    if node.ndim and how == ".tolist()":
+        value = constant_value(node)
+        if value is not None:
+            return value.tolist()
+    if node.type.size == 1 and not _source.stores_item():
+        value = decisions.number(node, cuts_gradient=how != "int()")
+        if value is not None:
+            return value
+    inputs = depends_on(node)
     found, _ = _source.current_expression()
     if isinstance(found, ast.Subscript) and isinstance(found.ctx, ast.Store):
         refuse(tracer, _assigned_to_plain(found.value))
+    if how != "int()" and decisions.values.of(node).moves:
+        refuse(
+            tracer,
+            f"{how} would make a constant of a value that depends on input {inputs}, which the "
+            "gradient needs.\nKeep it an array: use the np function in place of math's; or write "
+            f"{how.strip('.').replace('()', '(gc.stop_gradient(x))')} where 0 is meant.",
+        )
     hint = "Keep it an array: use the np function in place of math's, and x.astype(...) to convert."
     if found is None and how in ("float()", "int()"):
         hint += _PERHAPS_ASSIGNED
@@ -119,9 +139,10 @@ def to_number(tracer, how: str) -> Any:
 
 
 def to_index(tracer) -> int:
-    value = constant_value(tracer.node)
-    if value is not None and value.ndim == 0 and value.dtype.kind in "iu":
-        return int(value)
+    if tracer.node.ndim == 0 and tracer.node.dtype.kind in "iu":
+        value = tracer.context.decisions.number(tracer.node)
+        if value is not None:
+            return value
     inputs = depends_on(tracer.node)
     found, _ = _source.current_expression()
     if isinstance(found, ast.Subscript) and not _has_slice(found):

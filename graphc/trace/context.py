@@ -23,6 +23,7 @@ from graphc.ir.graph import Source, inherit, substitute
 from graphc.ir.node import Node
 from graphc.ir.types import is_supported_dtype
 from graphc.trace import source as _source
+from graphc.trace.guards import Decisions, Values
 from graphc.trace.tracer import Tracer
 from graphc.trace.tree import flatten
 
@@ -39,6 +40,7 @@ class TraceContext:
         self.alive = True
         self.sources: dict[Node, Source] = {}
         self.placeholders: dict[Node, Node] = {}  # of complete derivatives: what they stand for
+        self.decisions = Decisions(Values())  # what Python asked of traced values
         self.refusal: tuple[Exception, Source | None] | None = None  # the last, see blame.refuse
         self._levels = 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dis
+import functools
 import itertools
 import linecache
 import sys
@@ -28,6 +30,14 @@ def is_user(frame: FrameType) -> bool:
     """Whether a frame is the user's, or of a library that the user calls."""
     package = _package(frame)
     return package not in _INTERNAL and package not in sys.stdlib_module_names
+
+
+def stores_item() -> bool:
+    """Whether the user's current instruction is ``buf[i] = x`` into something not traced."""
+    frame = user_frame()
+    if frame is None:
+        return False
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("STORE_SUBSCR", "STORE_SLICE")
 
 
 def _package(frame: FrameType) -> str:
@@ -67,11 +77,8 @@ def current_expression() -> tuple[ast.AST | None, list[ast.AST]]:
     code = frame.f_code
     positions = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None), None)
     lines = linecache.getlines(code.co_filename, frame.f_globals)
-    if not lines or positions is None or None in positions:
-        return None, []
-    try:
-        tree = ast.parse("".join(lines))
-    except SyntaxError:
+    tree = _parsed("".join(lines))
+    if not lines or tree is None or positions is None or None in positions:
         return None, []
     line, end_line, column, end_column = positions
     start, end = (line, column), (end_line, end_column)
@@ -87,6 +94,14 @@ def current_expression() -> tuple[ast.AST | None, list[ast.AST]]:
             around.append(node)
         node = inner
     return found, around
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return None
 
 
 def _placed_children(node: ast.AST):

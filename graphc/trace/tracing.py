@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from graphc.trace.context import (
     running,
     wrap,
 )
+from graphc.trace.guards import Decisions, Guard, Values
 from graphc.trace.random_guard import RandomGuard
 from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
@@ -56,12 +57,14 @@ class ArgSpec:
 @dataclass(frozen=True)
 class Traced:
     """A traced function. ``out_tree`` rebuilds what it returned from ``graph.outputs``;
-    ``out_weak`` marks outputs that are Python numbers; ``in_paths`` names ``graph.inputs``."""
+    ``out_weak`` marks outputs that are Python numbers; ``in_paths`` names ``graph.inputs``.
+    It serves the calls in which the values of ``guards`` are as they were."""
 
     graph: Graph
     out_tree: Any
     out_weak: tuple[bool, ...]
     in_paths: tuple[str, ...]
+    guards: tuple[Guard, ...] = ()
 
 
 def spec_of(leaf: Any, path: str) -> ArgSpec:
@@ -111,6 +114,8 @@ def trace(
     before_adjoint: Callable | None = None,
     shown: str | None = None,
     takes_half: bool = True,
+    arrays: Sequence[np.ndarray | None] | None = None,
+    outcomes: Sequence = (),
 ) -> Traced:
     """Run ``fn`` once on tracers and return its graph.
 
@@ -119,6 +124,8 @@ def trace(
     ``static``. ``before_adjoint(nodes, sources) -> nodes`` rewrites what gets differentiated.
     ``name`` is that of the graph, ``shown`` that in messages. Without ``takes_half`` functions
     that NumPy computes in float16 for small integers are refused.
+    ``arrays`` are those of the current call, one for each ArgSpec: with them Python may
+    decide by traced values, which become guards; ``outcomes`` are those of the first guards.
     Raises TraceError and its kin for what a static graph cannot hold.
 
     >>> spec = ArgSpec(tensor_type(np.float32, (3,)))
@@ -138,6 +145,8 @@ def trace(
         is_static = key in static or label in static
         values.append(argument if is_static else _trace_leaves(context, argument, label, inputs))
     new_args, new_kwargs = values[: len(args)], dict(zip(sorted(kwargs), values[len(args) :]))
+    if arrays is not None:
+        context.decisions = Decisions(Values.of_call(inputs, arrays), outcomes)
     guard = RandomGuard(fn, (args, kwargs))
     try:
         with running(context):
@@ -153,9 +162,11 @@ def trace(
         raise cause from None
     finally:
         context.alive = False
-    graph = Graph(name, tuple(inputs), outputs, _reachable_sources(context, outputs))
+    guards = context.decisions.guards()
+    sources = _reachable_sources(context, [*outputs, *(g.node for g in guards)])
+    graph = Graph(name, tuple(inputs), outputs, sources)
     paths = tuple(i.attr("name") for i in inputs)
-    return Traced(graph, out_tree, out_weak, paths)
+    return Traced(graph, out_tree, out_weak, paths, guards)
 
 
 def _named_arguments(fn, args, kwargs) -> list[tuple[int | str, str, Any]]:

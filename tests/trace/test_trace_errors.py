@@ -42,7 +42,9 @@ def case(row, *patterns, error=TraceError, args=VECTOR):
 MATRIX = (np.ones((32, 64)),)
 INDEX = (np.array([0, 1]),)
 
-WHERE = "Write np.where(condition, a, b), or pass the input as a static argument"
+WHERE = (
+    "Write np.where(condition, a, b), gc.cond(condition, f, g, x), or pass the input as a static"
+)
 
 
 @case(1, "`if` depends on input `x`", WHERE, "in branch: if x[0] > 0:")
@@ -57,7 +59,7 @@ def conditional_expression(x):
     return x if np.sum(x) > 0 else -x
 
 
-@case(1, "`while` depends on input `x`")
+@case(1, "`while` depends on input `x`", "gc.while_loop(condition, body, start), or pass")
 def loop(x):
     while x.sum() > 1:
         x = x / 2
@@ -90,7 +92,12 @@ def several_inputs(params, y):
     return y if (params["w"] * y).all() else -y
 
 
-@case(2, "an operand of `or` depends on input `x`", "`default if x is None else x`")
+@case(
+    2,
+    "an operand of `or` depends on input `x`",
+    "shape (3,) has no single truth value",
+    "`default if x is None else x`",
+)
 def default_by_or(x):
     y = x or 3
     return y

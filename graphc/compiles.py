@@ -1,0 +1,74 @@
+"""``f.compiles``: what was compiled for a function, when, and what differed from before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.errors import CompileLimitError
+
+_LISTED = 4
+_WIDEST = 60
+
+
+@dataclass(frozen=True)
+class Compile:
+    """One entry of ``f.compiles``: what was compiled, and what differed from before.
+
+    types: those of the arguments, ``f64[n,3]``; a name is a size that may change. reason: such
+    as ``x: float64[10] -> float64[14]``. arguments: each with its type or static value.
+    """
+
+    types: tuple[str, ...]
+    reason: str
+    seconds: float
+    kernels: int
+    arguments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({', '.join(self.arguments)})"
+
+
+class Compiles(list):
+    """A list of :class:`Compile`; printed, it is a table.
+
+    >>> print(Compiles([Compile(("f64[3]",), "first call", 0.5, 1, ("x: float64[3]",))]))
+    #  reason      arguments      seconds  kernels
+    1  first call  x: float64[3]     0.50        1
+    """
+
+    def __str__(self) -> str:
+        rows = [("#", "reason", "arguments", "seconds", "kernels")]
+        rows += [
+            (str(k), _cut(c.reason), _cut(", ".join(c.arguments)), f"{c.seconds:.2f}",
+             str(c.kernels))
+            for k, c in enumerate(self, start=1)
+        ]  # fmt: skip
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = []
+        for row in rows:
+            cells = [cell.ljust(w) for cell, w in zip(row[:3], widths, strict=False)]
+            cells += [cell.rjust(w) for cell, w in zip(row[3:], widths[3:], strict=True)]
+            lines.append("  ".join(cells))
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def check_limit(self, name: str, limit: int, arguments: Sequence[str], reason: str) -> None:
+        """Raise CompileLimitError if one more, for this reason, is above the limit."""
+        if len(self) < limit:
+            return
+        first = max(len(self) - _LISTED, 0)
+        lines = [f"  {k}: {_cut(str(c))}" for k, c in enumerate(self[first:], start=first + 1)]
+        raise CompileLimitError(
+            "\n".join([
+                f"`{name}` would compile more than max_compiles={limit} times; so far:",
+                *(["  ..."] if first else []),
+                *lines,
+                f"and now: {_cut(reason)} ({_cut(', '.join(arguments))})",
+            ])
+        )  # fmt: skip
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
