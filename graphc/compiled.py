@@ -354,8 +354,10 @@ class CompiledFunction:
     def _leaf_paths(self, args, kwargs) -> list[str]:
         paths = []
         names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
+        rest = next((p.name for p in self._dynamic if p.kind is p.VAR_POSITIONAL), "args")
         for position, arg in enumerate(args):
-            name = names[position] if position < len(names) else f"args[{position}]"
+            beyond = position - len(names)
+            name = names[position] if beyond < 0 else f"{rest}[{beyond}]"
             paths += leaf_paths(arg, name)
         for name in sorted(kwargs):
             paths += leaf_paths(kwargs[name], name)

@@ -112,7 +112,7 @@ def to_number(tracer, how: str) -> Any:
         if value is not None:
             return value.tolist()
     if node.type.size == 1 and not _source.stores_item():
-        value = decisions.number(node, cuts_gradient=how != "int()")
+        value = decisions.integer(node) if how == "int()" else decisions.number(node)
         if value is not None:
             return value
     inputs = depends_on(node)

@@ -23,6 +23,7 @@ from graphc.ir.ops import OPS
 from graphc.trace import source as _source
 
 _LONGEST_PATH = 10_000
+_INTEGERS = 2.0**62  # below, a float's integer part is an int64
 _LONGEST_QUOTE = 60
 
 
@@ -182,12 +183,17 @@ class Decisions:
             node = build.elementwise("ne", node, build.full_like(node, 0))
         return self._decide(node)
 
-    def number(self, node: Node, cuts_gradient: bool = False) -> Any:
-        """The Python number that a node of one element is; None if it is not known.
+    def number(self, node: Node) -> Any:
+        """The Python number that a node of one element is; None if it is not known, or if making
+        a constant of it would cut a gradient."""
+        return None if self.values.of(node).moves else self._decide(node)
 
-        With ``cuts_gradient`` the caller makes it a constant that a derivative may need.
-        """
-        return self._decide(node, cuts_gradient)
+    def integer(self, node: Node) -> Any:
+        """As ``number`` for ``int()``: numbers of one integer part share a path."""
+        value = self.values.of(node).value
+        if node.dtype.kind == "f" and value is not None and abs(value.item()) < _INTEGERS:
+            node = build.cast(node, np.int64)
+        return self._decide(node)
 
     def guards(self) -> tuple[Guard, ...]:
         """All of them, over the inputs of the graph."""
@@ -195,12 +201,12 @@ class Decisions:
         pairs = zip(nodes, self._guards.values(), strict=True)
         return tuple(Guard(node, g.value, g.source) for node, g in pairs)
 
-    def _decide(self, node: Node, cuts_gradient: bool = False) -> Any:
+    def _decide(self, node: Node) -> Any:
         node = build.reshape(node, ())
         known = self.values.of(node)
         if known.origin == _SIZES:
             raise SymbolicDimError("a value computed from symbolic sizes is needed while tracing")
-        if known.value is None or (cuts_gradient and known.moves):
+        if known.value is None:
             return None
         if known.origin == _CONSTANT:
             return known.value.item()
