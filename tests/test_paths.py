@@ -637,3 +637,12 @@ def test_threads_that_need_the_same_path_compile_it_once():
 def test_inspection_shows_the_path_of_the_arguments():
     for x, op in ((2.0, "mul"), (-2.0, "neg")):
         assert op in gc.inspect(lambda x: x * 3 if x > 0 else -x, x).stage("traced")
+
+
+def test_the_examples_of_a_batch_have_no_one_path():
+    for fn in (absolute, gc.grad(absolute)):
+        with pytest.raises(TraceError, match="`if` depends on input `x`, whose value is not known"):
+            gc.vmap(fn)(np.ones(3))
+    shared = gc.vmap(lambda x, s: x if s > 0 else -x, in_axes=(0, None))
+    assert shared(np.ones(2), 1.0).tolist() == [1, 1]
+    assert shared(np.ones(2), -1.0).tolist() == [-1, -1]
