@@ -22,7 +22,7 @@ from graphc.ir import build
 from graphc.ir.dims import Dim, DimLike, product
 from graphc.ir.graph import Source, inherit, topological
 from graphc.ir.node import Node
-from graphc.ir.ops import OPS
+from graphc.ir.ops import OPS, is_elementwise
 
 _MOST_TERMS = 12  # beyond, a batch is as cheap
 
@@ -41,9 +41,19 @@ Terms = tuple[Term, ...]
 
 @dataclass(frozen=True)
 class Rows:
-    """The dense form: ``node`` has the basis vectors along an axis in front."""
+    """The dense form: ``node`` has the basis vectors along its first axis, or along its last."""
 
     node: Node
+    first: bool
+
+    def with_basis(self, first: bool) -> Node:
+        """``node`` in one of the two layouts."""
+        if first == self.first:
+            return self.node
+        axes = list(range(self.node.ndim))
+        return build.transpose(
+            self.node, axes[1:] + axes[:1] if self.first else axes[-1:] + axes[:-1]
+        )
 
 
 Linear = Terms | Rows
@@ -68,18 +78,17 @@ def matrix(
     'f64[3,3]'
     """
     sources = {} if sources is None else sources
-    size = variable.type.size
+    walk = _Walk(variable, basis_first)
     found: dict[Node, Linear] = {variable: _identity(variable)}
     for node in topological(outputs):
         if node in found or not any(i in found for i in node.inputs):
             continue
-        parts = [found.get(i) for i in node.inputs]
-        result = _apply(node, parts, size)
+        result = walk.apply(node, [found.get(i) for i in node.inputs])
         found[node] = result
         if node in sources:
             for new in _nodes(result):
                 inherit(sources, new, sources[node])
-    return [_shaped(found[o], o, variable, basis_first) if o in found else None for o in outputs]
+    return [walk.shaped(found[o], o) if o in found else None for o in outputs]
 
 
 def _identity(variable: Node) -> Terms:
@@ -92,16 +101,94 @@ def _nodes(linear: Linear) -> list[Node]:
     return [linear.node] if isinstance(linear, Rows) else [t.value for t in linear]
 
 
-def _apply(node: Node, parts: list[Linear | None], size: DimLike) -> Linear:
-    if not any(isinstance(p, Rows) for p in parts):
-        rule = _RULES.get(node.op)
-        result = rule(node, parts) if rule is not None else None
-        if result is not None and not (isinstance(result, tuple) and len(result) > _MOST_TERMS):
-            return result
-    inputs = [
-        i if p is None else _rows(p, i.shape, size) for i, p in zip(node.inputs, parts, strict=True)
-    ]
-    return Rows(batched(node, inputs, [p is not None for p in parts], size))
+@dataclass(frozen=True)
+class _Walk:
+    """What all nodes share: the basis, and the layout that is wanted in the end."""
+
+    variable: Node
+    first: bool
+
+    @property
+    def size(self) -> DimLike:
+        return self.variable.type.size
+
+    def apply(self, node: Node, parts: list[Linear | None]) -> Linear:
+        """The derivative of one node, from those of its inputs (None: it has none)."""
+        if not any(isinstance(p, Rows) for p in parts):
+            if node.op in _DENSE_RULES:
+                placed = _DENSE_RULES[node.op](node, parts, self.size)
+                if placed is not None:
+                    return self.placed(placed, node)
+            rule = _RULES.get(node.op)
+            result = rule(node, parts) if rule is not None else None
+            if result is not None and len(result) <= _MOST_TERMS:
+                return result
+        if is_elementwise(node):
+            first = next((p.first for p in parts if isinstance(p, Rows)), self.first)
+            return Rows(self.elementwise(node, parts, first), first)
+        inputs = [
+            i if p is None else self.dense(p, i.shape, True)
+            for i, p in zip(node.inputs, parts, strict=True)
+        ]
+        return Rows(batched(node, inputs, [p is not None for p in parts], self.size), True)
+
+    def elementwise(self, node: Node, parts: list[Linear | None], first: bool) -> Node:
+        shape = (self.size, *node.shape) if first else (*node.shape, self.size)
+        own_axes = range(1, node.ndim + 1) if first else range(node.ndim)
+        operands = [
+            build.broadcast(i, shape, own_axes) if p is None else self.dense(p, i.shape, first)
+            for i, p in zip(node.inputs, parts, strict=True)
+        ]
+        return build.make(node.op, operands, **dict(node.attrs))
+
+    def dense(self, linear: Linear, shape, first: bool) -> Node:
+        if isinstance(linear, Rows):
+            return linear.with_basis(first)
+        if first:
+            return _dense(linear, (self.size, *shape), 0)
+        return _dense(linear, (*shape, self.size), len(shape))
+
+    def placed(self, placed: _Placed, node: Node) -> Rows:
+        """The product of the factors where the paired axes of basis and result agree, else 0."""
+        basis, rank = placed.basis, len(placed.basis)
+        shape = (*basis, *node.shape) if self.first else (*node.shape, *basis)
+
+        def axis_of(a: int) -> int:
+            """Axes are counted as [*basis, *result]."""
+            return a if self.first else (a + node.ndim if a < rank else a - rank)
+
+        here = value = None
+        for a, b in placed.pairs:
+            if basis[a] == 1:
+                continue
+            counts = (build.iota(shape, axis_of(x)) for x in (a, b))
+            same = build.elementwise("eq", *counts)
+            here = same if here is None else build.elementwise("logical_and", here, same)
+        for factor, axes in placed.factors:
+            axes = [axis_of(a) for a in axes]
+            order = sorted(range(len(axes)), key=axes.__getitem__)
+            factor = build.broadcast(build.transpose(factor, order), shape, sorted(axes))
+            value = factor if value is None else build.elementwise("mul", value, factor)
+        if here is not None:
+            value = build.elementwise("where", here, value, build.full_like(value, 0))
+        ends = (self.size, *node.shape) if self.first else (*node.shape, self.size)
+        return Rows(build.reshape(value, ends), self.first)
+
+    def shaped(self, linear: Linear, output: Node) -> Node:
+        node = self.dense(linear, output.shape, self.first)
+        ends = (self.variable.shape, output.shape)
+        left, right = ends if self.first else ends[::-1]
+        return build.reshape(node, (*left, *right))
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A dense derivative: ``factors`` are nodes with the axes they have, among those of the basis
+    (of shape ``basis``) and of the result behind them; ``pairs`` are axes that must agree."""
+
+    basis: tuple[DimLike, ...]
+    factors: list[tuple[Node, Sequence[int]]]
+    pairs: list[tuple[int, int]]
 
 
 # ----------------------------------------------------------------------------- rules on terms
@@ -211,57 +298,39 @@ def _pick(node, parts):
     return tuple(Term(pick(t.value), _folded(pick(t.index))) for t in parts[0])
 
 
-def _sum(node, parts):
+def _sum(node, parts, size):
     """Each basis vector goes to the element of the result that its own element is summed into."""
     (x,), axes = node.inputs, node.attr("axes")
-    diagonal = _diagonal(parts[0], x)
+    diagonal = _diagonal(parts[0], x, size)
     if diagonal is None:
         return None
     kept = [a for a in range(x.ndim) if a not in axes]
     pairs = [(a, x.ndim + k) for k, a in enumerate(kept)]
-    return _placed(diagonal, (*x.shape, *node.shape), pairs, node)
+    return _Placed(x.shape, [(diagonal, range(x.ndim))], pairs)
 
 
-def _matmul(node, parts):
+def _matmul(node, parts, size):
     """A product with an identity is the other matrix, each row or column in its place."""
     if node.ndim != 2 or (parts[0] is not None and parts[1] is not None):
         return None
     k = 0 if parts[1] is None else 1
     x, other = node.inputs[k], node.inputs[1 - k]
-    diagonal = _diagonal(parts[k], x)
+    diagonal = _diagonal(parts[k], x, size)
     if diagonal is None:
         return None
     flags = node.attr("ta"), node.attr("tb")
-    # The axis of x that is summed over, the other one, and where the result has it.
-    summed = 1 - k if not flags[k] else k
-    shape = (*x.shape, *node.shape)
-    summed_first = bool(flags[0]) if k == 1 else not flags[1]
-    matrix_node = other if summed_first else build.swap_last(other)
-    spread = build.broadcast(matrix_node, shape, (summed, 2 + (1 - k)))
-    value = build.elementwise("mul", spread, build.broadcast(diagonal, shape, (0, 1)))
-    return _placed(value, shape, [(1 - summed, 2 + k)], node)
+    summed = k if flags[k] else 1 - k  # axis of x
+    axes = [summed, 2 + (1 - k)]  # of the other matrix
+    if flags[1 - k] != k:
+        axes.reverse()
+    return _Placed(x.shape, [(other, axes), (diagonal, (0, 1))], [(1 - summed, 2 + k)])
 
 
-def _placed(value: Node, shape, pairs, node: Node) -> Rows:
-    """``value`` over [*basis, *result], where the paired axes of both agree, else 0."""
-    here = None
-    for a, b in pairs:
-        if shape[a] == 1:
-            continue
-        same = build.elementwise("eq", build.iota(shape, a), build.iota(shape, b))
-        here = same if here is None else build.elementwise("logical_and", here, same)
-    value = build.broadcast(value, shape, range(value.ndim))
-    if here is not None:
-        value = build.elementwise("where", here, value, build.full_like(value, 0))
-    size = product(shape[: len(shape) - node.ndim])
-    return Rows(build.reshape(value, (size, *node.shape)))
-
-
+_DENSE_RULES = {"sum": _sum, "matmul": _matmul}
 _RULES = {
     "neg": _negate, "cast": _cast, "mul": _multiply, "div": _divide, "add": _add, "sub": _add,
     "where": _where, "reshape": _move, "transpose": _move, "broadcast": _move, "slice": _move,
-    "pad": _pad, "concat": _concat, "take": _pick, "take_along": _pick, "sum": _sum,
-    "matmul": _matmul,
+    "pad": _pad, "concat": _concat, "take": _pick, "take_along": _pick,
 }  # fmt: skip
 
 
@@ -291,9 +360,10 @@ def _identity_index(x_shape, dtype) -> Node:
     return _folded(build.reshape(build.iota((product(x_shape),), 0, dtype), x_shape))
 
 
-def _diagonal(terms: Terms, x: Node) -> Node | None:
-    """The values, where each element depends on the basis vector of its own position."""
-    if terms is None or len(terms) != 1:
+def _diagonal(terms: Terms | None, x: Node, size: DimLike) -> Node | None:
+    """The values, where each element depends on the basis vector of its own position, and each
+    basis vector has one."""
+    if terms is None or len(terms) != 1 or x.type.size != size:
         return None
     (term,) = terms
     return term.value if term.index is _identity_index(x.shape, term.index.dtype) else None
@@ -332,24 +402,6 @@ def _joined(a: Term, b: Term) -> Term | None:
 
 
 # -------------------------------------------------------------------------------- dense forms
-
-
-def _rows(linear: Linear, shape, size: DimLike) -> Node:
-    """The batch over all basis vectors."""
-    return linear.node if isinstance(linear, Rows) else _dense(linear, (size, *shape), 0)
-
-
-def _shaped(linear: Linear, output: Node, variable: Node, basis_first: bool) -> Node:
-    size, rank = variable.type.size, output.ndim
-    if isinstance(linear, Rows):
-        node = linear.node
-        if not basis_first:
-            node = build.transpose(node, [*range(1, rank + 1), 0])
-    else:
-        shape = (size, *output.shape) if basis_first else (*output.shape, size)
-        node = _dense(linear, shape, 0 if basis_first else rank)
-    ends = (variable.shape, output.shape) if basis_first else (output.shape, variable.shape)
-    return build.reshape(node, (*ends[0], *ends[1]))
 
 
 def _dense(terms: Terms, shape, axis: int) -> Node:

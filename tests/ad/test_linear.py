@@ -154,6 +154,7 @@ CASES = (
         ),
         "scatter": lambda t: build.scatter_add(build.const(np.array([3, 1, 3, 0, 0, 2])), t, 0, 5),
         "sum": lambda t: build.reduce("sum", e("mul", t, vector_x(t)), (0,)),
+        "sum of the front": lambda t: build.reduce("sum", part(t, 0, 3), (0,)),
         "row sums": lambda t: build.reduce("sum", grid(t), (1,)),
         "column sums": lambda t: build.reduce("sum", grid(t), (0,)),
         "sum of shifted": lambda t: build.reduce("sum", differences(t), (0,)),

@@ -1,0 +1,148 @@
+"""Jacobians and Hessians of traced functions, on any tree of arrays.
+
+A column of a Jacobian is the derivative along one basis vector of the arguments (forward mode),
+a row that of one element of the result (reverse mode). Both graphs are linear in the basis
+vector, and :func:`graphc.ad.linear.matrix` takes all basis vectors at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from graphc.ad import forward, reverse
+from graphc.ad.jvp_rules import Tangent
+from graphc.ad.linear import matrix
+from graphc.ad.run import Run, name_of, trace_of
+from graphc.ad.transforms import Argnums, _results, _split
+from graphc.errors import GradientError
+from graphc.ir import build
+from graphc.ir.dims import Dim
+from graphc.ir.node import Node
+from graphc.trace.source import located
+from graphc.trace.tracing import wrap
+from graphc.trace.tree import leaf_paths, unflatten
+
+
+def jacfwd(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """The Jacobian of ``fn`` in forward mode: see :func:`jacobian`."""
+    return _jacobian(fn, argnums, has_aux, _columns)
+
+
+def jacrev(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """The Jacobian of ``fn`` in reverse mode: see :func:`jacobian`."""
+    return _jacobian(fn, argnums, has_aux, _rows)
+
+
+def jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """The function that returns the derivative of each result by each argument.
+
+    For a result of shape ``s`` and an argument of shape ``r`` it has the shape ``(*s, *r)``. Of
+    trees it is a tree like the result with trees like argument ``argnums`` (or a tuple of them)
+    at its leaves. With ``has_aux`` ``fn`` returns a pair, and the result is ``(jacobian, aux)``.
+    Forward mode, but reverse mode where there are fewer results than arguments.
+
+    >>> def slopes(x):
+    ...     return jacobian(lambda x: x[1:] * x[:-1])(x)
+    """
+    return _jacobian(fn, argnums, has_aux, _either)
+
+
+def hessian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """The function that returns the second derivatives of ``fn``: forward over reverse mode.
+
+    >>> def curvature(x):
+    ...     return hessian(lambda x: (x[1:] * x[:-1]).sum())(x)
+    """
+    return jacfwd(jacrev(fn, argnums, has_aux), argnums, has_aux)
+
+
+def _jacobian(fn, argnums, has_aux, blocks_of) -> Callable:
+    several = isinstance(argnums, tuple)
+
+    @functools.wraps(fn)
+    def wrapped(*args, **kwargs):
+        ctx = trace_of(fn, args, kwargs)
+        run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
+        result, aux = _split(fn, run.result) if has_aux else (run.result, None)
+        leaves, structure = _results(ctx, fn, result)
+        outputs = [run.settled(leaf.node) for leaf in leaves]
+        _refuse_integers(fn, outputs, result)
+        blocks = blocks_of(run, run.prepared(outputs))
+        trees = [_tree(ctx, run, row, leaf.weak) for row, leaf in zip(blocks, leaves, strict=True)]
+        found = unflatten(structure, [t if several else t[0] for t in trees])
+        return (found, run.returned(aux)) if has_aux else found
+
+    return wrapped
+
+
+Blocks = list[list[Node]]  # for each result, one for each differentiated leaf
+
+
+def _columns(run: Run, outputs: list[Node]) -> Blocks:
+    """Forward mode, a basis of one argument at a time: the others do not move."""
+    variables, sources = run.placeholders, run.ctx.sources
+    blocks: Blocks = [[] for _ in outputs]
+    level = run.ctx.new_level()
+    for k, x in enumerate(variables):
+        t = build.placeholder(level, k, x.type, x.attr("name"))
+        directions = [Tangent(t) if other is x else None for other in variables]
+        tangents = forward.push(outputs, variables, directions, sources)
+        moving = [i for i, found in enumerate(tangents) if found is not None]
+        found = matrix([tangents[i].node for i in moving], t, sources)
+        dense = dict(zip(moving, found, strict=True))
+        for i, output in enumerate(outputs):
+            blocks[i].append(_block(dense.get(i), output, x))
+    return blocks
+
+
+def _rows(run: Run, outputs: list[Node]) -> Blocks:
+    """Reverse mode, a basis of one result at a time."""
+    variables, sources = run.placeholders, run.ctx.sources
+    blocks: Blocks = []
+    level = run.ctx.new_level()
+    for i, output in enumerate(outputs):
+        if not output.ndim:
+            one = build.full_like(output, 1)
+            blocks.append(reverse.vjp([output], [one], variables, sources))
+            continue
+        ct = build.placeholder(level, i, output.type)
+        grads = reverse.vjp([output], [ct], variables, sources)
+        dense = matrix(grads, ct, sources, basis_first=True)
+        blocks.append([_block(d, output, x) for d, x in zip(dense, variables, strict=True)])
+    return blocks
+
+
+def _either(run: Run, outputs: list[Node]) -> Blocks:
+    count_in = sum(x.type.size for x in run.placeholders)
+    count_out = sum(o.type.size for o in outputs)
+    if isinstance(count_in, Dim) or isinstance(count_out, Dim):
+        fewer_rows = isinstance(count_in, Dim) and not isinstance(count_out, Dim)
+    else:
+        fewer_rows = count_out < count_in
+    return (_rows if fewer_rows else _columns)(run, outputs)
+
+
+def _block(dense: Node | None, output: Node, x: Node) -> Node:
+    shape = (*output.shape, *x.shape)
+    return build.full(shape, 0, x.dtype) if dense is None else build.cast(dense, x.dtype)
+
+
+def _tree(ctx, run: Run, row: list[Node], weak: bool) -> tuple:
+    """One tree like each differentiated argument."""
+    found, trees = iter(run.resolved(row)), []
+    for argument in run.arguments:
+        leaves = [wrap(ctx, next(found), weak and w) for w in argument.weak]
+        trees.append(unflatten(argument.structure, leaves))
+    return tuple(trees)
+
+
+def _refuse_integers(fn, outputs, result) -> None:
+    for output, path in zip(outputs, leaf_paths(result, "output"), strict=True):
+        if output.dtype.kind != "f":
+            raise GradientError(
+                located(
+                    f"{path} of `{name_of(fn)}` is {output.dtype}; a Jacobian is of floats.\n"
+                    "Leave it out, or return (result, rest) with has_aux=True."
+                )
+            )
