@@ -8,7 +8,8 @@ _LAZY = {
     "compile": "api", "interpret": "api", "stop_gradient": "api",
     "grad": "transforms", "value_and_grad": "transforms", "jvp": "transforms",
     "vjp": "transforms", "hvp": "transforms", "elementwise_grad": "transforms",
-    "vmap": "transforms",
+    "hessian": "transforms", "jacfwd": "transforms", "jacobian": "transforms",
+    "jacrev": "transforms", "vmap": "transforms",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
 _MODULES = ("data", "errors", "numpy", "optim", "train", "report")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from graphc.ad import jacobian as jacobians
 from graphc.ad import transforms
 from graphc.ad.directions import without_direction
 from graphc.ad.transforms import Argnums
@@ -98,6 +99,59 @@ def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunct
     return CompiledFunction(
         transforms.elementwise_grad(fn, argnums), name=name, primal=fn, **options
     )
+
+
+def jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+    """The compiled function that returns the derivative of each result by each argument.
+
+    For a result of shape ``s`` and an argument of shape ``r`` it has the shape ``(*s, *r)``. Of
+    trees it is a tree like the result with trees like argument ``argnums`` (or a tuple of them)
+    at its leaves. With ``has_aux`` ``fn`` returns a pair, and the result is ``(jacobian, aux)``.
+
+    Forward mode (:func:`jacfwd`), but reverse mode (:func:`jacrev`) where there are fewer results
+    than arguments. All basis vectors go through the graph at once, as indices for as long as an
+    element depends on few of them: no identity matrix is made or multiplied with.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.jacobian(lambda x: x[1:] * x[:-1])(np.array([1.0, 2.0, 3.0]))
+    array([[2., 1., 0.],
+           [0., 3., 2.]])
+    """
+    return _derivative(jacobians.jacobian, "jacobian", fn, argnums, has_aux, options)
+
+
+def jacfwd(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+    """:func:`jacobian` in forward mode: a column for each element of the arguments.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.jacfwd(lambda x: np.array([[2.0, 1.0]]) @ x)(np.array([1.0, 2.0]))
+    array([[2., 1.]])
+    """
+    return _derivative(jacobians.jacfwd, "jacfwd", fn, argnums, has_aux, options)
+
+
+def jacrev(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+    """:func:`jacobian` in reverse mode: a row for each element of the result.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.jacrev(lambda x: {"total": np.sum(x ** 2)})(np.array([1.0, 2.0]))
+    {'total': array([2., 4.])}
+    """
+    return _derivative(jacobians.jacrev, "jacrev", fn, argnums, has_aux, options)
+
+
+def hessian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+    """The compiled function that returns all second derivatives: forward over reverse mode.
+
+    For an argument of shape ``r`` of a scalar function it has the shape ``(*r, *r)``; of a tree it
+    is a tree of trees. :func:`hvp` multiplies with it without making it.
+
+    >>> import numpy as np, graphc as gc
+    >>> gc.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    array([[4., 2.],
+           [2., 0.]])
+    """
+    return _derivative(jacobians.hessian, "hessian", fn, argnums, has_aux, options)
 
 
 def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> CompiledFunction:

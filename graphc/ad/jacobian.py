@@ -14,7 +14,7 @@ from graphc.ad import forward, reverse
 from graphc.ad.jvp_rules import Tangent
 from graphc.ad.linear import matrix
 from graphc.ad.run import Run, name_of, trace_of
-from graphc.ad.transforms import Argnums, _results, _split
+from graphc.ad.transforms import Argnums, results, split
 from graphc.errors import GradientError
 from graphc.ir import build
 from graphc.ir.dims import Dim
@@ -64,8 +64,8 @@ def _jacobian(fn, argnums, has_aux, blocks_of) -> Callable:
     def wrapped(*args, **kwargs):
         ctx = trace_of(fn, args, kwargs)
         run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
-        result, aux = _split(fn, run.result) if has_aux else (run.result, None)
-        leaves, structure = _results(ctx, fn, result)
+        result, aux = split(fn, run.result) if has_aux else (run.result, None)
+        leaves, structure = results(ctx, fn, result)
         outputs = [run.settled(leaf.node) for leaf in leaves]
         _refuse_integers(fn, outputs, result)
         blocks = blocks_of(run, run.prepared(outputs))

@@ -119,7 +119,7 @@ class Run:
 
     def gradients(self, outputs: list[Node], cotangents: list[Node]) -> tuple:
         """One tree of gradients for each differentiated argument."""
-        outputs = self._prepared(outputs)
+        outputs = self.prepared(outputs)
         found = reverse.vjp(outputs, cotangents, self.placeholders, self.ctx.sources)
         grads = iter(self.resolved(found))
         trees = []
@@ -136,7 +136,7 @@ class Run:
                 self.ctx, direction, argument.structure, argument.actual, argument.paths,
                 "tangent",
             )  # fmt: skip
-        outputs = self._prepared(outputs)
+        outputs = self.prepared(outputs)
         found = forward.jvp(outputs, self.placeholders, nodes, self.ctx.sources)
         return self.resolved(found)
 
@@ -144,7 +144,7 @@ class Run:
     def placeholders(self) -> list[Node]:
         return [p for argument in self.arguments for p in argument.placeholders]
 
-    def _prepared(self, outputs: list[Node]) -> list[Node]:
+    def prepared(self, outputs: list[Node]) -> list[Node]:
         """``outputs`` in the form that is differentiated."""
         if self.ctx.before_adjoint is None:
             return outputs

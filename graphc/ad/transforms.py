@@ -86,8 +86,8 @@ def jvp(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
     def wrapped(tangent, args, kwargs):
         ctx = trace_of(fn, (*args, tangent), kwargs)
         run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
-        result, aux = _split(fn, run.result) if has_aux else (run.result, None)
-        leaves, structure = _results(ctx, fn, result)
+        result, aux = split(fn, run.result) if has_aux else (run.result, None)
+        leaves, structure = results(ctx, fn, result)
         outputs = [run.settled(leaf.node) for leaf in leaves]
         changes = run.tangents(outputs, _one_for_each(tangent, argnums))
         values = [wrap(ctx, n, a.weak) for n, a in zip(run.resolved(outputs), leaves, strict=True)]
@@ -125,8 +125,8 @@ def pull_back_of(
     ctx = trace_of(fn, args, kwargs)
     several = isinstance(argnums, tuple)
     run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
-    result, aux = _split(fn, run.result) if has_aux else (run.result, None)
-    leaves, structure = _results(ctx, fn, result)
+    result, aux = split(fn, run.result) if has_aux else (run.result, None)
+    leaves, structure = results(ctx, fn, result)
     outputs = [run.settled(leaf.node) for leaf in leaves]
     paths = leaf_paths(result, "result")
 
@@ -167,7 +167,7 @@ def elementwise_grad(fn: Callable, argnums: int = 0) -> Callable:
     def wrapped(*args, **kwargs):
         ctx = trace_of(fn, args, kwargs)
         run = Run(ctx, fn, args, kwargs, (argnums,))
-        leaves, _ = _results(ctx, fn, run.result)
+        leaves, _ = results(ctx, fn, run.result)
         outputs = [run.settled(leaf.node) for leaf in leaves]
         (argument,) = run.arguments
         for output in outputs:
@@ -198,7 +198,7 @@ def differentiate(
     """``((value, aux), grads)`` of ``fn(*args, **kwargs)``, traced in ``ctx``; aux may be None."""
     several = isinstance(argnums, tuple)
     run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
-    result, aux = _split(fn, run.result) if has_aux else (run.result, None)
+    result, aux = split(fn, run.result) if has_aux else (run.result, None)
     value = ctx.lift(_scalar(fn, result, has_aux))
     output = run.settled(value.node)
     _check_output(fn, output)
@@ -207,7 +207,7 @@ def differentiate(
     return (value, run.returned(aux)), grads if several else grads[0]
 
 
-def _split(fn, result):
+def split(fn, result):
     if isinstance(result, tuple | list) and len(result) == 2:
         return result
     raise GradientError(
@@ -230,7 +230,7 @@ def _one_for_each(tangent, argnums: Argnums) -> tuple:
     )
 
 
-def _results(ctx, fn, result) -> tuple[list[Tracer], Any]:
+def results(ctx, fn, result) -> tuple[list[Tracer], Any]:
     """The leaves of what ``fn`` returned, and their structure."""
     if result is None:
         raise GradientError(located(f"`{name_of(fn)}` returned None; is a `return` missing?"))
@@ -258,7 +258,8 @@ def _check_output(fn, output: Node) -> None:
         raise GradientError(
             located(
                 f"output 0 of `{name}` has shape {shape_text(output.shape)}; a gradient needs one "
-                "number.\nReturn its sum or mean, or return (loss, output) with has_aux=True."
+                "number.\nReturn its sum or mean, or (loss, output) with has_aux=True; for all its "
+                "derivatives use jacobian."
             )
         )
     _check_float(fn, output)
