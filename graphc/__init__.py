@@ -12,7 +12,7 @@ _LAZY = {
     "jacrev": "transforms", "vmap": "transforms",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
-_MODULES = ("data", "errors", "numpy", "optim", "train", "report")
+_MODULES = ("data", "errors", "nn", "numpy", "optim", "train", "report")
 
 __all__ = [*_LAZY, *_MODULES, "__version__"]
 

@@ -48,6 +48,11 @@ def native_run(graph: Graph, arrays) -> list[np.ndarray]:
     return pipeline.build(graph)(arrays)
 
 
+def precision(graph: Graph) -> float:
+    """Relative: that of the narrowest dtype that values pass through."""
+    return 2e-4 if any(n.dtype == np.float32 for n in graph.order) else 1e-9
+
+
 def assert_same(found, expected, rtol=None, label="") -> None:
     """Equal dtypes, shapes and, within the precision of the dtype, values."""
     assert len(found) == len(expected)

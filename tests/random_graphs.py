@@ -26,10 +26,10 @@ BINARY = [n for n in _ELEMENTWISE if OPS[n].arity == 2 and OPS[n].derivative]
 COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 TESTS = ["isnan", "isinf", "isfinite"]
 LOGICAL = ["logical_and", "logical_or", "logical_xor", "logical_not"]
-STRUCTURAL = ["reshape", "transpose", "broadcast", "slice", "pad", "concat"]
+STRUCTURAL = ["reshape", "transpose", "broadcast", "slice", "pad", "concat", "windows"]
 REDUCTIONS = ["sum", "prod", "max", "min", "argmax", "argmin"]
 INDEXING = ["take", "take_along", "scatter_add"]
-OTHER = ["where", "cast", "stop_gradient", "matmul", "const", "iota"]
+OTHER = ["where", "cast", "stop_gradient", "matmul", "conv", "const", "iota"]
 ALL = (
     UNARY + BINARY + COMPARISONS + TESTS + LOGICAL + STRUCTURAL * 3 + REDUCTIONS * 2
     + INDEXING + OTHER * 2 + ["keepdims", "constant_operand"] * 6 + ["neg", "mul", "add"] * 4
@@ -203,7 +203,8 @@ class _Generator:
         return build.iota(x.shape, int(self.rng.integers(x.ndim)), self.dtype)
 
     def make_cast(self):
-        x = self.pick_float()
+        narrows = self.dtype == np.float64  # rounding jumps
+        x = self.pick_float(lambda n: n in self.exact or not narrows)
         other = np.dtype("float64" if self.dtype == np.float32 else "float32")
         if other == np.float64:
             return build.cast(build.cast(x, other), self.dtype)
@@ -271,6 +272,26 @@ class _Generator:
             size.append(int(self.rng.integers(1, (left - 1) // stride + 2)))
             step.append(-stride if back else stride)
         return build.slice_(x, start, size, step)
+
+    def make_windows(self):
+        x = self.pick_float(lambda n: 0 < n.ndim < 4)
+        if x is None:
+            return None
+        stride, dilation, width = (int(v) for v in self.rng.integers(1, 3, 3))
+        axis = int(self.rng.integers(x.ndim))
+        if isinstance(x.shape[axis], Dim):
+            stride = 1
+        found = build.windows(x, axis, width, stride, dilation)
+        return found if min(found.type.concrete_shape(self.env)) > 0 else None
+
+    def make_conv(self):
+        x = self.pick_float(lambda n: n.ndim > 2)
+        if x is None:
+            return None
+        w = self.pick_float(lambda n: n.ndim == x.ndim and n.shape[1] == x.shape[1])
+        stride, dilation = (self.rng.integers(1, 3, x.ndim - 2).tolist() for _ in range(2))
+        found = build.conv(x, w, stride, dilation)
+        return found if min(found.type.concrete_shape(self.env)) > 0 else None
 
     def make_pad(self):
         x = self.pick_float(lambda n: n.ndim > 0)

@@ -19,7 +19,7 @@ LEVELS = (
     ("ir",),
     ("interp",),
     ("trace",),
-    ("numpy", "ad"),
+    ("numpy", "nn", "ad"),
     ("passes",),
     ("schedule",),
     ("codegen",),

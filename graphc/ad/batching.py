@@ -131,6 +131,11 @@ def _slice(node, inputs, mapped, size):
     return build.slice_(inputs[0], start, (size, *node.shape), step)
 
 
+@rule("windows")
+def _windows(node, inputs, mapped, size):
+    return build.make("windows", inputs, **{**dict(node.attrs), "axis": node.attr("axis") + 1})
+
+
 @rule("pad")
 def _pad(node, inputs, mapped, size):
     (x, fill), (_, fill_mapped) = _all_mapped(inputs, (mapped[0], True), size), mapped
@@ -245,3 +250,28 @@ def _as_rows(x: Node, transposed: int) -> Node | None:
     if not transposed:
         return build.reshape(x, (product(x.shape[:2]), x.shape[2]))
     return build.reshape(x, x.shape[:2]) if x.shape[2] == 1 else None
+
+
+@rule("conv")
+def _conv(node, inputs, mapped, size):
+    """Examples are more images where they share the weights, more filters where those differ."""
+    (x, w), how = inputs, (node.attr("stride"), node.attr("dilation"))
+    if not mapped[1]:
+        images = build.reshape(x, (size * x.shape[1], *x.shape[2:]))
+        return build.reshape(build.conv(images, w, *how), (size, *node.shape))
+    if not mapped[0]:
+        filters = build.reshape(w, (size * w.shape[1], *w.shape[2:]))
+        out = build.conv(x, filters, *how)
+        out = build.reshape(out, (out.shape[0], size, w.shape[1], *out.shape[2:]))
+        return _to_front(out, 1)
+    spatial = node.ndim - 2
+    for axis in reversed(range(spatial)):
+        x = build.windows(x, axis + 3, w.shape[axis + 3], how[0][axis], how[1][axis])
+    # x is [batch, n, c, p1, k1, p2, k2, ...]
+    places, offsets = (range(first, first + 2 * spatial, 2) for first in (3, 4))
+    pieces = build.transpose(x, (0, 1, *places, 2, *offsets))
+    inner = product(w.shape[2:])
+    rows = build.reshape(pieces, (size, product(node.shape[:1] + node.shape[2:]), inner))
+    out = build.matmul(rows, build.reshape(w, (*w.shape[:2], inner)), 0, 1)
+    out = build.reshape(out, (size, node.shape[0], *node.shape[2:], node.shape[1]))
+    return build.transpose(out, (0, 1, out.ndim - 1, *range(2, out.ndim - 1)))

@@ -108,7 +108,7 @@ def _slice(node, ct, needs):
         return [None]
     starts, steps, value = node.attr("start"), node.attr("step"), ct.node
     backward = [a for a, step in enumerate(steps) if step < 0]
-    value = _flip(value, backward)
+    value = build.flip(value, backward)
     low, high, interior = [], [], []
     for axis, (start, step, size) in enumerate(zip(starts, steps, node.shape, strict=True)):
         if axis in backward:
@@ -121,11 +121,31 @@ def _slice(node, ct, needs):
     return [Cotangent(build.pad(value, low, high, interior), ct.zeros | cut)]
 
 
-def _flip(x: Node, axes: list[int]) -> Node:
-    if not axes:
-        return x
-    start = [d - 1 if a in axes else 0 for a, d in enumerate(x.shape)]
-    return build.slice_(x, start, x.shape, [-1 if a in axes else 1 for a in range(x.ndim)])
+@rule("windows")
+def _windows(node, ct, needs):
+    """Each offset within the windows went to positions of its own: their sum."""
+    (x,) = node.inputs
+    axis, width = node.attr("axis"), node.attr("width")
+    stride, dilation, count = node.attr("stride"), node.attr("dilation"), node.shape[axis]
+    if isinstance(count, int) and count == 0:
+        return [None]
+    total = None
+    for k in range(width):
+        start = [k if a == axis + 1 else 0 for a in range(node.ndim)]
+        size = [1 if a == axis + 1 else d for a, d in enumerate(node.shape)]
+        piece = build.slice_(ct.node, start, size, (1,) * node.ndim)
+        piece = build.reshape(piece, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+        low, high, interior = ([0] * x.ndim for _ in range(3))
+        low[axis], interior[axis] = k * dilation, stride - 1
+        high[axis] = x.shape[axis] - k * dilation - (count - 1) * stride - 1
+        piece = build.pad(piece, low, high, interior)
+        total = piece if total is None else build.elementwise("add", total, piece)
+
+    def axis_of(a):
+        return a if a <= axis else max(axis, a - 1)
+
+    dead = {axis} if stride > 1 or width == 1 else set()
+    return [Cotangent(total, _moved(ct.zeros, axis_of) | dead)]
 
 
 @rule("pad")
@@ -316,4 +336,36 @@ def _matmul(node, ct, needs):
         grad = build.matmul(ct.node, a, 1, ta) if tb else build.matmul(a, ct.node, 1 - ta, 0)
         kept_b = {rows: None, columns: rows if tb else columns}
         result[1] = Cotangent(grad, _moved(ct.zeros, lambda axis: kept_b.get(axis, axis)))
+    return result
+
+
+@rule("conv")
+def _conv(node, ct, needs):
+    """Convolutions again: the one with flipped weights, and the one of input and cotangent."""
+    x, w = node.inputs
+    strides, dilations = node.attr("stride"), node.attr("dilation")
+    spatial = range(2, x.ndim)
+    swap = (1, 0, *spatial)
+    whole = zip(x.shape[2:], w.shape[2:], node.shape[2:], strides, dilations, strict=True)
+    # Elements at the end of the input that no window reaches.
+    unread = [s - (p - 1) * t - (k - 1) * d - 1 for s, k, p, t, d in whole]
+    result: list[Cotangent | None] = [None, None]
+    if any(isinstance(d, int) and d == 0 for d in node.shape):
+        return result
+    if needs[0]:
+        reach = [(k - 1) * d for k, d in zip(w.shape[2:], dilations, strict=True)]
+        high = [r + u for r, u in zip(reach, unread, strict=True)]
+        gaps = [t - 1 for t in strides]
+        spread = build.pad(ct.node, (0, 0, *reach), (0, 0, *high), (0, 0, *gaps))
+        mirrored = build.transpose(build.flip(w, spatial), swap)
+        grad = build.conv(spread, mirrored, None, dilations)
+        zeros = _moved(ct.zeros, lambda axis: None if axis == 1 else axis)
+        skipped = {a for a, t, u in zip(spatial, strides, unread, strict=True) if t > 1 or u != 0}
+        result[0] = Cotangent(grad, zeros | skipped)
+    if needs[1]:
+        read = [*x.shape[:2], *(s - u for s, u in zip(x.shape[2:], unread, strict=True))]
+        reached = build.slice_(x, (0,) * x.ndim, read, (1,) * x.ndim)
+        batch_last = (build.transpose(v, swap) for v in (reached, ct.node))
+        grad = build.transpose(build.conv(*batch_last, dilations, strides), swap)
+        result[1] = Cotangent(grad, _moved(ct.zeros, lambda axis: 0 if axis == 1 else None))
     return result

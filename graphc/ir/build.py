@@ -141,3 +141,18 @@ def reduce(op: str, x: Node, axes) -> Node:
 
 def matmul(a: Node, b: Node, ta: int = 0, tb: int = 0) -> Node:
     return make("matmul", (a, b), ta=int(ta), tb=int(tb))
+
+
+def flip(x: Node, axes) -> Node:
+    """``x`` backwards along ``axes``."""
+    start = [d - 1 if a in axes else 0 for a, d in enumerate(x.shape)]
+    return slice_(x, start, x.shape, [-1 if a in axes else 1 for a in range(x.ndim)])
+
+
+def windows(x: Node, axis: int, width: int, stride: int = 1, dilation: int = 1) -> Node:
+    return make("windows", (x,), axis=axis, width=width, stride=stride, dilation=dilation)
+
+
+def conv(x: Node, w: Node, stride=None, dilation=None) -> Node:
+    ones = (1,) * (x.ndim - 2)
+    return make("conv", (x, w), stride=tuple(stride or ones), dilation=tuple(dilation or ones))

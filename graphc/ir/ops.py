@@ -365,6 +365,33 @@ def _infer_concat(attrs, *types):
     return TensorType(dtype, tuple(shape))
 
 
+def window_count(size, width, stride, dilation):
+    """How many windows of ``width`` elements fit into ``size``."""
+    rest = size - (width - 1) * dilation - 1
+    return rest + 1 if stride == 1 else rest // stride + 1
+
+
+def _infer_windows(attrs, x):
+    axis, width = attrs["axis"], attrs["width"]
+    count = window_count(x.shape[axis], width, attrs["stride"], attrs["dilation"])
+    if isinstance(count, int) and count < 0:
+        raise ShapeError(f"windows of {width} do not fit into axis {axis} of {x}")
+    return TensorType(x.dtype, (*x.shape[:axis], count, width, *x.shape[axis + 1 :]))
+
+
+def _eval_windows(node, env, x):
+    axis, stride = node.attr("axis"), x.strides[node.attr("axis")]
+    strides = list(x.strides)
+    strides[axis : axis + 1] = [stride * node.attr("stride"), stride * node.attr("dilation")]
+    return _strided(x, _shape_of(node, env), strides)
+
+
+def _strided(x, shape, strides):
+    if min(shape, default=0) < 0:
+        raise ShapeError(f"windows larger than the array of shape {x.shape}")
+    return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+
+
 def _view(name, doc, infer, evaluate_view, attrs):
     _register(Op(name, doc, "view", infer, evaluate_view, attrs))
 
@@ -377,6 +404,8 @@ _view("broadcast", "Axis i of the input becomes axis dims[i]; other axes repeat.
       _infer_broadcast, _eval_broadcast, ("dims", "shape"))  # fmt: skip
 _view("slice", "out[i] = x[start + i*step] on each axis; a step may be negative.", _infer_slice,
       _eval_slice, ("size", "start", "step"))  # fmt: skip
+_view("windows", "Overlapping pieces of one axis: out[p, k] = x[p*stride + k*dilation].",
+      _infer_windows, _eval_windows, ("axis", "dilation", "stride", "width"))  # fmt: skip
 _view("pad", "x inside a larger array of a fill value; interior puts gaps between elements.",
       _infer_pad, _eval_pad, ("high", "interior", "low"))  # fmt: skip
 _view("concat", "Arrays joined along one axis.", _infer_concat,
@@ -506,6 +535,36 @@ def _eval_matmul(node, env, a, b):
 _register(
     Op("matmul", "Matrix product over equal leading axes; ta, tb (0 or 1) transpose an operand.",
        "contraction", _infer_matmul, _eval_matmul, ("ta", "tb"))
+)  # fmt: skip
+
+
+def _infer_conv(attrs, x, w):
+    dtype = _same_dtype("conv", (x, w))
+    if x.ndim != w.ndim or x.ndim < 3 or x.shape[1] != w.shape[1]:
+        raise ShapeError(f"conv: input {x} and weights {w} do not fit")
+    parts = zip(x.shape[2:], w.shape[2:], attrs["stride"], attrs["dilation"], strict=True)
+    counts = [window_count(*part) for part in parts]
+    if any(isinstance(c, int) and c < 0 for c in counts):
+        raise ShapeError(f"conv: weights {w} are larger than the input {x}")
+    return TensorType(dtype, (x.shape[0], w.shape[0], *counts))
+
+
+def _eval_conv(node, env, x, w):
+    spatial = x.ndim - 2
+    strides, counts = list(x.strides[:2]), _shape_of(node, env)[2:]
+    strides += [s * t for s, t in zip(x.strides[2:], node.attr("stride"), strict=True)]
+    strides += [s * d for s, d in zip(x.strides[2:], node.attr("dilation"), strict=True)]
+    shape = (*x.shape[:2], *counts, *w.shape[2:])
+    pieces = _strided(x, shape, strides)
+    inner = [1, *range(2 + spatial, 2 + 2 * spatial)]
+    out = np.tensordot(pieces, w, (inner, range(1, w.ndim)))  # [n, *counts, o]
+    return np.moveaxis(out, -1, 1)
+
+
+_register(
+    Op("conv", "Cross-correlation without padding: x [n, c, *s] and weights [o, c, *k] give "
+       "out[n, o, p] = sum over c, k of x[n, c, p*stride + k*dilation] * w[o, c, k].",
+       "contraction", _infer_conv, _eval_conv, ("dilation", "stride"))
 )  # fmt: skip
 
 

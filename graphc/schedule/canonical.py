@@ -11,14 +11,16 @@ from graphc.schedule.deps import storage_root
 
 
 def canonicalize(graph: Graph) -> Graph:
-    """Matrix products of what BLAS takes, arg-reductions over the last axis, no interior
-    padding, and for each output a node of its own."""
+    """Matrix products of what BLAS takes, convolutions as sums, arg-reductions over the last
+    axis, no interior padding, and for each output a node of its own."""
     return _own_outputs(transform(graph, _lower))
 
 
 def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
     if node.op == "matmul" and (node.dtype.kind != "f" or 1 in node.shape[-2:]):
         return _matmul_as_sum(node, *inputs)
+    if node.op == "conv":
+        return _conv_as_sum(node, *inputs)
     if node.op in ("argmax", "argmin"):
         (x,), axis = inputs, node.attr("axes")[0]
         last = build.transpose(x, [*(a for a in range(x.ndim) if a != axis), axis])
@@ -46,6 +48,23 @@ def _matmul_as_sum(node: Node, a: Node, b: Node) -> Node:
     if node.dtype.kind == "b":
         return build.reduce("max", build.elementwise("logical_and", left, right), (at_k,))
     return build.reduce("sum", build.elementwise("mul", left, right), (at_k,))
+
+
+def _conv_as_sum(node: Node, x: Node, w: Node) -> Node:
+    """Loops [n, o, *p without the last, c, *k, last p]: the innermost walks along memory."""
+    rank = x.ndim - 2
+    batch, out = node.shape[:2]
+    for axis in reversed(range(rank)):
+        stride, dilation = node.attr("stride")[axis], node.attr("dilation")[axis]
+        x = build.windows(x, axis + 2, w.shape[axis + 2], stride, dilation)  # [n, c, p1, k1, ...]
+    shape = (batch, out, *node.shape[2:-1], *w.shape[1:], node.shape[-1])
+    places, offsets = [*range(2, rank + 1), 2 * rank + 2], range(rank + 2, 2 * rank + 2)
+    at = [0, rank + 1, *(a for pair in zip(places, offsets, strict=True) for a in pair)]
+    order = sorted(range(len(at)), key=at.__getitem__)
+    pieces = build.broadcast(build.transpose(x, order), shape, sorted(at))
+    weights = build.broadcast(w, shape, [1, rank + 1, *offsets])
+    product = build.elementwise("mul", pieces, weights)
+    return build.reduce("sum", product, [rank + 1, *offsets])
 
 
 def _spread(x: Node, shape, rank: int, axes: tuple[int, int]) -> Node:

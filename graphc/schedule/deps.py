@@ -15,7 +15,10 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_reduction
 
-_FOLDED = {"broadcast", "transpose", "slice", "pad", "iota", "size", "const", "take", "take_along"}
+_FOLDED = {
+    "broadcast", "transpose", "slice", "windows", "pad", "iota", "size", "const", "take",
+    "take_along",
+}  # fmt: skip
 _OPAQUE = {"matmul", "concat", "scatter_add"}
 _FOLDED_DEPTH = 40
 _VIRTUAL_FLOPS = 4
@@ -228,6 +231,9 @@ def _through_view(node: Node, axes: AxisMap) -> Iterator[tuple[Node, AxisMap]]:
             node.inputs[0],
             tuple(a if s == 0 and t == 1 and d == e else None for s, t, d, e, a in whole),
         )
+    elif op == "windows":
+        axis = node.attr("axis")
+        yield node.inputs[0], (*axes[:axis], None, *axes[axis + 2 :])
     elif op == "pad":
         whole = zip(node.attr("low"), node.attr("high"), node.attr("interior"), axes, strict=True)
         yield node.inputs[0], tuple(a if lo == hi == g == 0 else None for lo, hi, g, a in whole)

@@ -395,6 +395,10 @@ class NestBuilder:
         if op == "slice":
             moved = zip(index, node.attr("start"), node.attr("step"), strict=True)
             return self.value(inputs[0], tuple(i * step + start for i, start, step in moved))
+        if op == "windows":
+            axis = node.attr("axis")
+            place = index[axis] * node.attr("stride") + index[axis + 1] * node.attr("dilation")
+            return self.value(inputs[0], (*index[:axis], place, *index[axis + 2 :]))
         if op == "reshape":
             return self._reshaped(node, index)
         if op == "pad":

@@ -9,6 +9,7 @@ from graphc.trace import (
     reductions,
     shaping,
     taking,
+    windows,
 )
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, nearest, public_name
 
@@ -26,6 +27,7 @@ __all__ = [
     "shaping",
     "supported_names",
     "taking",
+    "windows",
 ]
 
 

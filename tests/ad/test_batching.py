@@ -39,6 +39,10 @@ CASES = {
     "pad": [
         (lambda x, fill: build.pad(x, (1, 0), (2, 1), (0, 1), fill), [(F, (4, 3)), (F, ())]),
     ],
+    "windows": [
+        (lambda x: build.windows(x, 1, 2, 2, 3), [(F, (2, 6, 2))]),
+        (lambda x: build.windows(x, 0, 2), [(F, (3, 2))]),
+    ],
     "concat": [(lambda x, y: build.concat((x, y, x), 1), [(F, (2, 3)), (F, (2, 1))])],
     "take": [
         (lambda x, i, axis=axis: build.take(x, i, axis), [(F, (3, 3, 3)), (I, shape)])
@@ -60,6 +64,13 @@ CASES = {
     "min": [(lambda x: build.reduce("min", x, (0, 1)), [(F, (2, 3))])],
     "argmax": [(lambda x: build.make("argmax", (x,), axes=(1,)), [(F, (2, 3))])],
     "argmin": [(lambda x: build.make("argmin", (x,), axes=(0,)), [(F, (2, 3))])],
+    "conv": [
+        (build.conv, [(F, (2, 3, 4)), (F, (5, 3, 2))]),
+        (
+            lambda x, w: build.conv(x, w, (2, 1), (1, 2)),
+            [(F, (2, 3, 5, 4)), (F, (4, 3, 3, 2))],
+        ),
+    ],
     "matmul": [
         (lambda a, b, ta=ta, tb=tb: build.matmul(a, b, ta, tb), matmul_types(ta, tb, *sizes))
         for ta in (0, 1)

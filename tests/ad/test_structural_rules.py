@@ -77,6 +77,15 @@ CASES = [
     pad_case("edges", (1, 0), (2, 1), (0, 0), [("n", 3)]),
     pad_case("interior", (1, 2), (0, 1), (2, 1), [(3, 4)]),
     pad_case("symbolic interior", (0,), (1,), (1,), [("n",)]),
+    Case("windows", lambda x: build.windows(x, 1, 3), [("n", 5, 2)]),
+    Case("windows symbolic", lambda x: build.windows(x, 0, 2), [("n", 2)]),
+    Case("windows strided", lambda x: build.windows(x, 0, 2, 3, 2), [(10, 2)]),
+    Case("conv", lambda x, w: build.conv(x, w), [("n", 2, 4, 5), (3, 2, 2, 3)]),
+    Case(
+        "conv strided", lambda x, w: build.conv(x, w, (2, 1), (1, 2)), [(2, 1, 6, 5), (2, 1, 3, 2)]
+    ),
+    Case("conv of a line", lambda x, w: build.conv(x, w, (3,), (2,)), [(2, 2, 9), (1, 2, 2)]),
+    Case("conv of a symbolic line", lambda x, w: build.conv(x, w), [(1, 1, "n"), (2, 1, 2)]),
     Case("concat", lambda x, y, z: build.concat((x, y, z), 1), [("n", 2), ("n", 1), ("n", 3)]),
     Case("concat twice the same", lambda x: build.concat((x, x), 0), [("n", 2)]),
     Case("concat symbolic", lambda x, y: build.concat((x, y), 0), [("n", 2), ("m", 2)]),
