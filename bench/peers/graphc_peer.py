@@ -10,12 +10,7 @@ import graphc as gc
 from bench.core import Outcome, Params, Runner, StepRunner
 from bench.models import NUMPY
 
-
-def derivative(f):
-    return gc.grad(lambda x: np.sum(f(x)))
-
-
-OPS = replace(NUMPY, derivative=derivative)
+OPS = replace(NUMPY, derivative=gc.elementwise_grad)
 
 
 def make_optimizer(optimizer):

@@ -64,7 +64,7 @@ def add(a: Tangent | None, b: Tangent | None) -> Tangent | None:
 # ---------------------------------------------------------------------------------- linear ops
 
 
-@rule("reshape", "transpose", "broadcast", "slice", "sum")
+@rule("reshape", "transpose", "broadcast", "slice", "windows", "sum")
 def _same(node, tangents):
     (t,) = tangents
     return Tangent(rebuild(node, (t.node,)), t.zeros)
@@ -131,8 +131,8 @@ def _prod(node, tangents):
     return Tangent(build.reduce("sum", product, node.attr("axes")), t.zeros)
 
 
-@rule("matmul")
-def _matmul(node, tangents):
+@rule("matmul", "conv")
+def _bilinear(node, tangents):
     """The product rule. What follows a contraction is taken as alive."""
     a, b = node.inputs
     by_a, by_b = tangents

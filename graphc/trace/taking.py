@@ -1,21 +1,22 @@
-"""Elements chosen by index: take, take_along_axis, sliding windows and what is made of them."""
+"""Elements chosen by index: take, take_along_axis, and what is made of windows."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index
 
 from graphc.errors import ShapeError, TraceError
 from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
-from graphc.trace import blame, shaping
+from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, shape_text
 from graphc.trace.indexing import wrapped_index
 from graphc.trace.indices import checked
+from graphc.trace.windows import sliding_window_view
 
 # --------------------------------------------------------------------------------------- take
 
@@ -42,25 +43,6 @@ def take(context, a, indices, axis=None, *, mode="raise"):
     if value is not None:
         return context.wrap(build.take(x, build.const(checked(value, axis, x.shape)), axis))
     return context.wrap(build.take(x, _bounded(context, index.node, x.shape[axis], mode), axis))
-
-
-@implements(np.lib.stride_tricks.sliding_window_view)
-def sliding_window_view(context, x, window_shape, axis=None, *, subok=False, writeable=False):
-    """The windows along each axis, gathered; the windows' own axes come last."""
-    array = context.lift(x)
-    node, sizes = array.node, shaping.dims_of(window_shape)
-    axes = tuple(range(node.ndim)) if axis is None else normalize_axis_tuple(axis, node.ndim)
-    if len(sizes) != len(axes):
-        raise ShapeError(f"sliding_window_view: {len(sizes)} window sizes for {len(axes)} axes")
-    for size, at in zip(sizes, axes, strict=True):
-        count = node.shape[at].__index__() - size + 1
-        if count < 0 or size < 0:
-            raise ShapeError(f"sliding_window_view: window {size} does not fit axis {at}")
-        index = build.const(np.arange(count)[:, None] + np.arange(size))
-        node = build.take(node, index, at)
-        order = [i for i in range(node.ndim) if i != at + 1]
-        node = build.transpose(node, [*order, at + 1])
-    return context.wrap(node)
 
 
 @implements(np.convolve)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
-from numpy.lib.stride_tricks import sliding_window_view
 
 from graphc.errors import ShapeError, TraceError
 from graphc.ir import build
@@ -14,8 +13,9 @@ from graphc.trace.dtypes import cast, common_dtype, require_real
 from graphc.trace.elementwise import shape_text
 
 
-@implements(sliding_window_view)
-def _sliding_window_view(context, x, window_shape, axis=None, *, subok=False, writeable=False):
+@implements(np.lib.stride_tricks.sliding_window_view)
+def sliding_window_view(context, x, window_shape, axis=None, *, subok=False, writeable=False):
+    """The windows' own axes come last."""
     node = context.lift(x).node
     widths = tuple(window_shape) if np.iterable(window_shape) else (window_shape,)
     if writeable:
