@@ -10,7 +10,12 @@ import graphc as gc
 from bench.core import Outcome, Params, Runner, StepRunner
 from bench.models import NUMPY
 
-OPS = replace(NUMPY, derivative=gc.elementwise_grad)
+OPS = replace(
+    NUMPY,
+    derivative=gc.elementwise_grad,
+    conv2d=gc.nn.conv2d,
+    pool2=lambda x: gc.nn.max_pool2d(x, 2),
+)
 
 
 def make_optimizer(optimizer):

@@ -27,6 +27,15 @@ def derivative(f):
     return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
 
 
+def conv2d(x, w):
+    numbers = lax.conv_dimension_numbers(x.shape, w.shape, ("NCHW", "OIHW", "NCHW"))
+    return lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=numbers)
+
+
+def pool2(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+
+
 OPS = Ops(
     np=jnp,
     relu=jax.nn.relu,
@@ -35,6 +44,8 @@ OPS = Ops(
     derivative=derivative,
     scan=lax.scan,
     erf=lax.erf,
+    conv2d=conv2d,
+    pool2=pool2,
 )
 
 

@@ -27,6 +27,7 @@ from bench.measure import (
 from bench.models import MLP, NUMPY, SGD, Logistic
 from bench.peers.numpy_peer import NumpyStep
 from bench.training import Task, reference_run, training_case
+from bench.w5_lenet import LeNet
 from bench.w6_lstm import LSTM
 from bench.w7_gpt import GPT
 
@@ -165,6 +166,7 @@ SMALL_MODELS = {
     "tanh-mse": (MLP((3, 4, 2), "tanh", "mse"), (6, 3), lambda rng: rng.normal(size=(6, 2))),
     "relu-softmax-ce": (MLP((3, 5, 4), "relu", "softmax-ce"), (6, 3), lambda r: one_hot(r, 6, 4)),
     "logistic": (Logistic(3), (6, 3), lambda rng: rng.integers(0, 2, 6).astype(float)),
+    "lenet": (LeNet(10, (2, 3), (4, 3)), (2, 1, 10, 10), lambda rng: one_hot(rng, 2, 3)),
     "lstm": (LSTM(3, 4, 2), (2, 5, 3), lambda rng: one_hot(rng, 2, 5, 2)),
     "gpt": (GPT(5, 4, 6, 2, 2), None, lambda rng: rng.integers(0, 5, (3, 4))),
 }
@@ -220,6 +222,7 @@ def test_a_runner_goes_back_to_the_start():
         ("W3", "graphc-epoch"),
         ("W3", "graphc-step"),
         ("W3", "graphc-interp"),
+        ("W5", "graphc-interp"),
         ("W7", "graphc-interp"),
         ("W9", "graphc-interp"),
         ("W9", "graphc-step"),
