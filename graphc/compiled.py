@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import re
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from graphc.errors import (
     SymbolicDimError,
     TraceError,
     UnknownNameError,
+    unknown_name,
 )
 from graphc.interp import evaluate
 from graphc.ir.dims import Dim, symbol
@@ -34,6 +34,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
 from graphc.paths import Path, Paths, guard_outputs
+from graphc.request import Request, became_symbolic, frozen, symbolic
 from graphc.trace.context import is_lossy
 from graphc.trace.source import is_user
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
@@ -42,61 +43,12 @@ from graphc.trace.tree import flatten, leaf_paths, leaf_reader, unflatten
 _WARN_AT_COMPILES = 3
 _KEPT_SHAPES = 1024
 _MAX_PATHS = 16
+_ENGINES = ("native", "interpreter")
+_OPTIONS = (
+    "dims", "donate", "engine", "max_compiles", "max_paths", "static_argnames", "static_argnums",
+)  # fmt: skip
 _PYTHON_NUMBERS = (bool, int, float, complex)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Arguments of one kind: what a variant is traced for."""
-
-    treedef: Any
-    paths: tuple[str, ...]  # of the leaves, as users write them
-    types: tuple[TensorType, ...]
-    weak: tuple[bool, ...]  # leaves that are Python numbers
-    statics: tuple[tuple[str, Any], ...]
-
-    def of_types(self, types: Iterable[TensorType]) -> _Request:
-        return replace(self, types=tuple(types))
-
-    def listed(self) -> tuple[str, ...]:
-        """The arguments, each with its type or static value."""
-        static = [f"{name}={_short(value)}" for name, value in self.statics]
-        kinds = map(_kind, self.types, self.weak)
-        return tuple([*static, *(f"{p}: {k}" for p, k in zip(self.paths, kinds, strict=True))])
-
-    def differs_from(self, before: _Request | None) -> str:
-        """What is new since ``before``: the reason of a compile."""
-        if before is None:
-            return "first call"
-        given = dict(before.statics)
-        for name, value in self.statics:
-            if freeze(value) != freeze(given.get(name)):
-                return f"static `{name}`: {_short(given.get(name))} -> {_short(value)}"
-        if self.paths != before.paths:
-            new = [p for p in self.paths if p not in before.paths]
-            gone = [p for p in before.paths if p not in self.paths]
-            parts = [("with " + ", ".join(new[:3])) if new else ""]
-            parts.append(("without " + ", ".join(gone[:3])) if gone else "")
-            return f"other arguments: {' and '.join(filter(None, parts))}"
-        for position, path in enumerate(self.paths):
-            old = _kind(before.types[position], before.weak[position])
-            now = _kind(self.types[position], self.weak[position])
-            if old != now:
-                return f"{path}: {old} -> {now}"
-        return "other containers of the arguments"
-
-
-def _kind(kind: TensorType, weak: bool) -> str:
-    """How users name a type: ``float64[10,n]``."""
-    if weak:
-        return f"Python {type(kind.dtype.type().item()).__name__}"
-    return f"{kind.dtype.name}[{','.join(map(str, kind.shape))}]"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 @dataclass
@@ -105,7 +57,7 @@ class Specialization:
 
     traced: Traced
     run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
-    request: _Request
+    request: Request
     scalars: tuple[tuple[int, bool], ...]  # outputs that are no arrays to callers; weak or not
 
     @property
@@ -157,6 +109,7 @@ class _Family:
     variants: list[Specialization] = field(default_factory=list)
     seen: list[tuple[TensorType, ...]] = field(default_factory=list)  # that were compiled for
     exact: dict[tuple, Specialization] = field(default_factory=dict)
+    asked: Request | None = None  # what was compiled last
 
 
 class CompiledFunction:
@@ -178,6 +131,8 @@ class CompiledFunction:
         self._warned = False
         self.donate = (donate,) if isinstance(donate, int) else tuple(donate)
         self.dims = dict(dims or {})
+        if engine not in _ENGINES:
+            raise unknown_name("engine", engine, _ENGINES)
         self.engine = engine
         max_paths = _MAX_PATHS if max_paths is None else max_paths
         self.max_paths = _at_least_one("max_paths", max_paths)
@@ -189,7 +144,7 @@ class CompiledFunction:
         self._donated_names = self._resolve_donated()
         self._families: dict[Any, _Family] = {}
         self._compiling = threading.RLock()
-        self._asked: _Request | None = None  # what was compiled last
+        self._asked: Request | None = None  # what was compiled last
         # How the last call was made: the next is usually the same.
         self._latest: tuple[Callable, Callable, Specialization] | None = None
 
@@ -241,7 +196,7 @@ class CompiledFunction:
         arrays, key = _arrays(leaves)
         # Python numbers promote otherwise than NumPy's: they are another kind of argument.
         weak = tuple(type(leaf) in _PYTHON_NUMBERS for leaf in leaves)
-        family_key = (treedef, weak, tuple((n, freeze(v)) for n, v in statics))
+        family_key = (treedef, weak, frozen(statics))
         family = self._families.get(family_key)
         if family is None:
             family = self._families.setdefault(family_key, _Family(leaf_reader(treedef)))
@@ -304,27 +259,27 @@ class CompiledFunction:
         traceable.__signature__ = inspect.Signature(self._dynamic)  # type: ignore[attr-defined]
         return traceable
 
-    def _request(self, args, kwargs, statics, leaves, treedef) -> _Request:
+    def _request(self, args, kwargs, statics, leaves, treedef) -> Request:
         paths = self._leaf_paths(args, kwargs)
         specs = [
             leaf if isinstance(leaf, ArgSpec) else spec_of(leaf, path)
             for leaf, path in zip(leaves, paths, strict=True)
         ]
-        return _Request(treedef, tuple(paths), tuple(s.type for s in specs),
+        return Request(treedef, tuple(paths), tuple(s.type for s in specs),
                         tuple(s.weak for s in specs), statics)  # fmt: skip
 
-    def _specialize(self, family: _Family, request: _Request, arrays) -> Specialization:
+    def _specialize(self, family: _Family, request: Request, arrays) -> Specialization:
         for variant in family.variants:
             if variant.fits(request.types):
                 return variant
-        reason = request.differs_from(self._asked)
+        reason = request.differs_from(family.asked or self._asked)
         wanted = self._with_declared_dims(request.types, request.paths)
         if family.variants:
-            found = (_symbolic(v.types, wanted) for v in reversed(family.variants))
+            found = (symbolic(v.types, wanted) for v in reversed(family.variants))
             wanted = next((f for f in found if f is not None), wanted)
         try:
-            symbolic = _became_symbolic(request, wanted) if family.variants else ""
-            special = self._build(request.of_types(wanted), arrays, reason + symbolic)
+            axes = became_symbolic(request, wanted) if family.variants else ""
+            special = self._build(request.of_types(wanted), arrays, reason + axes)
         except SymbolicDimError as error:
             why = _in_user_terms(str(error), wanted, request.paths, self.dims)
             special = self._build(request, arrays, f"{reason}; sizes are fixed because {why}")
@@ -343,11 +298,11 @@ class CompiledFunction:
             self._remember(family, fixed, request)
         return fixed
 
-    def _remember(self, family: _Family, special: Specialization, request: _Request) -> None:
+    def _remember(self, family: _Family, special: Specialization, request: Request) -> None:
         family.variants.append(special)
         family.variants.sort(key=lambda v: any(t.symbols for t in v.types))  # exact ones first
         family.seen.append(request.types)
-        self._asked = request
+        self._asked = family.asked = request
         if len(family.variants) >= _WARN_AT_COMPILES and not self._warned:
             self._warn_recompiling(family, request.types, request.paths)
 
@@ -376,7 +331,7 @@ class CompiledFunction:
             result.append(TensorType(kind.dtype, shape))
         return tuple(result)
 
-    def _build(self, request: _Request, arrays, reason: str) -> Specialization:
+    def _build(self, request: Request, arrays, reason: str) -> Specialization:
         """A variant whose first path is that of ``arrays``. Raises SymbolicDimError."""
 
         def extend(arrays, outcomes, reason):
@@ -392,7 +347,7 @@ class CompiledFunction:
             traced, self._compiled(graph, request, reason), request, _scalars(traced, graph)
         )
 
-    def _compiled_path(self, traced: Traced, request: _Request, reason: str) -> Path:
+    def _compiled_path(self, traced: Traced, request: Request, reason: str) -> Path:
         graph = self._with_donation(traced, request)
         returned = functools.partial(_rebuilt, traced, _scalars(traced, graph))
         guards = guard_outputs(traced)
@@ -404,7 +359,7 @@ class CompiledFunction:
         run = self._compiled(graph, request, reason)
         return Path(traced, returned, run, self._compiled(check, request, None))
 
-    def _compiled(self, graph: Graph, request: _Request, reason: str | None):
+    def _compiled(self, graph: Graph, request: Request, reason: str | None):
         """What runs ``graph``, listed in ``compiles`` if there is a reason."""
         if reason is not None and self.max_compiles is not None:
             self.compiles.check_limit(self._shown, self.max_compiles, request.listed(), reason)
@@ -415,7 +370,7 @@ class CompiledFunction:
             )
         return run
 
-    def _trace(self, request: _Request, arrays, outcomes=()) -> Traced:
+    def _trace(self, request: Request, arrays, outcomes=()) -> Traced:
         specs = map(ArgSpec, request.types, request.weak)
         args, kwargs = unflatten(request.treedef, specs)
         return trace(
@@ -424,7 +379,7 @@ class CompiledFunction:
             arrays=arrays, outcomes=outcomes,
         )  # fmt: skip
 
-    def _with_donation(self, traced: Traced, request: _Request) -> Graph:
+    def _with_donation(self, traced: Traced, request: Request) -> Graph:
         """Outputs take the memory of donated inputs of their type, in order."""
         if not self.donate:
             return traced.graph
@@ -486,7 +441,13 @@ class CompiledFunction:
 
 
 def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
-    """A compiled function hands on its options, where no others are given."""
+    """A compiled function hands on its options, where no others are given.
+
+    Raises UnknownNameError for an option that there is not.
+    """
+    for name in options:
+        if name not in _OPTIONS:
+            raise unknown_name("option", name, _OPTIONS)
     if not isinstance(fn, CompiledFunction):
         return fn, options
     given = {k: v for k, v in options.items() if v is not None and v != ()}
@@ -509,7 +470,7 @@ def _frames_to_user() -> int:
 
 
 def _in_user_terms(text: str, types, paths, declared: Mapping) -> str:
-    """``text`` with ``x.shape[0]`` for the names that ``_symbolic`` made up."""
+    """``text`` with ``x.shape[0]`` for the names that ``symbolic`` made up."""
     kept = {n for names in declared.values() for n in names}
     for kind, path in zip(types, paths, strict=True):
         for axis, dim in enumerate(kind.shape):
@@ -517,28 +478,6 @@ def _in_user_terms(text: str, types, paths, declared: Mapping) -> str:
                 text = re.sub(rf"\b{dim}\b", f"{path}.shape[{axis}]", text)
                 kept.add(str(dim))
     return text
-
-
-def freeze(value: Any) -> Any:
-    """A hashable stand-in for a static value, so that lists and dicts may be static."""
-    if isinstance(value, dict):
-        return ("dict", tuple((k, freeze(v)) for k, v in value.items()))  # order may matter too
-    if isinstance(value, list | tuple):
-        return (type(value).__name__, tuple(map(freeze, value)))
-    if isinstance(value, np.ndarray):
-        return ("array", value.dtype.str, value.shape, value.tobytes())
-    if isinstance(value, set):
-        return ("set", frozenset(map(freeze, value)))
-    if isinstance(value, float):
-        return (type(value).__name__, value.hex())  # 0.0 == -0.0, nan != nan
-    try:
-        hash(value)
-    except TypeError:
-        raise TraceError(
-            f"a static argument of type {type(value).__name__} cannot be hashed, so graphc "
-            "cannot tell whether it changed; pass a tuple, or give the class __hash__ and __eq__"
-        ) from None
-    return (type(value).__name__, value)
 
 
 def _parameters(fn: Callable) -> list[inspect.Parameter]:
@@ -562,45 +501,6 @@ def _arrays(leaves: Iterable) -> tuple[list[np.ndarray], tuple]:
         key.append(leaf.dtype)
         key.append(leaf.shape)
     return arrays, tuple(key)
-
-
-def _symbolic(before, now) -> tuple[TensorType, ...] | None:
-    """``now`` with a named dim wherever its size differs from ``before``; None if more differs.
-
-    Sizes that changed together share a name. Sizes of 0 and 1 stay: they broadcast differently.
-    """
-    names: dict[tuple, Dim] = {}
-    declared = frozenset().union(*(t.symbols for t in now))
-    fresh = (symbol(n) for n in map("n{}".format, itertools.count()) if n not in declared)
-    result = []
-    for old, new in zip(before, now, strict=True):
-        if old.dtype != new.dtype or old.ndim != new.ndim:
-            return None
-        shape = []
-        for a, b in zip(old.shape, new.shape, strict=True):
-            if a == b or isinstance(b, Dim):
-                shape.append(b)
-            elif b <= 1 or (isinstance(a, int) and a <= 1):
-                return None
-            else:
-                pair = (a, b)
-                if pair not in names:
-                    names[pair] = next(fresh)
-                shape.append(names[pair])
-        result.append(TensorType(new.dtype, tuple(shape)))
-    return tuple(result)
-
-
-def _became_symbolic(request: _Request, wanted: Sequence[TensorType]) -> str:
-    """Which axes may have any size in a compile, for its reason."""
-    axes = [
-        f"axis {axis} of {path}"
-        for path, kind in zip(request.paths, wanted, strict=True)
-        for axis, dim in enumerate(kind.shape)
-        if isinstance(dim, Dim)
-    ]
-    shown = ", ".join(axes[:3]) + ", ..." * (len(axes) > 3)
-    return f": {shown} became symbolic" if axes else ""
 
 
 def _scalars(traced: Traced, graph: Graph) -> tuple[tuple[int, bool], ...]:

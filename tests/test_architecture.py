@@ -25,7 +25,7 @@ LEVELS = (
     ("codegen",),
     ("runtime",),
     ("pipeline",),
-    ("paths",),
+    ("paths", "request"),
     ("compiled", "data"),
     ("transforms", "optim"),
     ("api",),

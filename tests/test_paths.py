@@ -480,9 +480,11 @@ def test_reasons_tell_what_differed():
     f({"w": one}, 2.0, mode=["b"])
     f({"w": one}, mode=["b"])
     f({"w": one, "v": one})
+    f({"w": np.ones(5)}, mode=["b"])
     assert [c.reason for c in f.compiles] == [
         "first call", "static `mode`: 'a' -> ['b']", "other arguments: with rest[0]",
         "rest[0]: float64[2] -> Python float", "static `mode`: ['b'] -> 'a'",
+        "p['w']: float64[2] -> float64[5]: axis 0 of p['w'] became symbolic",
     ]  # fmt: skip
 
 

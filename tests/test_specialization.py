@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.compiled import _KEPT_SHAPES, freeze
-from graphc.errors import IndexingError, OptionError
+from graphc.compiled import _KEPT_SHAPES
+from graphc.errors import IndexingError, OptionError, TraceError, UnknownNameError
 from graphc.ir.dims import symbol
+from graphc.request import freeze
 
 
 def scaled_at_seven(x):
@@ -155,3 +156,38 @@ def test_a_compiled_function_hands_on_its_options():
     assert gc.interpret(power, static_argnums=1)(3.0, "other") == 3.0
     assert gc.interpret(gc.compile(update, donate=0)).donate == (0,)
     assert "adjoint" in gc.inspect(power, 3.0, "square").stages
+
+
+# ------------------------------------------------------------------------- the table of mistakes
+
+
+def test_row15_lists_and_dicts_are_frozen_and_others_are_named():
+    f = gc.interpret(lambda x, sizes: x * sum(sizes), static_argnames="sizes")
+    assert f(1.0, [1, 2]) == 3 and f(1.0, {3: "a", 4: "b"}) == 7 and f(1.0, [1, 2]) == 3
+    assert len(f.compiles) == 2
+    assert f.compiles[1].reason == "static `sizes`: [1, 2] -> {3: 'a', 4: 'b'}"
+
+    class Unhashable:
+        __hash__ = None
+
+    with pytest.raises(TraceError, match=r"`sizes`: a static argument of type Unhashable cannot"):
+        f(1.0, Unhashable())
+
+
+def test_row33_unknown_options_and_engines_are_named():
+    available = "available: dims, donate, engine, max_compiles, max_paths, static_argnames"
+    for make in (gc.grad, gc.value_and_grad, gc.interpret, gc.vmap, gc.jvp):
+        with pytest.raises(UnknownNameError, match=f"unknown option 'static'; {available}"):
+            make(update, static="mode")
+    with pytest.raises(UnknownNameError, match="unknown engine 'gpu'; available: interpreter, nat"):
+        gc.grad(update, engine="gpu")
+
+
+def test_row2_and_row29_through_a_call():
+    with pytest.raises(TraceError, match=r"`or` depends on input `x`, but shape(.|\n)*x is None"):
+        gc.interpret(lambda x: x or 3)(np.ones(3))
+    assert gc.interpret(lambda x: x or 3.0)(0.0) == 3.0  # a number has a truth value
+    with pytest.raises(NameError, match="not_defined") as caught:
+        gc.interpret(lambda x: x + not_defined)(1.0)  # noqa: F821
+    last = caught.traceback[-1]
+    assert str(last.path) == __file__ and "not_defined" in str(last.statement)
