@@ -33,7 +33,7 @@ from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
-from graphc.paths import Path, Paths, guard_outputs
+from graphc.paths import Path, Paths, in_stages
 from graphc.request import Request, became_symbolic, frozen, symbolic
 from graphc.trace.context import is_lossy
 from graphc.trace.source import is_user
@@ -350,14 +350,11 @@ class CompiledFunction:
     def _compiled_path(self, traced: Traced, request: Request, reason: str) -> Path:
         graph = self._with_donation(traced, request)
         returned = functools.partial(_rebuilt, traced, _scalars(traced, graph))
-        guards = guard_outputs(traced)
-        if not graph.donated and not any(n.op == "loop" for n in graph.order):
-            whole = graph.with_outputs([*graph.outputs, *guards])
-            return Path(traced, returned, self._compiled(whole, request, reason))
-        # Memory is overwritten, and loops that may have no end are run, once the guards hold.
-        check = Graph(f"{graph.name}_guards", graph.inputs, tuple(guards), graph.sources)
-        run = self._compiled(graph, request, reason)
-        return Path(traced, returned, run, self._compiled(check, request, None))
+        stages, listed = [], reason
+        for guards, program in in_stages(graph, traced.guards)[::-1]:
+            stages.append((guards, self._compiled(program, request, listed)))
+            listed = None  # checks that run before are no entry of their own
+        return Path(traced, returned, stages[::-1])
 
     def _compiled(self, graph: Graph, request: Request, reason: str | None):
         """What runs ``graph``, listed in ``compiles`` if there is a reason."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from graphc.errors import CompileLimitError
 from graphc.ir import build
+from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Node
 from graphc.trace.guards import Guard, Values, holds, outcome_of
 from graphc.trace.tracing import Traced
@@ -23,15 +24,46 @@ from graphc.trace.tracing import Traced
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
-def guard_outputs(traced: Traced) -> list[Node]:
+def guard_outputs(guards: Sequence[Guard]) -> list[Node]:
     """How many guards hold in a row (int64), then the numbers that guards are about."""
     row, count = None, None
-    for guard in traced.guards:
+    for guard in guards:
         here = holds(guard)
         row = here if row is None else build.elementwise("logical_and", row, here)
         one = build.cast(row, np.int64)
         count = one if count is None else build.elementwise("add", count, one)
-    return [count, *(g.node for g in traced.guards if not g.is_truth)]
+    return [count, *(g.node for g in guards if not g.is_truth)]
+
+
+def in_stages(graph: Graph, guards: Sequence[Guard]) -> list[tuple[tuple[Guard, ...], Graph]]:
+    """The programs of a path, to be run in turn, and the guards that each gives before its outputs.
+
+    One, if nothing forbids. But memory is overwritten, and a loop that may have no end is begun,
+    only after all guards that the program asked before.
+    """
+    endless = {n for n in topological([*graph.outputs, *(g.node for g in guards)]) if _endless(n)}
+    groups: list[tuple[Guard, ...]] = [()]
+    begun: set[Node] = set()
+    for guard in guards:
+        loops = endless.intersection(topological([guard.node])) if endless else set()
+        if groups[-1] and not loops <= begun:
+            groups.append(())
+        begun |= loops
+        groups[-1] += (guard,)
+    if graph.donated or endless - begun:
+        groups.append(())
+    stages = []
+    for k, group in enumerate(groups, start=1):
+        last = k == len(groups)
+        outputs = [*(guard_outputs(group) if group else ()), *(graph.outputs if last else ())]
+        name = graph.name if last else f"{graph.name}_guards"
+        donated = graph.donated if not group else {}
+        stages.append((group, Graph(name, graph.inputs, tuple(outputs), graph.sources, donated)))
+    return stages
+
+
+def _endless(node: Node) -> bool:
+    return node.op == "loop" and (node.attr("length") is None or node.attr("grow"))
 
 
 @dataclass
@@ -43,19 +75,15 @@ class Fork:
 
 
 class Path:
-    """One way through a function, compiled.
+    """One way through a function, compiled; ``stages`` are those of :func:`in_stages`."""
 
-    Guards are outputs beside those of the function. Where memory is donated they are a program of
-    their own that runs first, since a path that turns out wrong must not have overwritten anything.
-    """
-
-    def __init__(self, traced: Traced, returned: Callable, run: Run, check: Run | None = None):
+    def __init__(
+        self, traced: Traced, returned: Callable, stages: Sequence[tuple[tuple[Guard, ...], Run]]
+    ):
         self.traced = traced
         self.guards: tuple[Guard, ...] = traced.guards
         self.returned = returned
-        self._run = run
-        self._check = check
-        self._outputs = len(traced.graph.outputs)
+        self._stages = tuple(stages)
         self.forks: list[Fork] = []  # before each guard, and the end
 
     @property
@@ -64,58 +92,67 @@ class Path:
 
     def attempt(self, arrays: Sequence[np.ndarray]) -> tuple[list | None, int, Any]:
         """``(outputs, held, value)``: None for outputs where guard ``held`` has another value."""
-        try:
-            found = (self._check or self._run)(arrays)
-        except Exception:
-            # An error on a way that this call does not take is none.
-            held, value = self._first_other(arrays)
-            if held == len(self.guards):
-                raise
-            return None, held, value
-        held, value = self._verdict(found)
-        if held < len(self.guards):
-            return None, held, value
-        return self._run(arrays) if self._check else found[: self._outputs], held, None
+        return self._through(lambda run: run(arrays), arrays)
 
     def attempt_same(self, leaves: list) -> tuple[list | None, int, Any] | None:
         """As ``attempt`` for arguments like those of the last call, else None."""
-        same = getattr(self._check or self._run, "call_same", None)
-        try:
-            found = same and same(leaves)
-        except Exception:
-            return None
-        if found is None:
-            return None
-        held, value = self._verdict(found)
-        if held < len(self.guards):
-            return None, held, value
-        outputs = self._run.call_same(leaves) if self._check else found[: self._outputs]
-        return None if outputs is None else (outputs, held, None)
+        return self._through(lambda run: _call_same(run, leaves), leaves)
 
-    def _verdict(self, found: list) -> tuple[int, Any]:
-        """How many guards hold, and the value of the next."""
-        first = 0 if self._check else self._outputs
-        held = int(found[first])
-        if held == len(self.guards):
-            return held, None
-        guard = self.guards[held]
-        if guard.is_truth:
-            return held, not guard.value
-        numbers = sum(not g.is_truth for g in self.guards[:held])
-        return held, found[first + 1 + numbers].item()
+    def _through(self, call: Callable[[Run], list | None], arrays):
+        """Each stage in turn, as long as guards hold; None if one cannot be called so."""
+        held, found = 0, []
+        for guards, run in self._stages:
+            try:
+                found = call(run)
+            except Exception:
+                # An error on a way that this call does not take is none.
+                other = self._first_other(arrays) if guards else (len(self.guards), None)
+                if other[0] == len(self.guards):
+                    raise
+                return None, *other
+            if found is None:
+                return None
+            if guards:
+                now, value = _verdict(guards, found)
+                if now < len(guards):
+                    return None, held + now, value
+                held, found = held + now, found[_width(guards) :]
+        return found, held, None
 
     def regardless(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs, whatever the guards say."""
-        return self._run(arrays)[: self._outputs]
+        guards, run = self._stages[-1]
+        return run(arrays)[_width(guards) :]
 
     def _first_other(self, arrays) -> tuple[int, Any]:
         """As far as the guards hold, evaluated one by one without the compiled program."""
+        arrays = [np.asarray(a) for a in arrays]
         values = Values.of_call(self.traced.graph.inputs, arrays)
         for k, guard in enumerate(self.guards):
             value = values.of(guard.node).value.item()
             if outcome_of(value) != outcome_of(guard.value):
                 return k, value
         return len(self.guards), None
+
+
+def _call_same(run: Run, leaves: list) -> list | None:
+    same = getattr(run, "call_same", None)  # the interpreter has none
+    return None if same is None else same(leaves)
+
+
+def _width(guards: Sequence[Guard]) -> int:
+    """How many outputs guards take."""
+    return 1 + sum(not g.is_truth for g in guards) if guards else 0
+
+
+def _verdict(guards: Sequence[Guard], found: list) -> tuple[int, Any]:
+    """How many guards hold, and the value of the next, from the outputs of a program."""
+    held = int(found[0])
+    if held == len(guards):
+        return held, None
+    if guards[held].is_truth:
+        return held, not guards[held].value
+    return held, found[_width(guards[:held]) or 1].item()
 
 
 class Paths:
