@@ -9,7 +9,8 @@ _LAZY = {
     "grad": "transforms", "value_and_grad": "transforms", "jvp": "transforms",
     "vjp": "transforms", "hvp": "transforms", "elementwise_grad": "transforms",
     "hessian": "transforms", "jacfwd": "transforms", "jacobian": "transforms",
-    "jacrev": "transforms", "vmap": "transforms",
+    "jacrev": "transforms", "vmap": "transforms", "check_grads": "check",
+    "custom_vjp": "ad.custom", "checkpoint": "ad.checkpoint",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
 _MODULES = ("data", "errors", "nn", "numpy", "optim", "train", "report")

@@ -35,6 +35,10 @@ class GradientError(GraphcError, TypeError):
     """A gradient was asked for where there is none."""
 
 
+class GradientMismatchError(GraphcError, AssertionError):
+    """check_grads found a derivative that does not fit its function."""
+
+
 class UnknownNameError(GraphcError, ValueError):
     """An unknown option, stage, optimizer, dtype or device name."""
 

@@ -27,7 +27,7 @@ LEVELS = (
     ("pipeline",),
     ("paths", "request"),
     ("compiled", "data"),
-    ("transforms", "optim"),
+    ("transforms", "check", "optim"),
     ("api",),
     ("train",),
     ("report",),
