@@ -137,8 +137,9 @@ def _remainder_slope(line: _Line, direction: Arrays, slope: float) -> float:
     start, noise = line.at(direction, 0.0)
     values = np.array([line.at(direction, t)[0] for t in _STEPS])
     rest = np.abs(values - start - _STEPS * slope)
-    measured = np.abs(values - start - _STEPS * line.slope(direction))[_TINY]
-    floor = _ABOVE_NOISE * max(4 * noise, measured[np.isfinite(measured)].max(initial=0), np.finfo(float).tiny)
+    rounding = np.abs(values - start - _STEPS * line.slope(direction))[_TINY]
+    rounding = rounding[np.isfinite(rounding)].max(initial=np.finfo(float).tiny)
+    floor = _ABOVE_NOISE * max(4 * noise, rounding)
     clear = np.flatnonzero(np.isfinite(rest) & (rest > floor))
     if not len(clear):
         return math.inf  # linear along this direction, and matched exactly

@@ -26,7 +26,9 @@ BINARY = [n for n in _ELEMENTWISE if OPS[n].arity == 2 and OPS[n].derivative]
 COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 TESTS = ["isnan", "isinf", "isfinite"]
 LOGICAL = ["logical_and", "logical_or", "logical_xor", "logical_not"]
-STRUCTURAL = ["reshape", "transpose", "broadcast", "slice", "pad", "concat", "windows"]
+STRUCTURAL = [
+    "reshape", "transpose", "broadcast", "slice", "pad", "concat", "windows", "barrier",
+]  # fmt: skip
 REDUCTIONS = ["sum", "prod", "max", "min", "argmax", "argmin"]
 INDEXING = ["take", "take_along", "scatter_add"]
 OTHER = ["where", "cast", "stop_gradient", "matmul", "conv", "const", "iota"]
@@ -309,6 +311,9 @@ class _Generator:
             )
         )
         return build.concat((x, y), axis)
+
+    def make_barrier(self):
+        return build.barrier(self.pick_float(lambda n: True), self.pick_float(lambda n: True))
 
     def reduction(self, op: str):
         wanted = (lambda n: n in self.exact) if op in _JUMPS else (lambda n: True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from graphc.errors import TraceError
-from graphc.ir import build
+from graphc.ir import build, calls
 from graphc.ir.dims import DimLike, product
 from graphc.ir.graph import Source, inherit, topological
 from graphc.ir.node import Node
@@ -275,3 +275,30 @@ def _conv(node, inputs, mapped, size):
     out = build.matmul(rows, build.reshape(w, (*w.shape[:2], inner)), 0, 1)
     out = build.reshape(out, (size, node.shape[0], *node.shape[2:], node.shape[1]))
     return build.transpose(out, (0, 1, out.ndim - 1, *range(2, out.ndim - 1)))
+
+
+# ------------------------------------------------------------------------------- marked calls
+
+
+@rule("barrier")
+def _barrier(node, inputs, mapped, size):
+    x, after = inputs
+    return build.barrier(x if mapped[0] else spread(x, size), after)
+
+
+@rule("call_arg")
+def _call_arg(node, inputs, mapped, size):
+    return build.make("call_arg", inputs, **dict(node.attrs))
+
+
+@rule("call")
+def _call(node, inputs, mapped, size):
+    count = node.attr("results")
+    values = _all_mapped(inputs[:count], mapped[:count], size)
+    rule = node.attr("rule").batched(node, mapped, size)
+    return calls.call(values, inputs[count:], rule)
+
+
+@rule("call_result")
+def _call_result(node, inputs, mapped, size):
+    return calls.result(inputs[0], node.attr("index"))

@@ -73,7 +73,7 @@ def push(
         parts = [found[i] for i in node.inputs]
         alive = node.dtype.kind in "fc" and any(p is not None for p in parts)
         found[node] = _push(node, parts, suspect, sources) if alive else None
-        if found[node] is not None and node in sources:
+        if isinstance(found[node], Tangent) and node in sources:
             inherit(sources, found[node].node, sources[node])
     refuse_complex(order, {n for n, t in found.items() if t is not None}, sources)
     return [found[o] for o in outputs]

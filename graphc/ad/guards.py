@@ -67,9 +67,12 @@ def refuse_complex(order, active, sources) -> None:
             )
 
 
-def may_be_nonfinite(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
-    """Nodes that can hold NaN or infinity while constants and ``wrt`` are finite."""
-    finite, suspect = set(wrt), set()
+def may_be_nonfinite(
+    order: Iterable[Node], wrt: Iterable[Node], known: Iterable[Node] = ()
+) -> set[Node]:
+    """Nodes that can hold NaN or infinity while constants and ``wrt``, but for those that are
+    ``known`` to be among them, are finite."""
+    finite, suspect = set(wrt), set(known)
     for node in order:
         if node in finite or node.dtype.kind not in "fc":
             continue

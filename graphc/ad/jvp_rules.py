@@ -94,6 +94,27 @@ def _cast(node, tangents):
     return Tangent(build.cast(t.node, node.dtype), t.zeros)
 
 
+@rule("barrier")
+def _barrier(node, tangents):
+    return tangents[0]
+
+
+@rule("call_arg")
+def _call_arg(node, tangents):
+    return tangents[0] if node.attr("token").is_differentiated else None
+
+
+@rule("call")
+def _call(node, tangents):
+    return node.attr("rule").push(node, tangents)
+
+
+@rule("call_result")
+def _call_result(node, tangents):
+    of, _ = tangents
+    return None if of is None else of[node.attr("index")]
+
+
 @rule("where")
 def _where(node, tangents):
     """A choice, not a product: what the side that was not taken holds never counts."""

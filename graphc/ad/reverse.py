@@ -54,37 +54,64 @@ def vjp(
     TensorType(dtype=dtype('float32'), shape=(3,))
     """
     sources = {} if sources is None else sources
+    for output, ct in zip(outputs, cotangents, strict=True):
+        if output.dtype.kind in "fc" and ct.type != output.type:
+            raise GradientError(f"cotangent {ct.type} for an output {output.type}")
     order = topological(outputs)
+    suspect = may_be_nonfinite(order, wrt)
+    found = walk(order, outputs, [Cotangent(ct) for ct in cotangents], wrt, suspect, sources)
+    return [found[w].node if w in found else build.full_like(w, 0) for w in wrt]
+
+
+def walk(
+    order: Sequence[Node],
+    outputs: Sequence[Node],
+    cotangents: Sequence[Cotangent | None],
+    wrt: Sequence[Node],
+    suspect: set[Node],
+    sources: dict[Node, Source],
+) -> dict[Node, Cotangent]:
+    """The cotangents of those of ``wrt`` that have one.
+
+    ``order`` holds the nodes between ``wrt`` and ``outputs``, inputs first, and ``suspect`` those
+    of them that may be infinite or NaN.
+    """
     active = _active(order, wrt)
     refuse_complex(order, active, sources)
-    suspect = may_be_nonfinite(order, wrt)
     pending: dict[Node, list[Cotangent]] = {}
+    results: dict[Node, dict[int, Cotangent]] = {}  # of marked calls, by position
     for output, ct in zip(outputs, cotangents, strict=True):
-        if output in active:
-            if ct.type != output.type:
-                raise GradientError(f"cotangent {ct.type} for an output {output.type}")
-            pending.setdefault(output, []).append(Cotangent(ct))
+        if output in active and ct is not None:
+            pending.setdefault(output, []).append(ct)
     wanted, found = set(wrt), {}
     for node in reversed(order):
-        parts = pending.pop(node, None)
-        if not parts:
-            continue
-        ct = _total(parts)
-        if node in wanted:
-            found[node] = ct.node
-        needs = tuple(i in active for i in node.inputs)
         source = sources.get(node)
-        if source is not None:
-            inherit(sources, ct.node, source)
-        if not any(needs):
-            continue
-        for operand, part in zip(node.inputs, _pull(node, ct, needs, suspect, source), strict=True):
+        if node in results:
+            rule = node.attr("rule")
+            pulled = rule.pull(node, results.pop(node), active, suspect, sources)
+        else:
+            parts = pending.pop(node, None)
+            if not parts:
+                continue
+            ct = _total(parts)
+            if node in wanted:
+                found[node] = ct
+            if source is not None:
+                inherit(sources, ct.node, source)
+            if node.op == "call_result":
+                results.setdefault(node.inputs[0], {})[node.attr("index")] = ct
+                continue
+            needs = tuple(i in active for i in node.inputs)
+            if not any(needs):
+                continue
+            pulled = zip(node.inputs, _pull(node, ct, needs, suspect, source), strict=True)
+        for operand, part in pulled:
             if part is None or operand not in active:
                 continue
             pending.setdefault(operand, []).append(part)
             if source is not None:
                 inherit(sources, part.node, source)
-    return [found[w] if w in found else build.full_like(w, 0) for w in wrt]
+    return found
 
 
 def _total(parts: list[Cotangent]) -> Cotangent:

@@ -156,3 +156,8 @@ def windows(x: Node, axis: int, width: int, stride: int = 1, dilation: int = 1) 
 def conv(x: Node, w: Node, stride=None, dilation=None) -> Node:
     ones = (1,) * (x.ndim - 2)
     return make("conv", (x, w), stride=tuple(stride or ones), dilation=tuple(dilation or ones))
+
+
+def barrier(x: Node, after: Node) -> Node:
+    """``x``, in a copy of the computation that waits for ``after``."""
+    return make("barrier", (x, after))

@@ -30,7 +30,7 @@ class Op:
 
     name: str
     doc: str
-    kind: str  # "elementwise", "reduction", "view", "leaf", "contraction", "indexing"
+    kind: str  # "elementwise", "reduction", "view", "leaf", "contraction", "indexing", "mark"
     infer: Callable | None
     evaluate: Callable | None
     attrs: tuple[str, ...] = ()
@@ -566,6 +566,24 @@ _register(
        "out[n, o, p] = sum over c, k of x[n, c, p*stride + k*dilation] * w[o, c, k].",
        "contraction", _infer_conv, _eval_conv, ("dilation", "stride"))
 )  # fmt: skip
+
+
+_view("barrier", "x, computed only when `after` is: never merged with x or with what computes x.",
+      lambda attrs, x, after: x, lambda node, env, x, after: x, ())  # fmt: skip
+
+
+def _mark(name, doc, infer, evaluate_mark, attrs):
+    _register(Op(name, doc, "mark", infer, evaluate_mark, attrs))
+
+
+# Only while a function is traced: see ir/calls.py.
+_mark("call_arg", "An argument, inside of a marked call.", lambda attrs, x: x,
+      lambda node, env, x: x, ("index", "token"))  # fmt: skip
+_mark("call", "A marked call: what it computed, then its arguments.",
+      lambda attrs, *types: tensor_type(np.float32),
+      lambda node, env, *arrays: np.float32(0), ("results", "rule"))  # fmt: skip
+_mark("call_result", "One result of a marked call.", lambda attrs, call, value: value,
+      lambda node, env, call, value: value, ("index",))  # fmt: skip
 
 
 def infer(op: str, attrs: dict, inputs: tuple[Node, ...]) -> TensorType:

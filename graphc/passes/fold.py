@@ -14,7 +14,8 @@ from graphc.passes.patterns import constant, rewrites
 MAX_ELEMENTS = 1024
 
 _FOLDABLE = tuple(
-    name for name, row in OPS.items() if row.kind != "leaf" and name != "broadcast"
+    name for name, row in OPS.items()
+    if row.kind not in ("leaf", "mark") and name not in ("broadcast", "barrier")
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ _FOLDED = {
     "broadcast", "transpose", "slice", "windows", "pad", "iota", "size", "const", "take",
     "take_along",
 }  # fmt: skip
+_ALIASES = {"reshape", "barrier"}  # another name for the memory of their first input
 _OPAQUE = {"matmul", "concat", "scatter_add"}
 _FOLDED_DEPTH = 40
 _VIRTUAL_FLOPS = 4
@@ -79,8 +80,8 @@ def is_opaque(unit: Node) -> bool:
 
 
 def storage_root(node: Node) -> Node:
-    """The node whose memory a chain of reshapes shares."""
-    while node.op == "reshape":
+    """The node whose memory a chain of reshapes and barriers shares."""
+    while node.op in _ALIASES:
         node = node.inputs[0]
     return node
 
@@ -103,7 +104,7 @@ def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ())
     units = [
         n
         for n in graph.order
-        if n.op != "input" and n.op != "reshape" and n not in virtual
+        if n.op != "input" and n.op not in _ALIASES and n not in virtual
         and (n.op not in _FOLDED or (n in stored and n.op != "const"))
     ]  # fmt: skip
     gathered = frozenset(
@@ -211,7 +212,7 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
 
 
 def _is_unit(node: Node, deps: Deps) -> bool:
-    return node.op not in _FOLDED and node.op != "reshape" and node not in deps.virtual
+    return node.op not in _FOLDED and node.op not in _ALIASES and node not in deps.virtual
 
 
 def _through_view(node: Node, axes: AxisMap) -> Iterator[tuple[Node, AxisMap]]:
@@ -240,6 +241,9 @@ def _through_view(node: Node, axes: AxisMap) -> Iterator[tuple[Node, AxisMap]]:
         yield node.inputs[1], ()
     elif op == "reshape":
         yield node.inputs[0], _reshape_axes(node.inputs[0].shape, node.shape, axes)
+    elif op == "barrier":
+        yield node.inputs[0], axes
+        yield node.inputs[1], (None,) * node.inputs[1].ndim  # not read, but waited for
     elif op == "take":
         axis, (x, indices) = node.attr("axis"), node.inputs
         yield x, axes[:axis] + (None,) + axes[axis + indices.ndim :]

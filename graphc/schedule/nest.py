@@ -399,6 +399,8 @@ class NestBuilder:
             axis = node.attr("axis")
             place = index[axis] * node.attr("stride") + index[axis + 1] * node.attr("dilation")
             return self.value(inputs[0], (*index[:axis], place, *index[axis + 2 :]))
+        if op == "barrier":
+            return self.value(inputs[0], index)
         if op == "reshape":
             return self._reshaped(node, index)
         if op == "pad":

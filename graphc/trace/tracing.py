@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import EscapedTracerError, GraphcError, TraceError
-from graphc.ir import build
+from graphc.ir import build, calls
 from graphc.ir.graph import Graph, Source, topological
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, is_supported_dtype, tensor_type
@@ -225,7 +225,7 @@ def _outputs(context, fn, result):
         tracer = context.lift(leaf)
         nodes.append(tracer.node)
         weak.append(bool(tracer.weak))
-    nodes = context.resolve(nodes)
+    nodes = calls.inline(context.resolve(nodes), context.sources)
     _refuse_stand_ins(context, nodes)
     return tuple(nodes), out_tree, tuple(weak)
 

@@ -30,7 +30,8 @@ def pushed(fn, arrays, tangents):
 
 
 def test_every_op_with_a_reverse_rule_has_a_forward_rule():
-    assert set(jvp_rules.RULES) - {"where"} == set(rules.RULES)
+    in_the_walker = {"where", "call", "call_result"}
+    assert set(jvp_rules.RULES) - in_the_walker == set(rules.RULES)
 
 
 GIVE_INTEGERS = ("argmax", "argmin")

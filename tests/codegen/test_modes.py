@@ -139,6 +139,7 @@ def structural_graph(dtype):
         *(build.reduce(op, added, axes) for op in ("sum", "prod", "max", "min")
           for axes in ((0,), (1,), (0, 1))),
         *(build.reduce(op, added, (axis,)) for op in ("argmax", "argmin") for axis in (0, 1)),
+        build.barrier(added, z), e("mul", x, build.barrier(y, added)),
         build.reduce("sum", z, (1,)), build.reduce("max", z, (0, 2)),
         *(build.matmul(a, b, ta, tb)
           for ta in (0, 1) for tb in (0, 1)
@@ -166,7 +167,7 @@ def test_structural_rows(run, dtype):
 
 def test_structural_graph_has_every_structural_row():
     graph, _ = structural_graph(np.float32)
-    wanted = {name for name, row in OPS.items() if row.kind != "elementwise"}
+    wanted = {name for name, row in OPS.items() if row.kind not in ("elementwise", "mark")}
     assert wanted - {n.op for n in graph.order} == {"placeholder", "size"}  # size: symbolic tests
 
 
