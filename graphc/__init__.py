@@ -11,7 +11,6 @@ _LAZY = {
     "hessian": "transforms", "jacfwd": "transforms", "jacobian": "transforms",
     "jacrev": "transforms", "vmap": "transforms", "check_grads": "check",
     "custom_vjp": "ad.custom", "checkpoint": "ad.checkpoint",
-    "custom_vjp": "ad.custom", "checkpoint": "ad.checkpoint",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
 _MODULES = ("data", "errors", "nn", "numpy", "optim", "train", "report")

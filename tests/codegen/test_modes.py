@@ -139,6 +139,8 @@ def structural_graph(dtype):
         *(build.reduce(op, added, axes) for op in ("sum", "prod", "max", "min")
           for axes in ((0,), (1,), (0, 1))),
         *(build.reduce(op, added, (axis,)) for op in ("argmax", "argmin") for axis in (0, 1)),
+        build.windows(added, 1, 2, 2),
+        build.conv(z, build.slice_(z, (0, 0, 1), (2, 4, 2), (1, 1, 1))),
         build.barrier(added, z), e("mul", x, build.barrier(y, added)),
         build.reduce("sum", z, (1,)), build.reduce("max", z, (0, 2)),
         *(build.matmul(a, b, ta, tb)
