@@ -172,5 +172,6 @@ def _no_rule(node: Node, source: Source | None) -> GradientError:
     return GradientError(
         f"no gradient rule for op `{node.op}` ({node.type}){at_line(source)}\n"
         f"  ops with a gradient: all elementwise functions, {known}\n"
-        "  write it with those, or treat the value as a constant: graphc.stop_gradient(value)"
+        "  write it with those, give the function that uses it a gradient of its own with\n"
+        "  graphc.custom_vjp, or treat the value as a constant: graphc.stop_gradient(value)"
     )

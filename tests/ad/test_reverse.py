@@ -286,6 +286,7 @@ def test_an_op_without_a_rule_is_named_with_the_line(monkeypatch):
         vjp([y], [build.full_like(y, 1)], [x], sources)
     text = str(error.value)
     assert "`sorted`" in text and "model.py:12" in text and "stop_gradient" in text
+    assert "custom_vjp" in text
     assert len(text.splitlines()) <= 8
     # Nothing is wrong where no gradient flows through it.
     (other,) = vjp([e("stop_gradient", y)], [build.full_like(y, 1)], [x], sources)
