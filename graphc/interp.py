@@ -9,6 +9,7 @@ import numpy as np
 from graphc.errors import ShapeError
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph
+from graphc.ir.node import Node
 from graphc.ir.ops import OPS
 
 
@@ -32,6 +33,14 @@ def bind_dims(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
     return env
 
 
+def _evaluated(graph: Graph, node: Node, env, operands) -> np.ndarray:
+    try:
+        return np.asarray(OPS[node.op].evaluate(node, env, *operands))
+    except np.linalg.LinAlgError as error:
+        where = f" ({graph.sources[node]})" if node in graph.sources else ""
+        raise np.linalg.LinAlgError(f"{node.op}: {error}{where}") from None
+
+
 def evaluate(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The outputs of ``graph`` for ``arrays`` (one for each input, of its dtype)."""
     env = bind_dims(graph, arrays)
@@ -42,7 +51,7 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         for node in graph.order:
             if node not in values:
                 operands = [values[i] for i in node.inputs]
-                values[node] = np.asarray(OPS[node.op].evaluate(node, env, *operands))
+                values[node] = _evaluated(graph, node, env, operands)
             for i in dict.fromkeys(node.inputs):
                 remaining[i] -= 1
                 if not remaining[i] and i not in kept:

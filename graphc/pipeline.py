@@ -13,6 +13,7 @@ from collections.abc import Callable
 from graphc import passes
 from graphc.codegen.writer import Program, write
 from graphc.ir.graph import Graph
+from graphc.ir.ops import is_library
 from graphc.ir.printer import print_graph
 from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact, Output
@@ -105,6 +106,6 @@ def _canonical_text(graph: Graph) -> str:
     quoted = [
         str(graph.sources[n])
         for n in graph.order
-        if n.op in ("take", "take_along", "scatter_add") and n in graph.sources
+        if (n.op in ("take", "take_along", "scatter_add") or is_library(n)) and n in graph.sources
     ]
     return "\n".join([print_graph(graph, sources=False), *quoted])

@@ -19,7 +19,7 @@ LEVELS = (
     ("ir",),
     ("interp",),
     ("trace",),
-    ("numpy", "nn", "ad"),
+    ("linalg", "numpy", "nn", "ad"),
     ("passes",),
     ("schedule",),
     ("codegen",),

@@ -302,3 +302,25 @@ def _call(node, inputs, mapped, size):
 @rule("call_result")
 def _call_result(node, inputs, mapped, size):
     return calls.result(inputs[0], node.attr("index"))
+
+
+# ----------------------------------------------------------------------- dense linear algebra
+
+
+@rule("cholesky", "lu", "qr", "eigh", "svd", "expm", "implicit")
+def _library(node, inputs, mapped, size):
+    """Leading axes are a batch already."""
+    return build.make(node.op, _all_mapped(inputs, mapped, size), **dict(node.attrs))
+
+
+@rule("triangular_solve", "lu_solve")
+def _solve(node, inputs, mapped, size):
+    """A matrix that all examples share has their right sides as columns."""
+    if any(mapped[:-1]):
+        return _library(node, inputs, mapped, size)
+    *matrices, b = inputs
+    last = b.ndim - 2  # where the batch is moved: in front of the columns
+    columns = build.transpose(b, [*range(1, last + 1), 0, last + 1])
+    joined = build.reshape(columns, (*columns.shape[:-2], product(columns.shape[-2:])))
+    x = build.make(node.op, (*matrices, joined), **dict(node.attrs))
+    return build.transpose(build.reshape(x, columns.shape), [last, *range(last), last + 1])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphc.ad import library_jvp  # noqa: F401  (fills RULES)
 from graphc.ad.formulas import derivative_of, environment, times
 from graphc.ad.guards import (
     at_line,

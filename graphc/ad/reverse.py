@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from graphc.ad import library_rules  # noqa: F401  (fills RULES)
 from graphc.ad.formulas import derivative_of, environment, times
 from graphc.ad.guards import (
     CLEAN,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+from graphc.codegen.library import SYMBOLS
 from graphc.errors import VerifyError
 
 ENTRY = "graphc_main"  # the one function that object code exports
@@ -45,8 +46,7 @@ def target():
     return llvm.Target.from_default_triple()
 
 
-# What object code may call: products, and what LLVM lowers frem and memory moves to.
-_EXTERNALS = frozenset({"scipy_cblas_sgemm", "scipy_cblas_dgemm"})
+_EXTERNALS = frozenset(SYMBOLS)
 
 
 def _check_externals(module, known: set[str]) -> None:

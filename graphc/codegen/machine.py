@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc import vmath
 from graphc.codegen.writer import ProductFunction, Program
+from graphc.ir import library
 from graphc.ir.types import parse_type
 
 KINDS = {k: parse_type(f"{k}[]").dtype for k in
@@ -44,6 +45,8 @@ def python_words() -> dict[str, object]:
         words[f"temporary_{kind}"] = lambda arena, offset, dtype=dtype: arena[offset:].view(dtype)
     for kind in ("f32", "f64"):
         words[f"gemm_{kind}"] = _gemm
+        for name, word in LIBRARY_WORDS.items():
+            words[f"{name}_{kind}"] = word
     for name in MATH:
         words[name] = _math(name)
     return words
@@ -87,6 +90,82 @@ def _product(product: ProductFunction):
         out[first:last] = left[first:last] @ (right.T if product.tb else right)
 
     return call
+
+
+def _trsm(lower, trans, unit, n, k, a, b):
+    """op(triangle of a) x = b in place of b."""
+    triangle = (np.tril if lower else np.triu)(a[: n * n].reshape(n, n))
+    if unit:
+        np.fill_diagonal(triangle, 1)
+    if n and np.diagonal(triangle).all():
+        x = b[: n * k].reshape(n, k)
+        x[...] = np.linalg.solve(triangle.T if trans else triangle, x)
+
+
+def _potrf(n, a):
+    """Lower factor in place of the lower triangle; 0, or not 0 where there is none."""
+    x = a[: n * n].reshape(n, n)
+    try:
+        x[...] = np.linalg.cholesky(x)
+    except np.linalg.LinAlgError:
+        return 1
+    return 0
+
+
+def _getrf(n, a, pivots):
+    """As the row ``lu``, with pivots that count from 1."""
+    packed = library.lu(None, None, a[: n * n].reshape(n, n))
+    a[: n * n] = packed[:n].ravel()
+    pivots[:n] = packed[n] + 1
+    return 0
+
+
+def _gelqf(n, m, a, tau, work, lwork):
+    """Householder QR of a (m, n): R, and below it the reflectors with their factors."""
+    x = a[: m * n].reshape(m, n)
+    reflectors, factors = np.linalg.qr(x, "raw")
+    x[...], tau[: min(m, n)] = reflectors.T, factors
+    return 0
+
+
+def _orglq(c, m, k, a, tau, work, lwork):
+    """The first c columns of the product of k reflectors, which are the columns of a (m, c)."""
+    x = a[: m * c].reshape(m, c)
+    q = np.eye(m, c, dtype=x.dtype)
+    for i in reversed(range(k)):
+        v = x[:, i].copy()
+        v[:i], v[i] = 0, 1
+        q -= tau[i] * np.outer(v, v @ q)
+    x[...] = q
+    return 0
+
+
+def _syevd(n, a, w, work, lwork, integers, liwork):
+    """Eigenvalues and, a row each, eigenvectors in place of a; reads its upper triangle."""
+    x = a[: n * n].reshape(n, n)
+    try:
+        w[:n], vectors = np.linalg.eigh(x.T)
+    except np.linalg.LinAlgError:
+        return 1
+    x[...] = vectors.T
+    return 0
+
+
+def _gesdd(full, m, n, a, s, u, v, q, work, lwork, integers):
+    """Singular values and vectors (left ones and V's rows in memory) of a, given transposed."""
+    try:
+        left, s[: min(m, n)], right = np.linalg.svd(a[: m * n].reshape(n, m).T, bool(full))
+    except np.linalg.LinAlgError:
+        return 1
+    u[: left.size], v[: n * q] = left.T.ravel(), right.T.ravel()
+    return 0
+
+
+#: BLAS and LAPACK by what they do to row-major matrices; each exists for f32 and f64.
+LIBRARY_WORDS = {
+    "trsm": _trsm, "potrf": _potrf, "getrf": _getrf, "gelqf": _gelqf, "orglq": _orglq,
+    "syevd": _syevd, "gesdd": _gesdd,
+}  # fmt: skip
 
 
 def _gemm(ta, tb, m, n, k, alpha, a, b, beta, c):

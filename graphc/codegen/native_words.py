@@ -410,6 +410,101 @@ def _gemm(kind: str, symbol: str):
     return inline(f"gemm_{kind}", 10, typing, emit)
 
 
+class _Call:
+    """Operands of a C function of BLAS or LAPACK while a call is emitted."""
+
+    def __init__(self, builder):
+        self.builder = builder
+        self.int, self.char = ir.IntType(32), ir.IntType(8)
+
+    def size(self, n):
+        return self.builder.trunc(n, self.int)
+
+    def stride(self, n):
+        """A leading dimension: at least 1."""
+        one = n.type(1)
+        return self.size(self.builder.select(self.builder.icmp_signed(">", n, one), n, one))
+
+    def choice(self, flag, yes, no):
+        """A constant by a flag: of C's enumerations, or a letter."""
+        kind = self.char if isinstance(yes, str) else self.int
+        yes, no = (kind(ord(x) if isinstance(x, str) else x) for x in (yes, no))
+        return self.builder.select(self.builder.icmp_signed("!=", flag, flag.type(0)), yes, no)
+
+    def letter(self, text: str):
+        return self.char(ord(text))
+
+    def call(self, symbol: str, words, result):
+        kind = ir.FunctionType(result, [w.type for w in words])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, symbol)
+        return self.builder.call(function, words)
+
+
+# A routine by its symbol, the kinds of its word's arguments (n: a size or flag, x: a buffer of
+# the dtype, i: of 32-bit integers) and the operands of the C function.
+_ROUTINES = {
+    "trsm": (
+        "cblas_{}trsm", "nnnnnxx", lambda c, lower, trans, unit, n, k, a, b: [
+            c.int(101), c.int(141), c.choice(lower, 122, 121), c.choice(trans, 112, 111),
+            c.choice(unit, 132, 131), c.size(n), c.size(k), a.type.pointee(1.0),
+            a, c.stride(n), b, c.stride(k),
+        ],
+    ),
+    "potrf": (
+        "LAPACKE_{}potrf_work", "nx",
+        lambda c, n, a: [c.int(102), c.letter("U"), c.size(n), a, c.stride(n)],
+    ),
+    "getrf": (
+        "LAPACKE_{}getrf_work", "nxi",
+        lambda c, n, a, pivots: [c.int(102), c.size(n), c.size(n), a, c.stride(n), pivots],
+    ),
+    "gelqf": (
+        "LAPACKE_{}gelqf_work", "nnxxxn", lambda c, m, n, a, tau, work, lwork: [
+            c.int(102), c.size(m), c.size(n), a, c.stride(m), tau, work, c.size(lwork),
+        ],
+    ),
+    "orglq": (
+        "LAPACKE_{}orglq_work", "nnnxxxn", lambda c, m, n, k, a, tau, work, lwork: [
+            c.int(102), c.size(m), c.size(n), c.size(k), a, c.stride(m), tau, work,
+            c.size(lwork),
+        ],
+    ),
+    "syevd": (
+        "LAPACKE_{}syevd_work", "nxxxnin", lambda c, n, a, w, work, lwork, integers, liwork: [
+            c.int(102), c.letter("V"), c.letter("L"), c.size(n), a, c.stride(n), w,
+            work, c.size(lwork), integers, c.size(liwork),
+        ],
+    ),
+    "gesdd": (
+        "LAPACKE_{}gesdd_work", "nnnxxxxnxni",
+        lambda c, full, m, n, a, s, u, v, q, work, lwork, integers: [
+            c.int(102), c.choice(full, "A", "S"), c.size(m), c.size(n), a, c.stride(m),
+            s, u, c.stride(m), v, c.stride(q), work, c.size(lwork), integers,
+        ],
+    ),
+}  # fmt: skip
+
+
+def _routine(name: str, kind: str):
+    """The word ``name_kind``: a routine that returns 0 where it succeeds (trsm nothing)."""
+    symbol, kinds, operands = _ROUTINES[name]
+    symbol = "scipy_" + symbol.format({"f32": "s", "f64": "d"}[kind])
+    argument = {"n": types.int64, "x": BufferType(SCALARS[kind]), "i": BufferType(types.int32)}
+    has_result = symbol.endswith("_work")
+
+    def typing(*args):
+        result = types.int64 if has_result else types.none
+        return result(*(argument[k] for k in kinds))
+
+    def emit(context, builder, sig, args):
+        call = _Call(builder)
+        result = call.int if has_result else ir.VoidType()
+        info = call.call(symbol, operands(call, *args), result)
+        return builder.sext(info, ir.IntType(64)) if has_result else context.get_dummy_value()
+
+    return inline(f"{name}_{kind}", len(kinds), typing, emit)
+
+
 def _checked_emit(context, builder, sig, args):
     status, check, index, size = args
     i64 = ir.IntType(64)
@@ -559,6 +654,9 @@ def native_words() -> dict[str, object]:
         "gemm_f32": _gemm("f32", "scipy_cblas_sgemm"),
         "gemm_f64": _gemm("f64", "scipy_cblas_dgemm"),
     }  # fmt: skip
+    for name in _ROUTINES:
+        for kind in ("f32", "f64"):
+            words[f"{name}_{kind}"] = _routine(name, kind)
     for name in ("floor", "ceil", "trunc", "rint"):
         words[name] = _float_intrinsic(name, name)
     words["copysign"] = _float_intrinsic("copysign", "copysign", 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from graphc.codegen.library import kernel_text
 from graphc.codegen.scalar import ScalarText, dim, symbol_name
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
@@ -88,7 +89,8 @@ def write(schedule: L.Schedule) -> Program:
             calls += _gemm_call(kernel, function)
             called.append(function.name if function else "gemm")
             continue
-        function, arguments = _function(kernel)
+        is_call = isinstance(kernel, L.LibraryKernel)
+        function, arguments = _library_call(kernel) if is_call else _function(kernel)
         kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
         key = (re.sub(r"\s*#.*", "", function.text), kinds)
         function = functions.setdefault(key, _named(function, f"kernel{len(functions)}"))
@@ -136,6 +138,22 @@ def _function(kernel: L.LoopKernel) -> tuple[KernelFunction, list[str]]:
     return KernelFunction("kernel", tuple(parameters), f"def kernel({signature}):\n{text}"), [
         *arguments
     ]
+
+
+def _library_call(kernel: L.LibraryKernel) -> tuple[KernelFunction, list[str]]:
+    """The kernel of a row of dense linear algebra, and the caller's arguments for it."""
+    parameters = [Parameter(n, short_dtype(b.dtype)) for n, b in kernel.buffers.items()]
+    arguments = [b.name for b in kernel.buffers.values()]
+    if kernel.check:
+        parameters += [Parameter("status", "status"), Parameter("check", "dim")]
+        arguments += ["status", str(kernel.check)]
+    parameters += [Parameter(n, "dim") for n in kernel.sizes]
+    arguments += [dim(size) for size in kernel.sizes.values()]
+    kind = short_dtype(kernel.buffers["out"].dtype)
+    text = kernel_text(kernel.op, kernel.attrs, [p.name for p in parameters], kind)
+    if kernel.source:
+        text = text.replace("\n", f"  # {kernel.source}\n", 1)
+    return KernelFunction("kernel", tuple(parameters), text), arguments
 
 
 def _runtime_extents(body: list[L.Stmt]) -> dict:

@@ -17,6 +17,7 @@ import numpy as np
 
 from graphc import vmath
 from graphc.errors import DTypeError, ShapeError
+from graphc.ir import library
 from graphc.ir.dims import evaluate, product
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, tensor_type
@@ -30,7 +31,8 @@ class Op:
 
     name: str
     doc: str
-    kind: str  # "elementwise", "reduction", "view", "leaf", "contraction", "indexing", "mark"
+    # "elementwise", "reduction", "view", "leaf", "contraction", "indexing", "library", "mark"
+    kind: str
     infer: Callable | None
     evaluate: Callable | None
     attrs: tuple[str, ...] = ()
@@ -586,6 +588,36 @@ _mark("call_result", "One result of a marked call.", lambda attrs, call, value: 
       lambda node, env, call, value: value, ("index",))  # fmt: skip
 
 
+def _library(name, infer, doc, attrs=()):
+    _register(Op(name, doc, "library", infer, getattr(library, name), attrs))
+
+
+_library(
+    "cholesky",
+    library.infer_square("cholesky"),
+    "Lower factor L of a symmetric positive definite a = L @ L.T; reads the lower triangle.",
+)
+_library("triangular_solve", library.infer_triangular_solve,
+         "x of a @ x = b for a triangle of a; trans: of a.T @ x = b; unit: ones on its diagonal.",
+         ("lower", "trans", "unit"))  # fmt: skip
+_library("lu", library.infer_lu, "Triangular factors with pivots, packed; of any square matrix.")
+_library("lu_solve", library.infer_lu_solve,
+         "x of a @ x = b, or of a.T @ x = b (trans), by the factors of a.", ("trans",))  # fmt: skip
+_library("qr", library.infer_qr, "Orthogonal and triangular factor, packed.", ("full",))
+_library(
+    "eigh",
+    library.infer_eigh,
+    "Eigenvalues, ascending, and eigenvectors, packed; reads the lower triangle.",
+)
+_library("svd", library.infer_svd, "Singular values, descending, and vectors, packed.", ("full",))
+_library("expm", library.infer_square("expm"), "Matrix exponential.")
+_register(
+    Op("implicit", "The first operand; its derivative by the others is given by a rule (det, "
+       "slogdet, pinv), not by how it was computed.", "view", library.infer_implicit,
+       library.implicit, ("rule",))
+)  # fmt: skip
+
+
 def infer(op: str, attrs: dict, inputs: tuple[Node, ...]) -> TensorType:
     """The result type of ``op``; raises ShapeError or DTypeError."""
     return OPS[op].infer(attrs, *(i.type for i in inputs))
@@ -593,6 +625,11 @@ def infer(op: str, attrs: dict, inputs: tuple[Node, ...]) -> TensorType:
 
 def is_elementwise(node: Node) -> bool:
     return OPS[node.op].kind == "elementwise"
+
+
+def is_library(node: Node) -> bool:
+    """Whether a node is a call of dense linear algebra."""
+    return OPS[node.op].kind == "library"
 
 
 def is_reduction(node: Node) -> bool:

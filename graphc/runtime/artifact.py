@@ -16,6 +16,7 @@ from graphc.ir.types import TensorType, parse_type
 from graphc.schedule.memory import Lifetime
 
 _MAGIC = b"graphc artifact 2\n"
+_RAISED = {"LinAlgError": np.linalg.LinAlgError}
 _PLACE = re.compile(r"\{(value|wrapped|size)(?: ([^{}]*))?\}")
 
 
@@ -47,8 +48,9 @@ class Artifact:
     compile_seconds: float = 0.0
     facts: dict = field(default_factory=dict)  # kernel count and the like, for reports
 
-    def failure(self, check: int, value: int, env: Mapping[str, int]) -> IndexError:
-        """The error of run-time check number ``check`` (from 1) that met ``value``.
+    def failure(self, check: int, value: int, env: Mapping[str, int]) -> Exception:
+        """The error of run-time check number ``check`` (from 1) that met ``value``: IndexError,
+        or what its text begins with.
 
         Places in its text: ``{value}``; ``{wrapped n}``, a negative index that was counted from
         the end of an axis of size n; ``{size n}``.
@@ -61,6 +63,9 @@ class Artifact:
             size = _dims.evaluate(_dims.parse(dim), env)
             return str(size if kind == "size" else value - size if value < 0 else value)
 
+        kind, separator, text = self.checks[check - 1].partition(": ")
+        if kind in _RAISED and separator:
+            return _RAISED[kind](_PLACE.sub(fill, text))
         return IndexError(_PLACE.sub(fill, self.checks[check - 1]))
 
     def to_bytes(self, address: str = "") -> bytes:

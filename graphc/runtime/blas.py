@@ -12,9 +12,9 @@ import importlib.util
 import os
 from pathlib import Path
 
+from graphc.codegen.library import SYMBOLS
 from graphc.errors import GraphcError
 
-SYMBOLS = ("scipy_cblas_sgemm", "scipy_cblas_dgemm")
 _lib = None
 
 

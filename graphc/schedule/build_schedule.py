@@ -8,11 +8,12 @@ from graphc.errors import DTypeError
 from graphc.ir.dims import product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
-from graphc.ir.ops import matmul_dims
+from graphc.ir.ops import is_library, matmul_dims
 from graphc.schedule import loops as L
 from graphc.schedule.canonical import canonicalize, copy_of
 from graphc.schedule.deps import Deps, analyse, domain, nominal, reduced_axes, storage_root
 from graphc.schedule.fuse import Fusion, Group
+from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder
 from graphc.schedule.products import is_own, work_size
 
@@ -305,6 +306,13 @@ def _lower(graph, deps, order, storage, buffers: _Buffers, reasons) -> L.Schedul
         name = f"k{len(kernels)}"
         if group.units and group.units[0].op == "matmul":
             kernels.append(_gemm(name, group.units[0], storage, graph, buffers.temp))
+        elif group.units and is_library(group.units[0]):
+            (unit,) = group.units
+            inputs = tuple(storage[storage_root(i)] for i in unit.inputs)
+            kernels.append(
+                library_kernel(name, unit, inputs, storage[unit], buffers.temp, new_check,
+                               graph.sources.get(unit))
+            )  # fmt: skip
         else:
             builder = NestBuilder(deps, group, storage, buffers.temp, new_check)
             kernels.append(builder.build(name))
@@ -328,13 +336,16 @@ def _gemm(name: str, node: Node, storage, graph, new_temp) -> L.GemmKernel:
 
 
 def _check_label(graph: Graph, node: Node) -> str:
-    """What an out-of-range index is reported as; ``Artifact.failure`` fills the places in."""
+    """What an out-of-range index or a failed factorization is reported as;
+    ``Artifact.failure`` fills the places in."""
+    where = graph.sources.get(node)
+    line = f" ({where})" if where else ""
+    if is_library(node):
+        return failure_text(node, line)
     indices = node.inputs[0] if node.op == "scatter_add" else node.inputs[1]
     size = node.attr("size") if node.op == "scatter_add" else node.inputs[0].shape[
         node.attr("axis")]  # fmt: skip
     named = " and ".join(_integer_arguments(indices))
-    where = graph.sources.get(node)
-    line = f" ({where})" if where else ""
     if _is_joined(indices):
         return f"an index{f' in {named}' if named else ''} is out of bounds{line}"
     value = f"{{wrapped {size}}}" if _is_wrapped(indices) else "{value}"

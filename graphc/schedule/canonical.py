@@ -25,6 +25,8 @@ def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
         (x,), axis = inputs, node.attr("axes")[0]
         last = build.transpose(x, [*(a for a in range(x.ndim) if a != axis), axis])
         return build.reduce(node.op, last, (x.ndim - 1,))
+    if node.op == "implicit":
+        return inputs[0]
     if node.op == "pad" and any(node.attr("interior")):
         return _pad_interior(node, *inputs)
     if inputs == node.inputs:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from graphc.ir.dims import DimLike, evaluate
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
-from graphc.ir.ops import OPS, is_reduction
+from graphc.ir.ops import OPS, is_library, is_reduction
 
 _FOLDED = {
     "broadcast", "transpose", "slice", "windows", "pad", "iota", "size", "const", "take",
@@ -76,7 +76,7 @@ def reduced_axes(unit: Node) -> tuple[int, ...]:
 
 def is_opaque(unit: Node) -> bool:
     """Units that are kernels of their own."""
-    return unit.op in _OPAQUE
+    return unit.op in _OPAQUE or is_library(unit)
 
 
 def storage_root(node: Node) -> Node:
@@ -123,11 +123,11 @@ def _must_store(graph: Graph) -> set[Node]:
     for node in graph.outputs:
         stored.add(storage_root(node))
     for node in graph.order:
-        if node.op in ("input", *_OPAQUE):
+        if node.op == "input" or is_opaque(node):
             stored.add(node)
         if node.op == "const" and not is_scalar_const(node):
             stored.add(node)
-        if node.op in ("matmul", "scatter_add"):
+        if node.op in ("matmul", "scatter_add") or is_library(node):
             stored.update(storage_root(i) for i in node.inputs)
         elif node.op in ("take", "take_along"):
             stored.add(storage_root(node.inputs[0]))
@@ -190,7 +190,7 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
         axis = unit.attr("axis")
         piece = tuple(a if a != axis else None for a in start)
         stack = [(i, piece) for i in unit.inputs]
-    elif unit.op == "scatter_add":
+    elif unit.op == "scatter_add" or is_library(unit):
         stack = [(i, (None,) * i.ndim) for i in unit.inputs]
     elif unit.op in _FOLDED:
         stack = list(_through_view(unit, start))

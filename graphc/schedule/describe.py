@@ -25,6 +25,9 @@ def _kernel(kernel: L.Kernel, schedule: L.Schedule) -> list[str]:
         batch = "" if kernel.batch == 1 else f"{kernel.batch} x "
         head = f"{kernel.name}: matmul {batch}({kernel.m}, {kernel.k}) @ ({kernel.k}, {kernel.n})"
         lines = [head + flags + _where(kernel.nodes, schedule)]
+    elif isinstance(kernel, L.LibraryKernel):
+        sizes = ", ".join(f"{k} {v}" for k, v in kernel.sizes.items())
+        lines = [f"{kernel.name}: {kernel.op} of {sizes}{_where(kernel.nodes, schedule)}"]
     else:
         loops = [str(s.extent) for s in L.statements(kernel.body) if isinstance(s, L.For)]
         ops = ", ".join(n.op for n in kernel.nodes)

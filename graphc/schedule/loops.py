@@ -268,7 +268,27 @@ class GemmKernel:
         return (self.c, self.work) if self.work else (self.c,)
 
 
-Kernel = LoopKernel | GemmKernel
+@dataclass
+class LibraryKernel:
+    """A call of dense linear algebra (``codegen.library``), ``sizes["batch"]`` times.
+
+    ``buffers`` and ``sizes`` are the arguments of its text by name; ``check`` is the number of
+    the failure that it can report, 0 for none.
+    """
+
+    name: str
+    op: str
+    attrs: dict[str, int]
+    buffers: dict[str, Buffer]
+    sizes: dict[str, DimLike]
+    check: int
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]  # the result and the work space
+    nodes: tuple = ()
+    source: object = None
+
+
+Kernel = LoopKernel | GemmKernel | LibraryKernel
 
 
 @dataclass

@@ -159,6 +159,9 @@ def _has_slice(subscript: ast.Subscript) -> bool:
     return any(isinstance(n, ast.Slice) for n in ast.walk(subscript.slice))
 
 
+_SCIPY_TWINS = frozenset({"expm", "solve_triangular", "cho_factor", "cho_solve"})
+
+
 def to_array(tracer) -> NoReturn:
     """A plain NumPy function asked a tracer for its elements."""
     inputs = depends_on(tracer.node)
@@ -173,9 +176,14 @@ def to_array(tracer) -> NoReturn:
         refuse(tracer, _indexed_constant(found, inputs))
     name = ast.unparse(found.func) if isinstance(found, ast.Call) else ""
     short = name.rsplit(".", 1)[-1]
+    from_scipy = _source.called_module().startswith("scipy.linalg")
     if short in ("array", "asarray", "asanyarray", "ascontiguousarray", "full"):
         twin = "asarray" if short.startswith("as") else short
         hint = f"Write graphc.numpy.{twin}(...), which takes traced values."
+    elif from_scipy and short in _SCIPY_TWINS:
+        hint = f"Write graphc.linalg.{short}(...), which takes traced values."
+    elif from_scipy and getattr(np.linalg, short, None) in dispatch.FUNCTIONS:
+        hint = f"Write np.linalg.{short}(...), which takes traced values."
     elif short in np.sctypeDict and hasattr(np, short):
         hint = f"Write x.astype(np.{short})."
     elif getattr(np, short, None) in dispatch.FUNCTIONS and short != "linspace":

@@ -40,6 +40,8 @@ INSTEAD = {
     "nanmean": "np.where(np.isnan(x), 0, x) and a count of the others",
     "frexp": "np.floor(np.log2(np.abs(x)))",
     "ldexp": "x * 2.0**n",
+    "eig": "np.linalg.eigh for a symmetric matrix; eigenvalues of a general one are complex",
+    "eigvals": "np.linalg.eigvalsh for a symmetric matrix; those of a general one are complex",
     "spacing": "np.finfo(x.dtype).eps * np.abs(x)",
 }
 

@@ -1,4 +1,4 @@
-"""Products of arrays: matmul, dot, tensordot, einsum, outer, norm."""
+"""Products of arrays: matmul, dot, tensordot, einsum, outer."""
 
 from __future__ import annotations
 
@@ -126,21 +126,6 @@ def multi_dot(context, arrays):
     for array in rest:
         product_so_far = dot(context, product_so_far, array)
     return product_so_far
-
-
-@implements(np.linalg.matrix_power)
-def matrix_power(context, a, n):
-    power = context.lift(a)
-    n = n.__index__()
-    if n < 1:
-        raise TraceError("np.linalg.matrix_power of traced values takes powers of at least 1")
-    result = None
-    while n:
-        if n % 2:
-            result = power if result is None else result @ power
-        n //= 2
-        power = power @ power if n else power
-    return result
 
 
 @implements(np.tensordot, getattr(np.linalg, "tensordot", None))
@@ -362,59 +347,6 @@ def trace(context, a, offset=0, axis1=0, axis2=1, dtype=None):
 @implements(getattr(np.linalg, "trace", None))
 def linalg_trace(context, x, *, offset=0, dtype=None):
     return trace(context, x, offset, -2, -1, dtype)
-
-
-@implements(np.linalg.norm)
-def norm(context, x, ord=None, axis=None, keepdims=False):
-    x = context.lift(x)
-    require_real("linalg.norm", x)
-    if x.dtype.kind in "biu":
-        x = x.astype(np.float64)
-    if ord is None and axis is None:
-        result = np.sqrt(np.sum(x * x))
-        return result.reshape((1,) * x.ndim) if keepdims else result
-    axis = tuple(range(x.ndim)) if axis is None else axis
-    axes = normalize_axis_tuple(axis, x.ndim)
-    if len(axes) == 1:
-        return _vector_norm(x, ord, axes[0], keepdims)
-    if len(axes) != 2:
-        raise ShapeError("np.linalg.norm takes one or two axes")
-    if ord in (None, "fro"):
-        return np.sqrt(np.sum(x * x, axis=axes, keepdims=keepdims))
-    rows, columns = axes
-    if ord in (1, -1, np.inf, -np.inf):
-        over, rest = (rows, columns) if abs(ord) == 1 else (columns, rows)
-        sums = np.sum(np.abs(x), axis=over, keepdims=True)
-        extreme = np.max if ord > 0 else np.min
-        return extreme(sums, axis=(over, rest), keepdims=keepdims)
-    raise TraceError(f"np.linalg.norm of a matrix with ord={ord!r} needs singular values, which "
-                     "are not supported; supported: None, 'fro', 1, -1, inf, -inf")  # fmt: skip
-
-
-def _vector_norm(x, ord, axis, keepdims):
-    options = {"axis": axis, "keepdims": keepdims}
-    if ord is None or ord == 2:
-        return np.sqrt(np.sum(x * x, **options))
-    if ord == np.inf:
-        return np.max(np.abs(x), **options)
-    if ord == -np.inf:
-        return np.min(np.abs(x), **options)
-    if ord == 0:
-        return np.sum((x != 0).astype(x.dtype), **options)
-    if ord == 1:
-        return np.sum(np.abs(x), **options)
-    if isinstance(ord, str):
-        raise ShapeError(f"np.linalg.norm: ord={ord!r} is for matrices")
-    return np.sum(np.abs(x) ** ord, **options) ** (1.0 / ord)
-
-
-@implements(getattr(np.linalg, "vector_norm", None))
-def vector_norm(context, x, *, axis=None, keepdims=False, ord=2):
-    x = context.lift(x)
-    if axis is not None:
-        return norm(context, x, ord, axis, keepdims)
-    result = norm(context, x.ravel(), ord, 0)
-    return result.reshape((1,) * x.ndim) if keepdims else result
 
 
 @implements(np.cross)

@@ -13,7 +13,7 @@ from types import FrameType
 from graphc.ir.graph import Source
 
 _LONGEST_QUOTE = 120
-_INTERNAL = frozenset({"graphc", "numpy", "optree", "functools", "contextlib", "copy"})
+_INTERNAL = frozenset({"graphc", "numpy", "scipy", "optree", "functools", "contextlib", "copy"})
 
 
 def user_frame() -> FrameType | None:
@@ -30,6 +30,14 @@ def is_user(frame: FrameType) -> bool:
     """Whether a frame is the user's, or of a library that the user calls."""
     package = _package(frame)
     return package not in _INTERNAL and package not in sys.stdlib_module_names
+
+
+def called_module() -> str:
+    """The module of the function that the user's line calls, empty where it calls none."""
+    frame, inner = sys._getframe(1), None
+    while frame is not None and _package(frame) in _INTERNAL:
+        frame, inner = frame.f_back, frame
+    return inner.f_globals.get("__name__", "") if inner is not None else ""
 
 
 def stores_item() -> bool:

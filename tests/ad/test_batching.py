@@ -10,7 +10,7 @@ import pytest
 from graphc import interp
 from graphc.ad.batching import BATCHING, batch
 from graphc.errors import DTypeError, TraceError
-from graphc.ir import build
+from graphc.ir import build, matrix
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph, Source
 from graphc.ir.ops import OPS
@@ -25,6 +25,11 @@ def matmul_types(ta, tb, m, k, n, *lead):
     a = (*lead, k, m) if ta else (*lead, m, k)
     b = (*lead, n, k) if tb else (*lead, k, n)
     return [(F, a), (F, b)]
+
+
+def regular(x):
+    """A positive definite matrix of ``x``."""
+    return matrix.add(build.matmul(x, x, 0, 1), matrix.eye_like(x))
 
 
 # op -> functions of input nodes, with the (dtype, shape) of each input of one example.
@@ -77,6 +82,28 @@ CASES = {
         for ta in (0, 1)
         for tb in (0, 1)
         for sizes in ((2, 3, 4), (1, 3, 4), (2, 3, 1), (2, 3, 4, 2))
+    ],
+    "cholesky": [
+        (lambda x: build.make("cholesky", (regular(x),)), [(F, (3, 3))]),
+        (lambda x: build.make("cholesky", (regular(x),)), [(F, (2, 3, 3))]),
+    ],
+    "triangular_solve": [
+        (lambda a, b: matrix.triangular(regular(a), b, 1), [(F, (3, 3)), (F, (3, 2))]),
+        (lambda a, b: matrix.triangular(regular(a), b, 0, 1), [(F, (2, 3, 3)), (F, (2, 3, 1))]),
+    ],
+    "lu": [(lambda x: build.make("lu", (x,)), [(F, (3, 3))])],
+    "lu_solve": [
+        (lambda a, b: matrix.solve(regular(a), b), [(F, (3, 3)), (F, (3, 2))]),
+        (lambda a, b: matrix.solve(regular(a), b, 1), [(F, (2, 3, 3)), (F, (2, 3, 1))]),
+    ],
+    "qr": [
+        (lambda x, full=full: build.make("qr", (x,), full=full), [(F, (3, 2))]) for full in (0, 1)
+    ],
+    "eigh": [(lambda x: build.make("eigh", (regular(x),)), [(F, (2, 3, 3))])],
+    "svd": [(lambda x: build.make("svd", (x,), full=1), [(F, (2, 3))])],
+    "expm": [(lambda x: build.make("expm", (x,)), [(F, (3, 3))])],
+    "implicit": [
+        (lambda x, y: build.make("implicit", (x, y), rule="det"), [(F, ()), (F, (3, 3))]),
     ],
 }
 

@@ -19,7 +19,7 @@ from graphc.ir.types import tensor_type
 ELEMENTWISE = sorted(n for n, row in OPS.items() if row.kind == "elementwise" and n != "cast")
 PROVED = [n for n in ELEMENTWISE if OPS[n].derivative is not None]
 # Structural ops without a gradient: leaves, and positions of an extremum.
-NO_GRADIENT = {"input", "placeholder", "const", "size", "iota", "argmax", "argmin"}
+NO_GRADIENT = {"input", "placeholder", "const", "size", "iota", "argmax", "argmin", "lu"}
 NO_GRADIENT |= {"call", "call_result"}  # the walker asks the rule of the call
 
 POSITIVE = ("0.3", "0.9", "1.7", "3.2")

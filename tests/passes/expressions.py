@@ -67,6 +67,7 @@ NAMES = {
     "pad": build.pad,
     "concat": lambda axis, *xs: build.concat(xs, axis),
     "matmul": build.matmul,
+    "implicit": lambda x, y: build.make("implicit", (x, y), rule="det"),
     "cast": build.cast,
     "const": build.const,
     "full": lambda value, *shape: build.full(shape, value, "float32"),

@@ -12,6 +12,7 @@ from graphc.passes.rewrite import rewrite_nodes
 # rule name, before, after
 SIMPLIFY = [
     ("stop_gradient", "stop_gradient(x)", "x"),
+    ("drop_implicit", "implicit(x, y)", "x"),
     # constants
     ("uniform_constant", "add(v, const([2.0, 2.0, 2.0], 'float32'))", "add(v, 2)"),
     ("fold_constants", "mul(v, exp(const([0.0, 0.0, 0.0], 'float32')))", "v"),

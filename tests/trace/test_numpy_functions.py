@@ -242,5 +242,6 @@ def test_every_supported_function_is_named_in_a_case():
         "row_stack",
         "logaddexp_reduce",
     }
-    names = {public_name(f).rsplit(".", 1)[-1] for f in FUNCTIONS}
+    shown = {public_name(f) for f in FUNCTIONS}  # np.linalg has cases of its own
+    names = {name.rsplit(".", 1)[-1] for name in shown if not name.startswith("np.linalg.")}
     assert not sorted(n for n in names - free if n not in text)
