@@ -35,10 +35,12 @@ from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
 from graphc.paths import Path, Paths, in_stages
 from graphc.request import Request, became_symbolic, frozen, symbolic
+from graphc.runtime.entry import CallForm, make_entry
+from graphc.runtime.executor import Executable
 from graphc.trace.context import is_lossy
 from graphc.trace.source import is_user
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
-from graphc.trace.tree import flatten, leaf_paths, leaf_reader, unflatten
+from graphc.trace.tree import flatten, leaf_paths, unflatten
 
 _WARN_AT_COMPILES = 3
 _KEPT_SHAPES = 1024
@@ -47,6 +49,7 @@ _ENGINES = ("native", "interpreter")
 _OPTIONS = (
     "dims", "donate", "engine", "max_compiles", "max_paths", "static_argnames", "static_argnums",
 )  # fmt: skip
+_KEPT_ENTRIES = 16
 _PYTHON_NUMBERS = (bool, int, float, complex)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -67,6 +70,11 @@ class Specialization:
     def returned(self, outputs: list[np.ndarray]) -> Any:
         """What the function returns."""
         return _rebuilt(self.traced, self.scalars, outputs)
+
+    def served_by(self, outputs: Any) -> tuple:
+        """What ran for these outputs, how many guards must hold and outputs are theirs, the trace
+        and its scalars."""
+        return self.run, 0, 0, self.traced, self.scalars
 
     def fits(self, types: Sequence[TensorType]) -> bool:
         """Whether arguments of these types match, symbolic dims bound consistently.
@@ -94,6 +102,11 @@ class GuardedSpecialization(Specialization):
         path, outputs = outputs
         return path.returned(outputs)
 
+    def served_by(self, outputs: Any) -> tuple:
+        path, _ = outputs
+        run, width = path.whole
+        return run, len(path.guards), width, *path.returned.args
+
 
 def _rebuilt(traced: Traced, scalars, outputs: list[np.ndarray]) -> Any:
     for k, weak in scalars:
@@ -103,9 +116,8 @@ def _rebuilt(traced: Traced, scalars, outputs: list[np.ndarray]) -> Any:
 
 @dataclass
 class _Family:
-    """Specializations of one structure of arguments, whose leaves ``read`` takes."""
+    """Specializations of one structure of arguments."""
 
-    read: Callable[[Any], list | None]
     variants: list[Specialization] = field(default_factory=list)
     seen: list[tuple[TensorType, ...]] = field(default_factory=list)  # that were compiled for
     exact: dict[tuple, Specialization] = field(default_factory=dict)
@@ -117,6 +129,10 @@ class CompiledFunction:
 
     Called inside another traced function it is traced inline, so compiled functions compose.
     """
+
+    # A call finds what `__call__` of the instance is: at first `_call`, which is right for
+    # every call; once a call has come again, a native entry that hands others on to `_call`.
+    __slots__ = ("__call__", "__dict__", "__weakref__")
 
     def __init__(
         self, traceable: Callable, *, name: str, static_argnums=(), static_argnames=(),
@@ -145,8 +161,8 @@ class CompiledFunction:
         self._families: dict[Any, _Family] = {}
         self._compiling = threading.RLock()
         self._asked: Request | None = None  # what was compiled last
-        # How the last call was made: the next is usually the same.
-        self._latest: tuple[Callable, Callable, Specialization] | None = None
+        self._entries: dict[tuple, Callable | None] = {}
+        self.__call__ = self._call
 
     def _resolve_static(self, argnums, argnames) -> frozenset[str]:
         argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
@@ -181,14 +197,8 @@ class CompiledFunction:
     def __repr__(self) -> str:
         return f"<graphc.{self.engine} {self.name}, {len(self.compiles)} compiled>"
 
-    def __call__(self, *args, **kwargs):
-        latest = self._latest
-        if latest is not None:
-            read, call_same, special = latest
-            leaves = read((args, kwargs))
-            outputs = None if leaves is None else call_same(leaves)
-            if outputs is not None:
-                return special.returned(outputs)
+    def _call(self, *args, **kwargs):
+        given = args, kwargs
         args, kwargs, statics = self._split_static(args, kwargs)
         leaves, treedef = flatten((args, kwargs))
         if active_trace() is not None or any(isinstance(leaf, Tracer) for leaf in leaves):
@@ -199,7 +209,7 @@ class CompiledFunction:
         family_key = (treedef, weak, frozen(statics))
         family = self._families.get(family_key)
         if family is None:
-            family = self._families.setdefault(family_key, _Family(leaf_reader(treedef)))
+            family = self._families.setdefault(family_key, _Family())
         special = family.exact.get(key)
         if special is None:
             with self._compiling:  # threads that need the same variant wait for it
@@ -216,9 +226,34 @@ class CompiledFunction:
             special = self._at_these_sizes(family, special, arrays, error)
             family.exact[key] = special
             outputs = special.run(arrays)
-        if not statics and hasattr(special.run, "call_same"):
-            self._latest = (family.read, special.run.call_same, special)
+        program = special.served_by(outputs)
+        if isinstance(program[0], Executable):
+            call_key = (program[0], family_key, key, len(given[0]), *given[1])
+            self._prepare_entry(call_key, *given, leaves, *program)
         return special.returned(outputs)
+
+    def _prepare_entry(self, key: tuple, *call) -> None:
+        """Answer the next call like this one natively, if this one has come before."""
+        if key not in self._entries:
+            if len(self._entries) >= _KEPT_ENTRIES:
+                self._entries.clear()
+            self._entries[key] = self._call
+            return
+        entry = self._entries[key]
+        if entry == self._call:
+            entry = self._entries[key] = self._entry(*call)
+        if entry is not None:
+            self.__call__ = entry
+
+    def _entry(self, args, kwargs, leaves, run, guards, width, traced, scalars) -> Callable | None:
+        positions = enumerate(p.name for p in self._parameters if p.kind in _POSITIONAL)
+        static = {i for i, name in positions if name in self._static_names}
+        form = CallForm(
+            args, kwargs, static | self._static_names, leaves, scalars,
+            unflatten(traced.out_tree, range(len(traced.out_weak))), guards, width,
+            functools.partial(unflatten, traced.out_tree), self._call,
+        )  # fmt: skip
+        return make_entry(run, form)
 
     # ------------------------------------------------------------------------- specialization
 
@@ -360,7 +395,7 @@ class CompiledFunction:
         """What runs ``graph``, listed in ``compiles`` if there is a reason."""
         if reason is not None and self.max_compiles is not None:
             self.compiles.check_limit(self._shown, self.max_compiles, request.listed(), reason)
-        run, seconds, kernels = _engine(self.engine, graph, request.weak)
+        run, seconds, kernels = _engine(self.engine, graph)
         if reason is not None:
             self.compiles.append(
                 Compile(tuple(map(str, request.types)), reason, seconds, kernels, request.listed())
@@ -515,11 +550,11 @@ def _at_least_one(option: str, value: int | None) -> int | None:
     return value
 
 
-def _engine(engine: str, graph: Graph, weak: tuple[bool, ...]):
+def _engine(engine: str, graph: Graph):
     """``(run, compile seconds, kernel count)`` of a graph."""
     if engine == "interpreter":
         return (lambda arrays: evaluate(graph, arrays)), 0.0, 0
-    executable = pipeline.build(graph, weak)
+    executable = pipeline.build(graph)
     facts = executable.artifact
     return executable, facts.compile_seconds, facts.facts["kernels"]
 

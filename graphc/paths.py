@@ -92,32 +92,30 @@ class Path:
 
     def attempt(self, arrays: Sequence[np.ndarray]) -> tuple[list | None, int, Any]:
         """``(outputs, held, value)``: None for outputs where guard ``held`` has another value."""
-        return self._through(lambda run: run(arrays), arrays)
-
-    def attempt_same(self, leaves: list) -> tuple[list | None, int, Any] | None:
-        """As ``attempt`` for arguments like those of the last call, else None."""
-        return self._through(lambda run: _call_same(run, leaves), leaves)
-
-    def _through(self, call: Callable[[Run], list | None], arrays):
-        """Each stage in turn, as long as guards hold; None if one cannot be called so."""
         held, found = 0, []
         for guards, run in self._stages:
             try:
-                found = call(run)
+                found = run(arrays)
             except Exception:
                 # An error on a way that this call does not take is none.
                 other = self._first_other(arrays) if guards else (len(self.guards), None)
                 if other[0] == len(self.guards):
                     raise
                 return None, *other
-            if found is None:
-                return None
             if guards:
                 now, value = _verdict(guards, found)
                 if now < len(guards):
                     return None, held + now, value
                 held, found = held + now, found[_width(guards) :]
         return found, held, None
+
+    @property
+    def whole(self) -> tuple[Run | None, int]:
+        """The one program that gives the outputs, and how many outputs of guards come first."""
+        if len(self._stages) > 1:
+            return None, 0
+        ((guards, run),) = self._stages
+        return run, _width(guards)
 
     def regardless(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The outputs, whatever the guards say."""
@@ -133,11 +131,6 @@ class Path:
             if outcome_of(value) != outcome_of(guard.value):
                 return k, value
         return len(self.guards), None
-
-
-def _call_same(run: Run, leaves: list) -> list | None:
-    same = getattr(run, "call_same", None)  # the interpreter has none
-    return None if same is None else same(leaves)
 
 
 def _width(guards: Sequence[Guard]) -> int:
@@ -175,16 +168,6 @@ class Paths:
     def __call__(self, arrays: Sequence[np.ndarray]) -> tuple[Path, list[np.ndarray]]:
         path = self.latest
         return self._follow(path, path.attempt(arrays), arrays)
-
-    def call_same(self, leaves: list) -> tuple[Path, list[np.ndarray]] | None:
-        """For arguments like those of the last call, else None."""
-        path = self.latest
-        found = path.attempt_same(leaves)
-        if found is None:
-            return None
-        if found[0] is not None:
-            return path, found[0]
-        return self._follow(path, found, [np.asarray(leaf) for leaf in leaves])
 
     def _follow(self, path: Path, found, arrays) -> tuple[Path, list[np.ndarray]]:
         """From a path that was tried to the one that serves the call."""

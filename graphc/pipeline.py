@@ -24,17 +24,14 @@ from graphc.schedule.loops import GemmKernel, Schedule
 from graphc.schedule.memory import lifetimes
 
 
-def build(graph: Graph, weak: tuple[bool, ...] = ()) -> Executable:
-    """The native function of a graph: from the cache, or compiled and cached.
-
-    ``weak`` marks inputs that callers give as Python numbers.
-    """
+def build(graph: Graph) -> Executable:
+    """The native function of a graph: from the cache, or compiled and cached."""
     address = cache.key(_canonical_text(graph))
     artifact = cache.load(address)
     if artifact is None:
         artifact = compile_graph(graph)
         cache.store(address, artifact)
-    return Executable(artifact, weak)
+    return Executable(artifact)
 
 
 def compile_graph(graph: Graph) -> Artifact:

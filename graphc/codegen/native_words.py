@@ -547,6 +547,30 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
+# --------------------------------------------------------------------- the words of native calls
+
+
+def _c_call(arity: int):
+    """Call the C function at an address with words; its result is a word."""
+
+    def emit(context, builder, sig, args):
+        word = ir.IntType(64)
+        kind = ir.FunctionType(word, [word] * arity)
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+    return inline(
+        f"c_call{arity}", 1 + arity, lambda *a: types.int64(*[types.int64] * len(a)), emit
+    )
+
+
+def _c_call_f64_emit(context, builder, sig, args):
+    """Call the C function at an address with the float64 at another."""
+    word, double = ir.IntType(64), ir.DoubleType()
+    value = builder.load(builder.inttoptr(args[1], double.as_pointer()))
+    kind = ir.FunctionType(word, [double])
+    return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [value])
+
+
 def _words_at_emit(context, builder, sig, args):
     return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
 
@@ -646,6 +670,10 @@ def native_words() -> dict[str, object]:
             "copy_bytes", 3, lambda d, s, n: types.none(*[types.int64] * 3), _copy_emit
         ),
         "words_at": inline("words_at", 1, lambda a: status(types.int64), _words_at_emit),
+        **{f"c_call{n}": _c_call(n) for n in range(5)},
+        "c_call_f64": inline(
+            "c_call_f64", 2, lambda f, a: types.int64(types.int64, types.int64), _c_call_f64_emit
+        ),
         "flush_subnormals": inline("flush_subnormals", 0, lambda: types.none(), _flush_emit),
         "call_step": inline(
             "call_step", 4,

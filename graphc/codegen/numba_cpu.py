@@ -125,6 +125,27 @@ def compile_program(program: Program) -> Compiled:
         return optimize_and_emit(library.modules, ENTRY, finished)
 
 
+def compile_words(text: str) -> Compiled:
+    """Functions of int64 words that return one, each calling those before it; the last is the C
+    function of the object code."""
+    with _lock, global_compiler_lock:
+        _, target = _contexts()
+        library = _ModuleCollector(target.codegen(), "graphc")
+        scope = dict(native_words())
+        for part in ast.parse(text).body:
+            words = (types.int64,) * len(part.args.args)
+            function = _function(ast.unparse(part), part.name, scope)
+            result = _compile(function, words, library, types.int64)
+            scope[part.name] = _callable(part.name, result)
+        word = ir.IntType(64)
+        module = library.create_ir_module("graphc_entry")
+        entry = ir.Function(module, ir.FunctionType(word, [word] * len(words)), ENTRY)
+        builder = ir.IRBuilder(entry.append_basic_block("entry"))
+        builder.ret(_call(builder, target, result.fndesc, entry.args))
+        library.add_ir_module(module)
+        return optimize_and_emit(library.modules, exported=ENTRY)
+
+
 def _function(text: str, name: str, scope: dict):
     namespace = dict(scope)
     exec(compile(ast.parse(text), f"<graphc {name}>", "exec"), namespace)
@@ -136,11 +157,20 @@ def _compile_kernel(kernel: KernelFunction, scope, library):
     return _compile(_function(kernel.text, kernel.name, scope), arguments, library)
 
 
-def _compile(function, arguments, library):
+def _compile(function, arguments, library, result=types.none):
     typing_context, target = _contexts()
     return compiler.compile_extra(
-        typing_context, target, function, arguments, types.none, _flags(), {}, library=library
+        typing_context, target, function, arguments, result, _flags(), {}, library=library
     )
+
+
+def _call(builder, context, descriptor, args):
+    """Call a function of the same library; what it returns, if anything."""
+    function = context.declare_function(builder.module, descriptor)
+    _, result = context.call_conv.call_function(
+        builder, function, descriptor.restype, descriptor.argtypes, args
+    )
+    return context.get_dummy_value() if descriptor.restype == types.none else result
 
 
 def _callable(name: str, result):
@@ -151,11 +181,7 @@ def _callable(name: str, result):
         return sig
 
     def emit(context, builder, sig, args):
-        function = context.declare_function(builder.module, descriptor)
-        context.call_conv.call_function(
-            builder, function, descriptor.restype, descriptor.argtypes, args
-        )
-        return context.get_dummy_value()
+        return _call(builder, context, descriptor, args)
 
     return inline(name, len(sig.args), typing, emit)
 
@@ -190,10 +216,7 @@ def _export(result, target, library, flush: bool) -> None:
     if flush:  # setting the mode waits for the pipeline: only where it is not set already
         with builder.if_then(changes):
             mode.write(during)
-    callee = target.declare_function(module, result.fndesc)
-    target.call_conv.call_function(
-        builder, callee, result.fndesc.restype, result.fndesc.argtypes, function.args
-    )
+    _call(builder, target, result.fndesc, function.args)
     if flush:
         with builder.if_then(changes):
             mode.write(before)

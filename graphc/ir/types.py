@@ -60,7 +60,7 @@ class TensorType:
         return frozenset().union(*(d.symbols for d in self.shape if isinstance(d, Dim)))
 
     def concrete_shape(self, env) -> tuple[int, ...]:
-        return tuple(evaluate(d, env) for d in self.shape)
+        return tuple([evaluate(d, env) for d in self.shape])
 
     def __str__(self) -> str:
         return f"{short_dtype(self.dtype)}[{','.join(map(str, self.shape))}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +13,6 @@ from graphc.codegen.writer import STATUS_WORDS
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir.dims import Dim
 from graphc.ir.types import TensorType
-from graphc.runtime import arguments
-from graphc.runtime.arguments import Form
 from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
 from graphc.schedule.memory import ALIGNMENT, Plan, plan
@@ -34,24 +33,20 @@ class Binding:
     A binding serves one call at a time; the executor keeps a free list.
     """
 
-    def __init__(self, artifact: Artifact, env: dict[str, int], weak: tuple[bool, ...] = ()):
+    def __init__(self, artifact: Artifact, env: dict[str, int]):
         self.env = env
-        own = [o for o in artifact.outputs if o.donor is None]
-        kinds = [t for _, t in artifact.inputs] + [o.type for o in own]
-        types = [TensorType(t.dtype, t.concrete_shape(env)) for t in kinds]
-        inputs = len(artifact.inputs)
-        weak = (weak or (False,) * inputs) + (False,) * len(own)
-        written = {o.donor for o in artifact.outputs if o.donor is not None}
-        written.update(range(inputs, len(types)))
-        self.form = Form(types, weak, written, extra=len(artifact.consts))
-        self.table = self.form.table
+        own = [o.type for o in artifact.outputs if o.donor is None]
+        kinds = [t for _, t in artifact.inputs] + own
+        # Of the inputs, and of the outputs that take none of an input's memory.
+        self.types = [TensorType(t.dtype, t.concrete_shape(env)) for t in kinds]
+        self._own = [(t.shape, t.dtype) for t in self.types[len(artifact.inputs) :]]
+        self.table = (ctypes.c_void_p * max(len(kinds) + len(artifact.consts), 1))()
         self.plan: Plan = plan(artifact.temps, env)
         self.arena = aligned_empty(max(self.plan.nbytes, ALIGNMENT))
         self.ints = np.zeros(STATUS_WORDS + len(env) + len(self.plan.offsets), np.int64)
         self.ints[STATUS_WORDS : STATUS_WORDS + len(env)] = [env[s] for s in artifact.symbols]
         self.ints[STATUS_WORDS + len(env) :] = self.plan.offsets
-        self._own_types = [(t.shape, t.dtype) for t in types[inputs:]]
-        for k, const in enumerate(artifact.consts, start=len(types)):
+        for k, const in enumerate(artifact.consts, start=len(kinds)):
             self.table[k] = pointer(const)
         self.arena_address = pointer(self.arena)
         self.ints_address = pointer(self.ints)
@@ -59,7 +54,7 @@ class Binding:
 
     def new_outputs(self) -> list[np.ndarray]:
         """Memory for the outputs that take none of an input's; it follows the inputs."""
-        return [np.empty(shape, dtype) for shape, dtype in self._own_types]
+        return [np.empty(shape, dtype) for shape, dtype in self._own]
 
 
 def pointer(array: np.ndarray) -> int:
@@ -69,14 +64,11 @@ def pointer(array: np.ndarray) -> int:
 class Executable:
     """Callable on flat lists of arrays. Safe to call from several threads at once."""
 
-    def __init__(self, artifact: Artifact, weak: tuple[bool, ...] = ()):
-        """``weak`` marks inputs that callers give as Python numbers."""
+    def __init__(self, artifact: Artifact):
         self.artifact = artifact
         self.native = NativeFunction(artifact.object_code)
-        self._weak = weak
-        self._reader = arguments.reader()
+        self.seconds = float("inf")  # of the fastest run of the native code
         self._free: dict[tuple[int, ...], list[Binding]] = {}
-        self._latest: list[Binding] = []  # the free list that served last
         self._slots = _dim_slots(artifact)
         self._donors = {o.donor for o in artifact.outputs if o.donor is not None}
         own = itertools.count(len(artifact.inputs))
@@ -86,47 +78,36 @@ class Executable:
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs for inputs of the artifact's dtypes. Donated inputs must be writable and
         contiguous, and are overwritten; every other output is new memory of the caller's."""
-        sizes = tuple([arrays[i].shape[axis] for i, axis in self._slots])
-        env = dict(zip(self.artifact.symbols, sizes, strict=True))
+        sizes, env = self._sizes(arrays)
+        memory = self._ready(arrays, env)
         free = self._free_list(sizes)
         try:
             binding = free.pop()
         except IndexError:
-            binding = Binding(self.artifact, env, self._weak)
-        memory = [*arrays, *binding.new_outputs()]
-        if self._reader is None or not binding.form.read(self._reader, memory):
-            memory[: len(arrays)] = self._ready(arrays, env)
-            for k, array in enumerate(memory):
-                binding.table[k] = pointer(array)
-        self._latest = free
-        return self._run(binding, free, memory)
-
-    def call_same(self, leaves: list) -> list[np.ndarray] | None:
-        """As the last call, if ``leaves`` are of its dtypes and shapes; else None."""
-        free = self._latest
-        if self._reader is None or not free:
-            return None
-        try:
-            binding = free.pop()
-        except IndexError:  # another thread was faster
-            return None
-        memory = leaves + binding.new_outputs()
-        if not binding.form.read(self._reader, memory):
-            free.append(binding)
-            return None
-        return self._run(binding, free, memory)
-
-    def _run(self, binding: Binding, free: list[Binding], memory: list) -> list:
-        """Call with inputs and new outputs in the table; the binding becomes free again."""
+            binding = Binding(self.artifact, env)
+        memory += binding.new_outputs()
+        for k, array in enumerate(memory):
+            binding.table[k] = pointer(array)
+        started = time.perf_counter()
         self.native.call(*binding.call_arguments)
+        self.seconds = min(self.seconds, time.perf_counter() - started)
         if self.artifact.checks:
             failed, value = binding.ints[:STATUS_WORDS].tolist()
             binding.ints[:STATUS_WORDS] = 0
             if failed:
                 free.append(binding)
-                raise self.artifact.failure(failed, value, binding.env)
+                raise self.artifact.failure(failed, value, env)
         free.append(binding)
         return [memory[k] for k in self._outputs]
+
+    def bind(self, arrays: Sequence[np.ndarray]) -> Binding:
+        """A binding of the caller's own, for the sizes of these arrays."""
+        return Binding(self.artifact, self._sizes(arrays)[1])
+
+    def _sizes(self, arrays) -> tuple[tuple[int, ...], dict[str, int]]:
+        """The size of each symbol."""
+        sizes = tuple([arrays[i].shape[axis] for i, axis in self._slots])
+        return sizes, dict(zip(self.artifact.symbols, sizes, strict=True))
 
     def _free_list(self, sizes: tuple[int, ...]) -> list[Binding]:
         """Bindings for these sizes; of many sizes only the latest keep their arenas."""

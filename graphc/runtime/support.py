@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from graphc.codegen.writer import Program
 from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact
@@ -10,12 +12,31 @@ from graphc.runtime.loader import NativeFunction
 
 def support_function(name: str, text: str) -> NativeFunction:
     """The ``main`` in ``text``, from the kernel cache or compiled and cached."""
-    address = cache.key(text)
-    artifact = cache.load(address)
-    if artifact is None:
+
+    def compiled():
         from graphc.codegen.numba_cpu import compile_program
 
-        object_code = compile_program(Program((), text.strip(), ())).object_code
+        return compile_program(Program((), text.strip(), ()))
+
+    return _load(name, text, compiled)
+
+
+def word_function(name: str, text: str) -> NativeFunction:
+    """The last function in ``text``, a C function of int64 words that returns one."""
+
+    def compiled():
+        from graphc.codegen.numba_cpu import compile_words
+
+        return compile_words(text)
+
+    return _load(name, text, compiled)
+
+
+def _load(name: str, text: str, compiled: Callable) -> NativeFunction:
+    address = cache.key(text, name)
+    artifact = cache.load(address)
+    if artifact is None:
+        object_code = compiled().object_code
         artifact = Artifact(name, (), (), (), (), (), (), object_code, text)
         cache.store(address, artifact)
     return NativeFunction(artifact.object_code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -61,46 +60,6 @@ def flatten_prefix(prefix: Any, tree: Any) -> list:
     values, treedef = optree.tree_flatten(prefix, none_is_leaf=True, namespace=_NAMESPACE)
     parts = treedef.flatten_up_to(tree)
     return [v for v, part in zip(values, parts, strict=True) for _ in flatten(part)[0]]
-
-
-def leaf_reader(treedef: Any) -> Callable[[Any], list | None]:
-    """``read(tree)``: the leaves of a tree of this structure as flatten orders them, else None.
-
-    Its code is written for the structure, several times faster than :func:`flatten`. What stands
-    in the place of a leaf is not looked into.
-
-    >>> read = leaf_reader(flatten({"b": 1, "a": (2, None)})[1])
-    >>> read({"a": (4, None), "b": 3}), read({"a": [4, None], "b": 3})
-    ([4, 3], None)
-    """
-    lines, leaves = [], []
-    values: dict[str, Any] = {"flatten": flatten}  # what the lines refer to
-    stack = [("tree", treedef)]
-    while stack:
-        tree, node = stack.pop()
-        cls = node.type
-        if cls is None:
-            leaves.append(tree)
-        elif cls is type(None):
-            lines.append(f"if {tree} is not None: return None")
-        elif cls in (dict, tuple, list) or _optree().is_namedtuple_class(cls):
-            keys = node.entries() if cls is dict else range(node.num_children)
-            parts = [f"{tree}_{k}" for k in range(len(keys))]
-            wrong = f"type({tree}) is not type_{tree} or len({tree}) != {len(keys)}"
-            lines.append(f"if {wrong}: return None")
-            lines += [f"{part} = {tree}[key_{part}]" for part in parts]
-            values |= {f"key_{part}": key for part, key in zip(parts, keys)}
-            values[f"type_{tree}"] = cls
-            stack += reversed([*zip(parts, node.children())])
-        else:  # an OrderedDict, a dataclass, ...
-            values[f"node_{tree}"] = node
-            lines.append(f"{tree}, found = flatten({tree})")
-            lines.append(f"if found != node_{tree}: return None")
-            leaves.append(f"*{tree}")
-    body = "\n        ".join([*lines, f"return [{', '.join(leaves)}]"])
-    text = f"def read(tree):\n    try:\n        {body}\n    except KeyError:\n        return None"
-    exec(text, values)
-    return values["read"]
 
 
 def leaf_paths(tree: Any, name: str) -> list[str]:

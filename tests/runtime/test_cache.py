@@ -29,6 +29,8 @@ rng = np.random.default_rng(0)
 args = rng.normal(size=(3, 2)), rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
 f = gc.value_and_grad(loss)
 value, grad = f(*args)
+value, grad = f(*args)  # makes the native entry of calls
+value, grad = f(*args)
 expected = np.mean((np.tanh(args[1] @ args[0]) - args[2]) ** 2)
 assert abs(value - expected) < 1e-12 and grad.shape == (3, 2)
 print("numba" if "numba" in sys.modules else "cached", float(value))
@@ -140,7 +142,7 @@ def damage_foreign(paths):
 def test_damaged_entries_are_rebuilt_with_a_warning(filled, tmp_path, damage):
     folder = copy_of(filled, tmp_path)
     paths = sorted(folder.glob("*.gco"))
-    assert len(paths) == 2  # the function, the argument reader
+    assert len(paths) == 2  # the function, the entry of calls
     damage(paths)
     out, err = python(PROGRAM, folder, tmp_path=tmp_path)
     assert out.startswith("numba")

@@ -16,7 +16,7 @@ from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
-from graphc.runtime import arguments, executor
+from graphc.runtime import executor
 from graphc.runtime.executor import Binding, Executable
 
 E = build.elementwise
@@ -61,7 +61,6 @@ def test_the_steady_state_binds_and_plans_nothing(layer, monkeypatch):
     for _ in range(10):
         for n in given:
             layer(given[n])
-            assert layer.call_same(given[n]) is not None
     assert made == []
 
 
@@ -69,10 +68,9 @@ def test_the_steady_state_allocates_outputs_only(layer):
     given = arrays(64)
     for _ in range(3):
         layer(given)
-        layer.call_same(given)
     tracemalloc.start()
     try:
-        kept = [layer.call_same(given) for _ in range(50)]
+        kept = [layer(given) for _ in range(50)]
         held, _ = tracemalloc.get_traced_memory()
         outputs = sum(a.nbytes for out in kept for a in out)
         objects = 50 * 3 * 250  # array and list objects
@@ -80,7 +78,7 @@ def test_the_steady_state_allocates_outputs_only(layer):
         del kept
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(200):
-            layer.call_same(given)
+            layer(given)
         after, _ = tracemalloc.get_traced_memory()
         assert after - before < 2000
     finally:
@@ -101,9 +99,8 @@ def test_threads_share_one_executable(layer):
     def work(n):
         given = arrays(n, n)
         try:
-            for k in range(200):
-                found = layer.call_same(given) if k % 2 else None
-                assert_same(found or layer(given), expected[n], rtol=1e-4)
+            for _ in range(200):
+                assert_same(layer(given), expected[n], rtol=1e-4)
         except BaseException as error:
             faults.append(error)
 
@@ -158,9 +155,7 @@ def test_odd_arrays(layer):
     layer([x, w])
     for label, odd in odd_arrays(x):
         expected = interp.evaluate(dense(), [np.array(odd), w])
-        same = layer.call_same([odd, w])
-        for found in [layer([odd, w])] + ([same] if same is not None else []):
-            assert_same(found, expected, rtol=1e-4, label=label)
+        assert_same(layer([odd, w]), expected, rtol=1e-4, label=label)
 
 
 def test_wrong_arrays_are_refused_by_name(layer):
@@ -169,13 +164,6 @@ def test_wrong_arrays_are_refused_by_name(layer):
         layer([x, w.astype(np.float64)])
     with pytest.raises(ShapeError, match=r"argument w has shape \(5, 4\), compiled for f32\[6,4\]"):
         layer([x, w[:5]])
-    layer([x, w])
-    assert layer.call_same([x, w.astype(np.float64)]) is None
-    assert layer.call_same([x[:, :5], w]) is None
-    assert layer.call_same([x.ravel(), w]) is None
-    assert layer.call_same([x[:3], w]) is None  # another size: the slow way binds it
-    assert layer.call_same([[1.0], w]) is None
-    assert layer.call_same([None, w]) is None
 
 
 def test_scalars_and_empty_arrays():
@@ -191,7 +179,6 @@ def test_scalars_and_empty_arrays():
     for value in (np.array(0.5), np.float64(0.25)):
         given = [np.asarray(value), np.zeros((0, 3))]
         assert_same(run(given), interp.evaluate(graph, given))
-        assert_same(run.call_same([value, given[1]]), interp.evaluate(graph, given))
 
 
 # ---------------------------------------------------------------------------- run-time checks
@@ -212,10 +199,8 @@ def test_an_index_out_of_range_names_argument_value_and_size():
     good = np.array([0, 4, 2, 0])
     for bad in (5, -1, 1 << 40, -(1 << 62)):
         message = rf"index {bad} in batch\['token'\] is out of bounds for an axis of size 5"
-        for call in (run, lambda given: run.call_same(given)):
-            run([table, good])
-            with pytest.raises(IndexError, match=message):
-                call([table, np.array([0, bad, 2, 0])])
+        with pytest.raises(IndexError, match=message):
+            run([table, np.array([0, bad, 2, 0])])
         assert_same(run([table, good]), interp.evaluate(gather(), [table, good]))
 
 
@@ -245,8 +230,8 @@ def update() -> Graph:
 def test_donated_memory_is_taken_over():
     run = pipeline.build(update())
     p, g = np.arange(5.0), np.ones(5)
-    for k in range(3):
-        (out,) = run([p, g]) if k != 1 else run.call_same([p, g])
+    for _ in range(3):
+        (out,) = run([p, g])
         assert out is p
     assert p.tolist() == [-3.0, -2.0, -1.0, 0.0, 1.0] and g.tolist() == [1.0] * 5
 
@@ -259,30 +244,13 @@ def test_donated_arrays_must_be_plain_memory():
         run([fixed, np.ones(5)])
     with pytest.raises(ShapeError, match="argument p is donated and must be contiguous"):
         run([np.arange(10.0)[::2], np.ones(5)])
-    run([np.arange(5.0), np.ones(5)])
-    assert run.call_same([fixed, np.ones(5)]) is None
     assert fixed.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_donated_memory_must_not_be_another_argument_too():
     run = pipeline.build(update())
     whole = np.arange(6.0)
-    run([np.arange(5.0), np.ones(5)])
     for p, g in ((whole[:5], whole[:5]), (whole[:5], whole[1:])):
-        assert run.call_same([p, g]) is None
         with pytest.raises(ShapeError, match="argument p is donated but shares memory with g"):
             run([p, g])
     assert whole.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-
-
-def test_the_reader_is_used_here():
-    """Everywhere that CI runs; elsewhere calls go the slower way."""
-    assert arguments.reader() is not None
-
-
-def test_without_the_reader_calls_go_the_slow_way(monkeypatch):
-    monkeypatch.setattr(arguments, "reader", lambda: None)
-    run = pipeline.build(dense())
-    run(arrays())
-    assert run.call_same(arrays()) is None
-    assert_same(run(arrays()), interp.evaluate(dense(), arrays()), rtol=1e-4)

@@ -1,11 +1,11 @@
 """Pytrees: flatten, unflatten and the names of leaves."""
 
 import dataclasses
-from collections import OrderedDict, namedtuple
+from collections import namedtuple
 
 import pytest
 
-from graphc.trace.tree import flatten, leaf_paths, leaf_reader, unflatten
+from graphc.trace.tree import flatten, leaf_paths, unflatten
 
 Layer = namedtuple("Layer", "w b")
 
@@ -68,44 +68,3 @@ def test_wrong_number_of_leaves():
     _, treedef = flatten([1, 2])
     with pytest.raises(ValueError):
         unflatten(treedef, [1])
-
-
-@pytest.mark.parametrize("text", TREES)
-def test_a_reader_takes_the_leaves_of_its_structure_only(text):
-    leaves, treedef = flatten(eval(text))
-    read = leaf_reader(treedef)
-    for other in TREES:
-        found, structure = flatten(eval(other))
-        if structure == treedef:
-            assert read(eval(other)) == found == leaves
-        elif text != "1":  # whose one leaf may be anything
-            assert read(eval(other)) is None
-
-
-@pytest.mark.parametrize(
-    ("tree", "other"),
-    [
-        ({"a": 1, "b": 2}, {"a": 1, "c": 2}),
-        ({"a": 1, "b": 2}, {"a": 1}),
-        ({"a": 1, "b": 2}, OrderedDict(b=1, a=2)),
-        (OrderedDict(a=1, b=2), OrderedDict(b=1, a=2)),
-        ((1, 2), (1, 2, 3)),
-        ((1, 2), Layer(1, 2)),
-        (Layer(1, 2), (1, 2)),
-        ((None, 1), (2, 1)),
-        ([Frozen(1)], [Slotted(1, 2)]),
-    ],
-)
-def test_a_reader_tells_similar_structures_apart(tree, other):
-    read = leaf_reader(flatten(tree)[1])
-    assert read(tree) == flatten(tree)[0]
-    assert read(other) is None
-
-
-def test_a_reader_follows_the_order_of_flatten():
-    read = leaf_reader(flatten({"b": 1, "a": (2, OrderedDict(z=3, y=4), 5)})[1])
-    assert read({"a": (6, OrderedDict(z=7, y=8), 9), "b": 0}) == [6, 7, 8, 9, 0]
-    deep = 1
-    for _ in range(200):
-        deep = (deep,)
-    assert leaf_reader(flatten(deep)[1])(deep) == [1]
