@@ -78,7 +78,8 @@ def test_both_machines_know_the_same_words():
     python, native = set(python_words()), set(native_words())
     driver = {"splitmix_next", "splitmix_output", "scaled_draw", "copy_bytes", "words_at",
               "flush_subnormals", "call_step"}  # fmt: skip
-    assert native - python <= driver and python - native == set()
+    calls = {*(f"c_call{n}" for n in range(5)), "c_call_f64"}
+    assert native - python == driver | calls and python - native == set()
 
 
 @pytest.mark.parametrize("op", ["sin", "cos", "tan"])

@@ -1,7 +1,7 @@
 """Pytrees: flatten, unflatten and the names of leaves."""
 
 import dataclasses
-from collections import namedtuple
+from collections import OrderedDict, namedtuple  # noqa: F401 - in the texts of TREES
 
 import pytest
 
