@@ -1,7 +1,8 @@
 """How a graph becomes a kernel, top to bottom.
 
 trace -> ir -> ad happens where the user's function runs (``api``); from the graph on:
-passes -> schedule -> codegen -> runtime.
+passes -> schedule -> codegen -> runtime. What compiles is imported where it is used: a process
+whose kernels are in the cache does without.
 """
 
 from __future__ import annotations
@@ -9,19 +10,18 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from graphc import passes
-from graphc.codegen.writer import Program, write
 from graphc.ir.graph import Graph
 from graphc.ir.ops import is_library
 from graphc.ir.printer import print_graph
 from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact, Output
 from graphc.runtime.executor import Executable
-from graphc.schedule import schedule
-from graphc.schedule.describe import describe
-from graphc.schedule.loops import GemmKernel, Schedule
-from graphc.schedule.memory import lifetimes
+
+if TYPE_CHECKING:
+    from graphc.codegen.writer import Program
+    from graphc.schedule.loops import Schedule
 
 
 def build(graph: Graph) -> Executable:
@@ -36,6 +36,10 @@ def build(graph: Graph) -> Executable:
 
 def compile_graph(graph: Graph) -> Artifact:
     """Optimize, schedule, write and compile a graph, whatever the cache holds."""
+    from graphc import passes
+    from graphc.codegen.writer import write
+    from graphc.schedule import schedule
+
     started = time.perf_counter()
     optimized = passes.optimize(graph)
     scheduled = schedule(optimized)
@@ -52,6 +56,9 @@ def _compile(program: Program):
 
 def package(scheduled: Schedule, program: Program, object_code: bytes, seconds: float) -> Artifact:
     """Object code with what is needed to call it."""
+    from graphc.schedule.loops import GemmKernel
+    from graphc.schedule.memory import lifetimes
+
     graph = scheduled.graph
     return Artifact(
         name=graph.name,
@@ -83,6 +90,10 @@ def stages(primal: Graph, adjoint: Callable[[], Graph], subject: Graph) -> dict[
     ``primal`` is the user's function, ``adjoint()`` the graph with its gradient, ``subject``
     the graph that is compiled: one of the two.
     """
+    from graphc import passes
+    from graphc.codegen.writer import write
+    from graphc.schedule import schedule
+    from graphc.schedule.describe import describe
 
     @functools.cache
     def scheduled() -> Schedule:

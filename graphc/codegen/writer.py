@@ -12,6 +12,7 @@ from graphc.codegen.library import kernel_text
 from graphc.codegen.scalar import ScalarText, dim, symbol_name
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
+from graphc.schedule.memory import STATUS_WORDS
 
 _INDENT = "    "
 _ACCUMULATE = {"sum": "accumulate_sum", "prod": "accumulate_prod"}
@@ -72,9 +73,6 @@ class Program:
     def text(self) -> str:
         products = ["\n".join(p.text for p in self.products)] if self.products else []
         return "\n\n".join([*products, *(k.text for k in self.kernels), self.main])
-
-
-STATUS_WORDS = 2
 
 
 def write(schedule: L.Schedule) -> Program:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc import vmath
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir import library
 from graphc.ir.dims import evaluate, product
@@ -114,7 +113,14 @@ def _elementwise(name, formula, numpy, derivative, doc, *, result="float", arity
 
 
 def _vmath(name):
-    return lambda x: vmath.evaluate(name, x.dtype.name, x)  # the polynomial of the kernels
+    """The polynomial of the kernels."""
+
+    def evaluate(x):
+        from graphc import vmath
+
+        return vmath.evaluate(name, x.dtype.name, x)
+
+    return evaluate
 
 
 def _sigmoid(x):

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.codegen.writer import STATUS_WORDS
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir.dims import Dim
 from graphc.ir.types import TensorType
 from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
-from graphc.schedule.memory import ALIGNMENT, Plan, plan
+from graphc.schedule.memory import ALIGNMENT, STATUS_WORDS, Plan, plan
 
 _KEPT_SIZES = 16
 

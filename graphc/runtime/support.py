@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphc.codegen.writer import Program
 from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
@@ -15,6 +14,7 @@ def support_function(name: str, text: str) -> NativeFunction:
 
     def compiled():
         from graphc.codegen.numba_cpu import compile_program
+        from graphc.codegen.writer import Program
 
         return compile_program(Program((), text.strip(), ()))
 

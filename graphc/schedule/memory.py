@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphc.ir.dims import DimLike, evaluate
 
+STATUS_WORDS = 2  # of a program, before its sizes and offsets: a failed check, its value
 ALIGNMENT = 64  # a cache line, and the widest vector
 
 
