@@ -23,7 +23,7 @@ THREAD_VARIABLES = (
 XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 DISTRIBUTIONS = (
     "graphc", "numpy", "numba", "llvmlite", "scipy", "autograd", "jax", "jaxlib", "torch",
-    "scikit-learn",
+    "scikit-learn", "pytensor", "casadi",
 )  # fmt: skip
 
 

@@ -106,6 +106,58 @@ def _torch_points(requires_grad: bool) -> list[tuple]:
     ]
 
 
+def pytensor_function() -> Runner:
+    """Arrays without axes and `trust_input`: the checks of arguments are half of a call."""
+    import pytensor
+    import pytensor.tensor as pt
+
+    x1, x2 = pt.dscalars("x1", "x2")
+    value = pt.log(x1) + x1 * x2 - pt.sin(x2)
+    function = pytensor.function([x1, x2], [value, *pt.grad(value, [x1, x2])])
+    function.trust_input = True
+    points = [tuple(map(np.asarray, point)) for point in POINTS]
+    return CallRunner(function, points, read_flat)
+
+
+def casadi_function() -> Runner:
+    return CallRunner(_casadi(), POINTS, read_flat)
+
+
+def casadi_buffer() -> Runner:
+    """CasADi's interface for callers who keep the memory: no argument is passed, no object made."""
+    buffer, trigger = _casadi().buffer()
+    given, made = np.zeros(2), np.zeros(3)
+    for k in range(2):
+        buffer.set_arg(k, memoryview(given[k : k + 1]))
+    for k in range(3):
+        buffer.set_res(k, memoryview(made[k : k + 1]))
+
+    class Runner(CallRunner):
+        def check(self):
+            def call(*point):
+                given[:] = point
+                trigger()
+                return made.copy()
+
+            return CallRunner(call, POINTS, read_flat).check()
+
+    return Runner(trigger, [()], read_flat)
+
+
+def _casadi():
+    import casadi
+
+    x1, x2 = casadi.SX.sym("x1"), casadi.SX.sym("x2")
+    value = casadi.log(x1) + x1 * x2 - casadi.sin(x2)
+    slopes = [casadi.jacobian(value, x) for x in (x1, x2)]
+    return casadi.Function("f", [x1, x2], [value, *slopes])
+
+
+def read_flat(result) -> tuple[float, Params]:
+    value, dx1, dx2 = map(float, result)
+    return read((value, (dx1, dx2)))
+
+
 def make() -> Case:
     peers = {
         "graphc-step": graphc,
@@ -113,6 +165,9 @@ def make() -> Case:
         "numpy": lambda: CallRunner(by_hand, POINTS, read),
         "autograd": autograd_tape,
         "jax-step": jax_jit,
+        "pytensor": pytensor_function,
+        "casadi": casadi_function,
+        "casadi-buffer": casadi_buffer,
         "torch": torch_eager,
         "torch-compile": torch_compiled,
     }
