@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from bench.calls import CallRunner, call_reference
-from bench.core import Case, Params, Runner, Tolerance, Workload
+from bench.calls import CallRunner, call_reference, outcome
+from bench.core import Case, Outcome, Params, Runner, Tolerance, Workload
 
 POINTS = ((2.0, 5.0), (0.5, -1.0), (3.0, 0.25))
 
@@ -123,25 +123,26 @@ def casadi_function() -> Runner:
     return CallRunner(_casadi(), POINTS, read_flat)
 
 
-def casadi_buffer() -> Runner:
-    """CasADi's interface for callers who keep the memory: no argument is passed, no object made."""
-    buffer, trigger = _casadi().buffer()
-    given, made = np.zeros(2), np.zeros(3)
-    for k in range(2):
-        buffer.set_arg(k, memoryview(given[k : k + 1]))
-    for k in range(3):
-        buffer.set_res(k, memoryview(made[k : k + 1]))
+class BufferRunner(CallRunner):
+    """CasADi's interface for callers who keep the memory: nothing is passed, no object is made."""
 
-    class Runner(CallRunner):
-        def check(self):
-            def call(*point):
-                given[:] = point
-                trigger()
-                return made.copy()
+    def __init__(self):
+        self.function = _casadi()  # its buffer does not keep it alive
+        self.buffer, trigger = self.function.buffer()
+        self.given, self.made = np.zeros(2), np.zeros(3)
+        for k in range(2):
+            self.buffer.set_arg(k, memoryview(self.given[k : k + 1]))
+        for k in range(3):
+            self.buffer.set_res(k, memoryview(self.made[k : k + 1]))
+        super().__init__(trigger, [()], read_flat)
 
-            return CallRunner(call, POINTS, read_flat).check()
-
-    return Runner(trigger, [()], read_flat)
+    def check(self) -> Outcome:
+        results = []
+        for point in POINTS:
+            self.given[:] = point
+            self.call()
+            results.append(read_flat(self.made))
+        return outcome(results)
 
 
 def _casadi():
@@ -167,7 +168,7 @@ def make() -> Case:
         "jax-step": jax_jit,
         "pytensor": pytensor_function,
         "casadi": casadi_function,
-        "casadi-buffer": casadi_buffer,
+        "casadi-buffer": BufferRunner,
         "torch": torch_eager,
         "torch-compile": torch_compiled,
     }
