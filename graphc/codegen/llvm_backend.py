@@ -61,12 +61,12 @@ def _check_externals(module, known: set[str]) -> None:
 
 
 def optimize_and_emit(
-    modules: Sequence[str], exported: str, finished: Sequence[str] = ()
+    modules: Sequence[str], exported: str, finished: Sequence[str] = (), apart: bool = False
 ) -> Compiled:
     """Link ``modules``, optimize as one (-O3, vectorizers on) and emit one object.
 
     ``finished`` modules are linked in afterwards, as they are. Only ``exported`` stays visible,
-    so kernels are inlined or dropped freely.
+    so kernels are inlined or dropped freely; with ``apart`` none is inlined.
     """
     with _lock:
         machine = host_target_machine()
@@ -76,6 +76,10 @@ def optimize_and_emit(
         ready = [llvm.parse_assembly(text) for text in finished]
         _check_externals(whole, {f.name for m in ready for f in m.functions})
         _hide(whole, exported)
+        if apart:
+            for function in whole.functions:
+                if not function.is_declaration:
+                    function.add_function_attribute("noinline")
         # Unrolling short loops whole comes before vectorizing and spoils it, but what remains
         # of them afterwards gains from it (measured: steps of small models 1.2 to 2.2 times
         # faster than with either alone).

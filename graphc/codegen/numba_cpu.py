@@ -19,12 +19,14 @@ from numba.core.registry import cpu_target
 
 from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
 from graphc.codegen.llvm_backend import target as cpu
+from graphc.codegen.native_main import emit_main, is_straight
 from graphc.codegen.native_words import SCALARS, BufferType, FloatMode, inline, native_words
 from graphc.codegen.product import argument_types, products_module
 from graphc.codegen.tiles import registers
 from graphc.codegen.writer import KernelFunction, ProductFunction, Program
 
 _REMEMBERED = 4096
+_MANY = 32  # calls from which kernels stay functions: inlined into one, they take LLVM too long
 _lock = threading.Lock()
 
 _CONTRACTED = {"fadd", "fsub", "fmul"}
@@ -115,14 +117,22 @@ def compile_program(program: Program) -> Compiled:
         scope = dict(native_words()) | {p.name: _product_word(p) for p in program.products}
         for kernel in program.kernels:
             scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
-        words = (types.voidptr, types.voidptr, BufferType(types.int64))
-        main = _compile(_function(program.main, "main", scope), words, library)
-        _export(main, target, library, program.flush_subnormals)
+        _export(_main_emitter(program.main, scope, library), library, program.flush_subnormals)
         finished = []
         if program.products:
             machine = registers(dict(llvm.get_host_cpu_features()))
             finished = [products_module(program.products, machine, cpu().triple)]
-        return optimize_and_emit(library.modules, ENTRY, finished)
+        return optimize_and_emit(library.modules, ENTRY, finished, apart=len(program.calls) > _MANY)
+
+
+def _main_emitter(text: str, scope: dict, library):
+    """``emit(builder, arguments)`` of the main in ``text``."""
+    _, target = _contexts()
+    if is_straight(text):
+        return lambda builder, arguments: emit_main(text, scope, target, builder, arguments)
+    words = (types.voidptr, types.voidptr, BufferType(types.int64))
+    result = _compile(_function(text, "main", scope), words, library)
+    return lambda builder, arguments: _call(builder, target, result.fndesc, arguments)
 
 
 def compile_words(text: str) -> Compiled:
@@ -201,9 +211,9 @@ def _product_word(product: ProductFunction):
     return inline(product.name, len(kinds), lambda *_: sig, emit)
 
 
-def _export(result, target, library, flush: bool) -> None:
-    """The C entry point around Numba's calling convention; with ``flush``, subnormals are zero
-    while it runs."""
+def _export(emit, library, flush: bool) -> None:
+    """The C entry point around what ``emit`` appends; with ``flush``, subnormals are zero while
+    it runs."""
     module = library.create_ir_module("graphc_entry")
     pointer = ir.IntType(8).as_pointer()
     words = ir.IntType(64).as_pointer()
@@ -216,7 +226,7 @@ def _export(result, target, library, flush: bool) -> None:
     if flush:  # setting the mode waits for the pipeline: only where it is not set already
         with builder.if_then(changes):
             mode.write(during)
-    _call(builder, target, result.fndesc, function.args)
+    emit(builder, function.args)
     if flush:
         with builder.if_then(changes):
             mode.write(before)

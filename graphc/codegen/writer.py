@@ -247,11 +247,11 @@ def _combine(op: str, a: str, b: str) -> str:
 def _main(schedule: L.Schedule, calls: list[str]) -> str:
     """Unpack the argument tables and call the kernels in order."""
     lines = ["def main(args, arena, ints):", f"{_INDENT}status = status_words(ints)"]
-    used = " ".join(calls)
+    used = set(re.findall(r"\w+", " ".join(calls)))
     for position, symbol in enumerate(schedule.symbols):
         lines.append(f"{_INDENT}{symbol_name(symbol)} = ints[{STATUS_WORDS + position}]")
     for position, buffer in enumerate(argument_buffers(schedule)):
-        if re.search(rf"\b{buffer.name}\b", used):
+        if buffer.name in used:
             kind = short_dtype(buffer.dtype)
             lines.append(f"{_INDENT}{buffer.name} = argument_{kind}(args, {position})")
     first = STATUS_WORDS + len(schedule.symbols)
