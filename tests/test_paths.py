@@ -645,3 +645,59 @@ def test_the_examples_of_a_batch_have_no_one_path():
     shared = gc.vmap(lambda x, s: x if s > 0 else -x, in_axes=(0, None))
     assert shared(np.ones(2), 1.0).tolist() == [1, 1]
     assert shared(np.ones(2), -1.0).tolist() == [-1, -1]
+
+
+# ------------------------------------------------------------------------------ random programs
+
+SMOOTH = [np.sin, np.tanh, lambda v: v * v + 0.3, lambda v: 1.5 - v, lambda v: np.exp(-v * v),
+          lambda v: v / (1 + v * v)]  # fmt: skip
+
+
+def random_program(seed):
+    """``fn(x, log)``: the decisions that it takes are appended to ``log``."""
+    rng = np.random.default_rng(seed)
+    steps = [
+        (rng.integers(5), rng.choice(len(SMOOTH), 3), float(rng.uniform(-0.5, 1)))
+        for _ in range(4)
+    ]
+
+    def fn(x, log):
+        y = x
+        for kind, (a, b, c), limit in steps:
+            f, g, h = SMOOTH[a], SMOOTH[b], SMOOTH[c]
+            if kind == 0:
+                log.append(bool(y > limit))
+                y = f(y) if log[-1] else g(y)
+            elif kind == 1:
+                while abs(y) > 0.4:
+                    log.append(True)
+                    y = 0.6 * y
+                y = f(y)
+            elif kind == 2:
+                log.append(int(3 * y) % 3)
+                y = [f, g, h][log[-1]](y)
+            elif kind == 3:
+                log.append(bool(limit < y < 1 or not g(y) > limit))
+                y = h(y) + (f(y) if log[-1] else 0.0)
+            else:
+                y = max(f(y), g(y)) + min(y, limit)
+        return y
+
+    return fn
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_programs(seed):
+    fn = random_program(seed)
+    both = gc.interpret(gc.value_and_grad(lambda x: fn(x, [])), max_paths=100)
+    rng = np.random.default_rng(seed + 100)
+    for x in rng.uniform(-2, 2, 12):
+        value, slope = both(x)
+        logs, sides = [], []
+        for step in (-1e-6, 0.0, 1e-6):
+            logs.append([])
+            sides.append(float(fn(np.float64(x + step), logs[-1])))
+        assert value == pytest.approx(sides[1], rel=1e-12, abs=1e-14)
+        left, right = sides[1] - sides[0], sides[2] - sides[1]
+        if logs[0] == logs[1] == logs[2] and abs(left - right) < 1e-9:  # smooth here
+            assert slope == pytest.approx((left + right) / 2e-6, rel=1e-4, abs=1e-7)
