@@ -647,6 +647,43 @@ def test_the_examples_of_a_batch_have_no_one_path():
     assert shared(np.ones(2), -1.0).tolist() == [-1, -1]
 
 
+@gc.custom_vjp
+def softened(x):
+    if x > 1:
+        return x * x
+    return 2 * x - 1
+
+
+@softened.backward
+def _(ct, result, x):
+    return ct * (2 * x if x > 1 else 2.0)
+
+
+@pytest.mark.parametrize("make", [gc.interpret, gc.compile])
+def test_decisions_in_and_by_functions_with_rules_of_their_own(make):
+    waves = gc.checkpoint(lambda x: np.sin(x) if x > 0 else np.cos(x))
+
+    def fn(x):
+        y = softened(x)
+        return waves(y) * x if y > waves(x) else y
+
+    both, forward = make(gc.value_and_grad(fn)), make(gc.jvp(fn))
+    for x in (2.0, 0.8, -3.0, 1.05):
+        plain = float(fn(np.float64(x)))
+        slope = central(lambda t: float(fn(np.float64(t))), x)
+        assert both(x) == (pytest.approx(plain), pytest.approx(slope, rel=1e-6))
+        assert forward(x, 1.0) == (pytest.approx(plain), pytest.approx(slope, rel=1e-6))
+
+
+@pytest.mark.parametrize("transform", [gc.hessian, gc.jacfwd, gc.jacrev])
+def test_matrices_of_derivatives_follow_the_path(transform):
+    f = gc.interpret(transform(lambda x: (x**3).sum() if x[0] > 0 else (x**2).sum()))
+    for x in (np.array([1.0, 2.0]), np.array([-1.0, 2.0])):
+        first, second = (3 * x**2, 6 * x) if x[0] > 0 else (2 * x, np.full(2, 2.0))
+        expected = np.diag(second) if transform is gc.hessian else first
+        np.testing.assert_allclose(f(x), expected, rtol=1e-12)
+
+
 # ------------------------------------------------------------------------------ random programs
 
 SMOOTH = [np.sin, np.tanh, lambda v: v * v + 0.3, lambda v: 1.5 - v, lambda v: np.exp(-v * v),
@@ -657,8 +694,7 @@ def random_program(seed):
     """``fn(x, log)``: the decisions that it takes are appended to ``log``."""
     rng = np.random.default_rng(seed)
     steps = [
-        (rng.integers(5), rng.choice(len(SMOOTH), 3), float(rng.uniform(-0.5, 1)))
-        for _ in range(4)
+        (rng.integers(5), rng.choice(len(SMOOTH), 3), float(rng.uniform(-0.5, 1))) for _ in range(4)
     ]
 
     def fn(x, log):

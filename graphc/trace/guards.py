@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import SymbolicDimError, TraceError
-from graphc.ir import build
+from graphc.ir import build, calls
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Source, substitute
 from graphc.ir.node import Node
@@ -195,9 +195,9 @@ class Decisions:
             node = build.cast(node, np.int64)
         return self._decide(node)
 
-    def guards(self) -> tuple[Guard, ...]:
-        """All of them, over the inputs of the graph."""
-        nodes = self.values.resolve(self._guards)
+    def guards(self, sources: dict[Node, Source]) -> tuple[Guard, ...]:
+        """All of them, over the inputs of the graph, without marks of calls."""
+        nodes = calls.inline(self.values.resolve(self._guards), sources)
         pairs = zip(nodes, self._guards.values(), strict=True)
         return tuple(Guard(node, g.value, g.source) for node, g in pairs)
 

@@ -162,7 +162,7 @@ def trace(
         raise cause from None
     finally:
         context.alive = False
-    guards = context.decisions.guards()
+    guards = context.decisions.guards(context.sources)
     sources = _reachable_sources(context, [*outputs, *(g.node for g in guards)])
     graph = Graph(name, tuple(inputs), outputs, sources)
     paths = tuple(i.attr("name") for i in inputs)
