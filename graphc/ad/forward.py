@@ -21,6 +21,7 @@ from graphc.ad.guards import (
     may_be_nonfinite,
     needs_guard,
     refuse_complex,
+    refusing_at,
     zeros_of,
 )
 from graphc.ad.jvp_rules import RULES, Tangent, add
@@ -83,7 +84,8 @@ def push(
 def _push(node: Node, parts: list[Tangent | None], suspect, sources) -> Tangent | None:
     """The tangent of one node, from those of its inputs."""
     if node.op in RULES:
-        return RULES[node.op](node, parts)
+        with refusing_at(sources.get(node)):
+            return RULES[node.op](node, parts)
     if not is_elementwise(node):
         raise _no_rule(node, sources.get(node))
     env = environment(node)

@@ -101,6 +101,21 @@ def is_singular(node: Node) -> bool:
     return not (node.op == "pow" and number >= 1 and number == int(number))
 
 
+class refusing_at:
+    """Adds the user's line to a GradientError of a rule."""
+
+    def __init__(self, source: Source | None):
+        self.source = source
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if isinstance(error, GradientError) and "\n  at " not in str(error):
+            error.args = (f"{error}{at_line(self.source)}",)
+        return False
+
+
 def at_line(source: Source | None) -> str:
     """The user's line, as the end of a message."""
     return f"\n  at {source} in {source.function}" if source else ""

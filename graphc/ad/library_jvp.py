@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.ad.jvp_rules import Tangent, filled, rule
-from graphc.ad.library_rules import IMPLICIT, cofactors
+from graphc.ad.library_rules import IMPLICIT, cofactors, refuse_arbitrary
 from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.build import matmul as mm
@@ -63,6 +63,7 @@ def _cholesky(node, tangents):
 @rule("qr")
 def _qr(node, tangents):
     """The skew matrix Q^T dQ belongs to the first columns, which determine Q."""
+    refuse_arbitrary(node)
     (a,), (da,) = node.inputs, tangents
     m, n = a.shape[-2:]
     k = min(m, n)
@@ -93,6 +94,7 @@ def _eigh(node, tangents):
 
 @rule("svd")
 def _svd(node, tangents):
+    refuse_arbitrary(node)
     (da,), (m, n) = tangents, node.inputs[0].shape[-2:]
     k = min(m, n)
     ut, s, v = svd_parts(node, m, n)

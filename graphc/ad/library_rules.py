@@ -100,15 +100,27 @@ def _cholesky(node, ct, needs):
     return [_part(ct, symmetric(grad))]
 
 
+def refuse_arbitrary(node: Node) -> None:
+    """Vectors that complete a basis are arbitrary: they have no derivative."""
+    m, n = node.inputs[0].shape[-2:]
+    if not node.attr("full") or m == n:
+        return
+    if node.op == "qr":
+        raise GradientError(
+            "np.linalg.qr with mode='complete' of a tall matrix has no derivative: the columns "
+            "that\ncomplete Q are arbitrary; use mode='reduced'"
+        )
+    raise GradientError(
+        "np.linalg.svd with full_matrices=True has no derivative of its vectors: those that "
+        "complete\nU or V are arbitrary; use full_matrices=False"
+    )
+
+
 @rule("qr")
 def _qr(node, ct, needs):
     (a,) = node.inputs
     m, n = a.shape[-2:]
-    if node.attr("full") and m > n:
-        raise GradientError(
-            "np.linalg.qr with mode='complete' of a tall matrix has no gradient: the columns "
-            "that complete Q are arbitrary; use mode='reduced'"
-        )
+    refuse_arbitrary(node)
     k = min(m, n)
     q, r = piece(node, 0, (m, k)), piece(node, m * k, (k, n))
     grad_q, grad_r = piece(ct.node, 0, (m, k)), piece(ct.node, m * k, (k, n))
@@ -148,11 +160,7 @@ def _eigh(node, ct, needs):
 @rule("svd")
 def _svd(node, ct, needs):
     m, n = node.inputs[0].shape[-2:]
-    if node.attr("full") and m != n:
-        raise GradientError(
-            "np.linalg.svd with full_matrices=True has no gradient of its vectors: those that "
-            "complete U or V are arbitrary; use full_matrices=False"
-        )
+    refuse_arbitrary(node)
     k = min(m, n)
     ut, s, v = svd_parts(node, m, n)
     grad_ut, grad_s, grad_v = svd_parts(ct.node, m, n)

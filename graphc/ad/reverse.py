@@ -25,6 +25,7 @@ from graphc.ad.guards import (
     may_be_nonfinite,
     needs_guard,
     refuse_complex,
+    refusing_at,
     zeros_of,
 )
 from graphc.ad.rules import RULES, Cotangent
@@ -127,7 +128,8 @@ def _total(parts: list[Cotangent]) -> Cotangent:
 def _pull(node, ct, needs, suspect, source) -> list[Cotangent | None]:
     """Cotangents of the inputs of one node."""
     if node.op in RULES:
-        return RULES[node.op](node, ct, needs)
+        with refusing_at(source):
+            return RULES[node.op](node, ct, needs)
     if is_elementwise(node):
         env = environment(node)
         return [
