@@ -7,6 +7,7 @@ marks of one call share a token: what is made of a call's own arguments is its i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from graphc.ad.jvp_rules import Tangent
 from graphc.ad.rules import Cotangent
@@ -79,25 +80,26 @@ def marked(ctx, token: Token, leaves: list, run: Callable[[list], object], rule:
     return unflatten(structure, outputs)
 
 
-def inside(node: Node, token: Token) -> tuple[list[Node], set[Node]]:
-    """``(own arguments, nodes made of them)`` of a call: an entry for each argument that the
-    function reads."""
+@dataclass(frozen=True)
+class Inside:
+    """What is between the results of a call and its arguments."""
+
+    own: tuple[Node, ...]  # its arguments as the function sees them
+    read: tuple[Node, ...]  # what the function reads beside them, in order
+
+
+def inside(node: Node, token: Token) -> Inside:
+    """The inside of a call: what is made of its own arguments."""
     own = {
-        calls.argument(x, token, i)
+        calls.argument(x, token, i): None
         for i, x in enumerate(calls.arguments_of(node)) if x.dtype.kind == "f"
     }  # fmt: skip
-    made = set(own)
-    for part in topological(calls.results_of(node)):
-        if any(i in made for i in part.inputs):
-            made.add(part)
-    return list(own), made
-
-
-def frontier(node: Node, made: set[Node]) -> list[Node]:
-    """What the inside of a call reads beside its arguments, in order."""
     values = calls.results_of(node)
-    found = {v: None for v in values if v not in made}
-    for part in topological(values):
-        if part in made and part.op != "call_arg":
-            found.update({i: None for i in part.inputs if i not in made})
-    return [n for n in found if n.op != "const"]
+    made = set(own)
+    read = {}
+    for part in topological(values, until=own):
+        if part not in own and any(i in made for i in part.inputs):
+            made.add(part)
+            read.update({i: None for i in part.inputs if i not in made})
+    read.update({v: None for v in values if v not in made})
+    return Inside(tuple(own), tuple(n for n in read if n.op != "const"))

@@ -11,12 +11,11 @@ import functools
 from collections.abc import Callable
 
 from graphc.ad import reverse
-from graphc.ad.calls import Pulled, Rule, Token, frontier, inside, marked
+from graphc.ad.calls import Pulled, Rule, Token, inside, marked
 from graphc.ad.guards import may_be_nonfinite
 from graphc.ad.run import name_of
 from graphc.ir import build, calls
-from graphc.ir.graph import substitute
-from graphc.ir.node import Node
+from graphc.ir.graph import substitute, topological
 from graphc.trace.tracing import active_trace, current_trace
 from graphc.trace.tree import flatten, unflatten
 
@@ -60,15 +59,15 @@ class _Recompute(Rule):
         self.token = token
 
     def pull(self, node, cts, active, suspect, sources) -> Pulled:
-        own, made = inside(node, self.token)
-        read = [n for n in frontier(node, made) if n in active]
+        part = inside(node, self.token)
+        own, read = part.own, tuple(n for n in part.read if n in active)
         after = next(iter(cts.values())).node
-        operands = [a.inputs[0] for a in own] + read
+        operands = [*(a.inputs[0] for a in own), *read]
         doors = [build.barrier(x, after) for x in operands]
         # Parts that do not depend on anything differentiated are computed again as well.
         values = calls.results_of(node)
         again = substitute(values, dict(zip((*own, *read), doors, strict=True)), sources)
-        order = _between(again, set(doors))
+        order = topological(again, until=set(doors))
         doubtful = {d for d, x in zip(doors, operands, strict=True) if x in suspect}
         doubtful = may_be_nonfinite(order, doors, doubtful)
         given = [cts.get(k) for k in range(len(values))]
@@ -80,19 +79,3 @@ class _Recompute(Rule):
 
     def batched(self, node, mapped, size):
         return self
-
-
-def _between(outputs: list[Node], stops: set[Node]) -> list[Node]:
-    """Nodes from ``stops`` to ``outputs``, inputs first; what is below ``stops`` is left out."""
-    order: dict[Node, None] = {}
-    stack = [(o, False) for o in reversed(outputs)]
-    while stack:
-        node, expanded = stack.pop()
-        if node in order:
-            continue
-        if expanded or node in stops:
-            order[node] = None
-            continue
-        stack.append((node, True))
-        stack.extend((i, False) for i in reversed(node.inputs) if i not in order)
-    return list(order)

@@ -13,7 +13,7 @@ from typing import Any
 
 from graphc.ad import reverse
 from graphc.ad.batching import batch, spread
-from graphc.ad.calls import Pulled, Rule, Token, frontier, inside, marked
+from graphc.ad.calls import Pulled, Rule, Token, inside, marked
 from graphc.ad.guards import CLEAN
 from graphc.ad.jvp_rules import DEAD, Tangent
 from graphc.ad.rules import Cotangent
@@ -149,8 +149,7 @@ class _Linear(Rule):
 
     def _refuse_closure(self, node: Node, active: set[Node] | None, sources) -> None:
         """What the function reads beside its arguments would silently get no gradient."""
-        _, made = inside(node, self.token)
-        for read in frontier(node, made):
+        for read in inside(node, self.token).read:
             if (active is None and read.dtype.kind == "f") or (active and read in active):
                 named = read.op in ("input", "placeholder") and read.attr("name")
                 raise GradientError(

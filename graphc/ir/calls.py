@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from graphc.ir import build
-from graphc.ir.graph import Source, inherit, rebuild, topological
+from graphc.ir import node as _node
+from graphc.ir.graph import Graph, Source, inherit, topological
 from graphc.ir.node import Node
 
 MARKS = frozenset({"call_arg", "call", "call_result"})
@@ -47,19 +48,36 @@ def arguments_of(node: Node) -> tuple[Node, ...]:
 
 
 def inline(nodes: Iterable[Node], sources: dict[Node, Source]) -> list[Node]:
-    """``nodes`` without marks."""
+    """``nodes`` without marks, also in the bodies that nodes have as attributes."""
     nodes = list(nodes)
-    order = topological(nodes)
-    if not any(n.op in MARKS for n in order):
+    if not _has_marks(nodes):
         return nodes
     new: dict[Node, Node] = {}
-    for node in order:
+    for node in topological(nodes):
         if node.op == "call":
             continue
         if node.op in MARKS:
             new[node] = new[node.inputs[-1]]
             continue
-        new[node] = rebuild(node, tuple(new[i] for i in node.inputs))
+        attrs = {key: without_marks(value) for key, value in node.attrs}
+        inputs = tuple(new[i] for i in node.inputs)
+        new[node] = _node.make(node.op, inputs, attrs, node.type)
         if node in sources:
             inherit(sources, new[node], sources[node])
     return [new[n] for n in nodes]
+
+
+def _has_marks(nodes: Iterable[Node]) -> bool:
+    return any(
+        node.op in MARKS
+        or any(isinstance(v, Graph) and _has_marks(v.outputs) for _, v in node.attrs)
+        for node in topological(nodes)
+    )
+
+
+def without_marks(value: Any) -> Any:
+    """An attribute, without marks where it is a graph."""
+    if not isinstance(value, Graph):
+        return value
+    sources = dict(value.sources)
+    return value.with_outputs(inline(value.outputs, sources), sources)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -70,15 +70,16 @@ class Graph:
         )
 
 
-def topological(roots: Iterable[Node]) -> tuple[Node, ...]:
-    """Post-order without recursion: graphs can be deeper than Python's stack."""
+def topological(roots: Iterable[Node], until: Container[Node] = ()) -> tuple[Node, ...]:
+    """Post-order without recursion: graphs can be deeper than Python's stack. What is below
+    nodes of ``until`` is left out."""
     order: dict[Node, None] = {}
     stack = [(r, False) for r in reversed(tuple(roots))]
     while stack:
         node, expanded = stack.pop()
         if node in order:
             continue
-        if expanded:
+        if expanded or node in until:
             order[node] = None
             continue
         stack.append((node, True))

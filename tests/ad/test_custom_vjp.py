@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.ad.calls import Token
 from graphc.errors import GradientError, GradientMismatchError
+from graphc.ir import build, calls
+from graphc.ir.graph import Graph
+from graphc.ir.types import tensor_type
 
 X, Y = np.array([0.3, 0.4, 0.5]), np.array([1.0, 2.0, 3.0])
 
@@ -159,6 +163,15 @@ def test_work_shared_with_the_function_is_done_once():
     graph = gc.value_and_grad(lambda x: f(x).sum()).graph(X)
     assert [n.op for n in graph.order].count("exp") == 1
     assert not {n.op for n in graph.order} & {"call", "call_arg", "call_result"}
+
+
+def test_no_mark_outlives_the_trace_in_bodies_either():
+    x = build.input(0, "x", tensor_type("float64", (3,)))
+    token = Token("f", is_differentiated=True)
+    inner = build.elementwise("exp", calls.argument(x, token, 0))
+    marked = calls.result(calls.call([inner], [x], None), 0)
+    body = calls.without_marks(Graph("body", (x,), (marked,)))
+    assert body.outputs == (build.elementwise("exp", x),)
 
 
 def test_dead_branches():
