@@ -13,7 +13,9 @@ _LAZY = {
     "custom_vjp": "ad.custom", "checkpoint": "ad.checkpoint",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
-_MODULES = ("data", "errors", "linalg", "nn", "numpy", "optim", "train", "report")
+_MODULES = (
+    "data", "errors", "linalg", "nn", "numpy", "optim", "special", "train", "report",
+)  # fmt: skip
 
 __all__ = [*_LAZY, *_MODULES, "__version__"]
 

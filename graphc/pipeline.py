@@ -109,11 +109,14 @@ def stages(primal: Graph, adjoint: Callable[[], Graph], subject: Graph) -> dict[
     }
 
 
+_CHECKED = frozenset({"take", "take_along", "scatter_add", "scatter_set", "check_index"})
+
+
 def _canonical_text(graph: Graph) -> str:
     """The graph without user lines, except where a run-time message quotes them."""
     quoted = [
         str(graph.sources[n])
         for n in graph.order
-        if (n.op in ("take", "take_along", "scatter_add") or is_library(n)) and n in graph.sources
+        if (n.op in _CHECKED or is_library(n)) and n in graph.sources
     ]
     return "\n".join([print_graph(graph, sources=False), *quoted])

@@ -1444,6 +1444,171 @@ def _pow(v: Any, x: Value, y: Value) -> Value:
     return v.cast(z) if v.f32 else z
 
 
+# ------------------------------------------------------------- gamma, its logarithm's derivatives
+
+#: lgamma(2 + y) / y on [-1/2, 1/2].
+_LGAMMA = (
+    0.42278433509846713, 0.3224670334241132, -0.06735230105319814, 0.02058080842778457,
+    -0.0073855510286681535, 0.002890510330738737, -0.0011927539120010226, 0.0005096695248853096,
+    -0.00022315475074520367, 9.945750909889392e-05, -4.4926351103833334e-05,
+    2.050726741605779e-05, -9.438458716242811e-06, 4.374374916915131e-06,
+    -2.0449201467015115e-06, 9.578663334114758e-07, -4.303558760359961e-07,
+    2.0304806751615227e-07, -1.3412819758517287e-07, 6.379047507619774e-08,
+)  # fmt: skip
+#: Stirling's series in 1 / x**2.
+_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+_STEPS = 7  # unit steps between the polynomial and the asymptotic series
+
+
+def _lowered(v: Any, x: Value, low: float) -> tuple[Value, list[tuple[Value, Value]]]:
+    """``x`` moved into [low, low + 1) by unit steps down, and each step: (was taken, its place).
+    Every subtraction is exact."""
+    steps, moved = [], x
+    for k in range(1, _STEPS + 1):
+        taken = x >= low + k
+        place = x - float(k)
+        moved = v.select(taken, place, moved)
+        steps.append((taken, place))
+    return moved, steps
+
+
+def _gammaln(v: Any, x: Value) -> Value:
+    """log Gamma of x > 0: a polynomial around 2, reached by unit steps; Stirling's series above."""
+    moved, steps = _lowered(v, x, 1.5)
+    product = v.const(1.0)
+    for taken, place in steps:
+        product = product * v.select(taken, place, v.const(1.0))
+    tiny, low = x < 0.5, x < 1.5
+    y = v.select(tiny, x, v.select(low, x - 1.0, moved - 2.0))
+    near = y * _poly(v, y, _LGAMMA)
+    # Below 3/2: log Gamma(1 + y) = log Gamma(2 + y) - log(1 + y), and once more below 1/2.
+    big = x >= 8.5
+    log = _log(v, v.select(big | tiny, x, product))
+    down = v.select(low, _log1p(v, y), v.const(0.0))
+    small = v.select(tiny, (near - down) - log, v.select(low, near - down, near + log))
+    inv = 1.0 / x
+    tail = inv * _poly(v, inv * inv, _STIRLING)
+    large = v.fma(x - 0.5, log - 1.0, 0.4189385332046727418) + tail
+    y = v.select(big, large, small)
+    y = v.select(x == 0.0, v.const(_INF), y)
+    y = v.select(x < _INF, y, x)
+    return v.select(x < 0.0, v.const(_NAN), y)
+
+
+_PSI_ROOT = (1.4616321449683622, 9.5499954299656977e-17)
+#: digamma(x) / (x - root) on [1, 2], in x - 3/2.
+_PSI = (
+    0.9510558760318328, -0.4236274212814606, 0.24054248424078697, -0.14840492305388092,
+    0.09498872445289039, -0.06192213327548831, 0.040760833940846085, -0.026975796659787055,
+    0.017907248317313294, -0.011908220105959716, 0.007927021796868154, -0.005279937255532708,
+    0.003518106563802472, -0.0023454947397380833, 0.0015633696313653504,
+    -0.0010364584817312839, 0.0006909255761282986, -0.00048595039220036254,
+    0.00032395945401345196, -0.00014480643368061614, 9.653646261410062e-05,
+    -0.0001782188548855923, 0.00011881232908510335,
+)  # fmt: skip
+_PSI_TAIL = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
+
+
+def _digamma(v: Any, x: Value) -> Value:
+    """Derivative of log Gamma for x > 0: a polynomial around its root, reached by unit steps; the
+    asymptotic series above."""
+    moved, steps = _lowered(v, x, 1.0)
+    total = v.const(0.0)
+    for taken, place in steps:
+        total = total + v.select(taken, 1.0 / place, v.const(0.0))
+    below = x < 1.0
+    at = v.select(below, x + 1.0, moved)
+    near = ((at - _PSI_ROOT[0]) - _PSI_ROOT[1]) * _poly(v, at - 1.5, _PSI)
+    inv = 1.0 / x
+    small = near + v.select(below, -inv, total)
+    tail = inv * inv * _poly(v, inv * inv, _PSI_TAIL)
+    large = (_log(v, x) - 0.5 * inv) - tail
+    y = v.select(x >= 8.0, large, small)
+    y = v.select(x < _INF, y, x)
+    return v.select(x < 0.0, v.const(_NAN), y)
+
+
+#: Coefficients of the Euler-Maclaurin sum: B_2j / (2j)!.
+_EULER = (
+    1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000,
+    1 / 74724249600, -3617 / 10670622842880000, 43867 / 5109094217170944000,
+    -174611 / 802857662698291200000,
+)  # fmt: skip
+_ZETA_TERMS = 10
+
+
+def _zeta(v: Any, s: Value, q: Value) -> Value:
+    """Hurwitz zeta for s > 1, q > 0: ten terms, then the Euler-Maclaurin sum of the rest."""
+    total = v.const(0.0)
+    for k in range(_ZETA_TERMS):
+        total = total + _pow(v, q + float(k), -s)
+    a = q + float(_ZETA_TERMS)
+    inv = 1.0 / a
+    last = _pow(v, a, -s)
+    rest = v.fma(last, 0.5, last * a / (s - 1.0))
+    factor = s * last * inv
+    for j, coefficient in enumerate(_EULER):
+        rest = v.fma(factor, coefficient, rest)
+        factor = factor * inv * inv * (s + (2.0 * j + 1.0)) * (s + (2.0 * j + 2.0))
+    y = total + rest
+    y = v.select((q == 0.0) | (s == 1.0), v.const(_INF), y)
+    y = v.select(s < _INF, y, v.select(q > 1.0, v.const(0.0), v.const(_INF)))
+    y = v.select((s == _INF) & (q == 1.0), v.const(1.0), y)
+    y = v.select(q < _INF, y, v.select(q == q, v.const(0.0), q))
+    return v.select((q < 0.0) | (s < 1.0) | (s != s), v.const(_NAN), y)
+
+
+# ------------------------------------------------------------------------ inverse error function
+
+#: erfinv(x) / x in x**2 on [0, 1/4].
+_ERFINV = (
+    0.886226925452758, 0.23201366653465413, 0.1275561753057025, 0.08655212922928228,
+    0.06495961849686033, 0.05173125434128652, 0.042837381929296245, 0.03645513184554066,
+    0.03181283844468519, 0.026969129751201436, 0.030910158235606017, -0.0014607021070302691,
+    0.08722866446698135, -0.09642274527103643, 0.12003690619362008,
+)  # fmt: skip
+
+
+def _erfcinv_tail(v: Any, t: Value) -> Value:
+    """The y > 0 with erfc(y) = t for t <= 1/2: Winitzki's approximation, then Newton's iteration
+    on log erfc, which is nearly a parabola."""
+    log = _log(v, t * (2.0 - t))
+    b = v.fma(log, 0.5, 4.330746750799873)  # 2 / (pi a) with a = 0.147
+    y = v.sqrt(v.sqrt(v.fma(b, b, log * -6.802721088435375)) - b)
+    for _ in range(3):
+        c = _erfc(v, y)
+        # erfc(y) / erfc'(y) by exp(y**2), y**2 exact in two pieces
+        high = v.from_bits(v.bits(y) & -(1 << 27))
+        square = high * high
+        half = _exp(v, square * 0.5)
+        ratio = c * half * half * v.fma(y - high, y + high, 1.0)
+        step = v.fma(_log(v, c / t), ratio * 0.8862269254527580, y)
+        y = v.select(c > 0.0, step, y)  # erfc(y) underflows beyond 27.2
+    return y
+
+
+def _erfinv(v: Any, x: Value) -> Value:
+    """Polynomial up to 1/2, the root of erfc beyond."""
+    ax = v.abs(x)
+    near = ax * _poly(v, ax * ax, _ERFINV)
+    tail = _erfcinv_tail(v, v.select(ax > 0.5, 1.0 - ax, v.const(0.5)))
+    y = v.select(ax > 0.5, tail, near)
+    y = v.select(ax == 1.0, v.const(_INF), y)
+    return v.select(ax <= 1.0, v.copysign(y, x), v.const(_NAN))
+
+
+def _erfcinv(v: Any, t: Value) -> Value:
+    """Polynomial around 1, the root of erfc beyond; exact arguments in both tails."""
+    x = 1.0 - t
+    low, high = t < 0.5, t > 1.5
+    side = v.select(high, 2.0 - t, t)
+    near = x * _poly(v, x * x, _ERFINV)
+    tail = _erfcinv_tail(v, v.select(low | high, side, v.const(0.5)))
+    y = v.select(low, tail, v.select(high, -tail, near))
+    y = v.select(t == 0.0, v.const(_INF), v.select(t == 2.0, v.const(-_INF), y))
+    return v.select((t >= 0.0) & (t <= 2.0), y, v.const(_NAN))
+
+
 # --------------------------------------------------------------------------------------- registry
 
 
@@ -1496,6 +1661,11 @@ _entry("cbrt", _cbrt, 1.1, 1.1)
 _entry("pow", _pow, 0.6, 1.3, 2)
 _entry("sqrt", _sqrt, 0.5, 0.5)
 _entry("rsqrt", _rsqrt, 1.5, 1.5)
+_entry("gammaln", _via_f64(_gammaln), 0.51, 6.0)
+_entry("digamma", _via_f64(_digamma), 0.51, 6.0)
+_entry("zeta", _via_f64(_zeta), 0.51, 8.0, 2)
+_entry("erfinv", _via_f64(_erfinv), 0.51, 5.0)
+_entry("erfcinv", _via_f64(_erfcinv), 0.51, 5.0)
 
 
 def emit(name: str, builder: Any, dtype: str, args: Sequence[Any]) -> Any:

@@ -31,15 +31,17 @@ STRUCTURAL = [
 ]  # fmt: skip
 REDUCTIONS = ["sum", "prod", "max", "min", "argmax", "argmin"]
 INDEXING = ["take", "take_along", "scatter_add"]
+ORDERING = ["scatter_set", "check_index", "cumsum", "cumprod", "argsort", "searchsorted"]
 OTHER = ["where", "cast", "stop_gradient", "matmul", "conv", "const", "iota"]
 ALL = (
     UNARY + BINARY + COMPARISONS + TESTS + LOGICAL + STRUCTURAL * 3 + REDUCTIONS * 2
-    + INDEXING + OTHER * 2 + ["keepdims", "constant_operand"] * 6 + ["neg", "mul", "add"] * 4
+    + INDEXING + ORDERING + OTHER * 2 + ["keepdims", "constant_operand"] * 6
+    + ["neg", "mul", "add"] * 4
 )  # fmt: skip
 
 # These jump at a value; the wide ones lose digits of a large argument.
 _JUMPS = {"sign", "floor", "ceil", "trunc", "rint", "mod", "floor_div", "copysign", "argmax",
-          "argmin", *COMPARISONS, *TESTS}  # fmt: skip
+          "nextafter", "argmin", *COMPARISONS, *TESTS}  # fmt: skip
 _KEEPS_BITS = {"neg", "abs", "maximum", "minimum", "where", "max", "min", "const", "iota", "sign",
                "take", "take_along", "stop_gradient", *STRUCTURAL, *_JUMPS, *LOGICAL}  # fmt: skip
 
@@ -171,6 +173,14 @@ class _Generator:
             min(self.nearest(operands[0], 1), self.nearest(operands[0], -1)) < 0.2
         ):
             return None
+        if op in ("gammaln", "digamma", "zeta") and (
+            self.smallest(operands[-1]) < 0.3 or self.nearest(operands[0], 1) < 0.3
+        ):
+            return None
+        if op in ("erfinv", "erfcinv") and (
+            min(self.nearest(operands[0], v) for v in (-1, 0, 1, 2)) < 0.1
+        ):
+            return None
         return build.elementwise(op, *operands)
 
     def smallest(self, node: Node) -> float:
@@ -258,6 +268,38 @@ class _Generator:
         shape = list(x.shape)
         shape.insert(new, self.dims[self.rng.integers(len(self.dims))])
         return build.broadcast(x, shape, dims)
+
+    def make_cumsum(self):
+        x = self.pick_float(lambda n: n.ndim > 0)
+        return build.scan("cumsum", x, int(self.rng.integers(x.ndim)))
+
+    def make_cumprod(self):
+        x = self.pick_float(lambda n: n.ndim > 0 and isinstance(n.shape[-1], int))
+        return build.scan("cumprod", x, x.ndim - 1)
+
+    def make_argsort(self):
+        x = self.pick_float(lambda n: n.ndim > 0 and n in self.exact)
+        axis = int(self.rng.integers(x.ndim))
+        order = build.argsort(x, axis)
+        return build.take_along(x, order, axis) if self.rng.random() < 0.7 else order
+
+    def make_searchsorted(self):
+        x = self.pick_float(lambda n: n.ndim == 1 and n in self.exact)
+        x = build.take_along(x, build.argsort(x, 0), 0)
+        v = self.pick_float(lambda n: n in self.exact)
+        side = str(self.rng.choice(["left", "right"]))
+        return build.searchsorted(x, v, side)
+
+    def make_scatter_set(self):
+        x = self.pick_float(lambda n: n.ndim > 0 and isinstance(n.shape[-1], int))
+        index = self.rng.integers(0, x.shape[-1], 3)
+        updates = build.take(x, build.const(self.rng.permutation(index)), x.ndim - 1)
+        return build.scatter_set(x, build.const(index), updates, x.ndim - 1)
+
+    def make_check_index(self):
+        x = self.pick_float(lambda n: n.ndim > 0 and isinstance(n.shape[0], int))
+        index = build.const(self.rng.integers(0, x.shape[0], 4))
+        return build.take(x, build.check_index(index, x.shape[0]), 0)
 
     def make_slice(self):
         x = self.pick(lambda n: n.ndim > 0)

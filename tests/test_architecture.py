@@ -19,7 +19,7 @@ LEVELS = (
     ("ir",),
     ("interp",),
     ("trace",),
-    ("linalg", "numpy", "nn", "ad"),
+    ("linalg", "numpy", "nn", "special", "ad"),
     ("passes",),
     ("schedule",),
     ("codegen",),

@@ -190,26 +190,39 @@ def _scatter_add(node, inputs, mapped, size):
     return _from_second(build.reshape(joined, (size, count, *joined.shape[1:])), 1, axis)
 
 
+@rule("scatter_set")
+def _scatter_set(node, inputs, mapped, size):
+    axis = node.attr("axis")
+    x, indices, updates = _all_mapped(inputs, (mapped[0], True, mapped[2]), size)
+    if not mapped[1]:
+        return build.scatter_set(x, indices, updates, axis + 1)
+    count, rank = x.shape[axis + 1], indices.ndim - 1
+    x = _to_second(x, axis + 1)
+    order = [0, *range(axis + 1, axis + 1 + rank)]
+    updates = build.transpose(updates, order + [a for a in range(updates.ndim) if a not in order])
+    rows = build.reshape(x, (size * count, *x.shape[2:]))
+    found = build.scatter_set(rows, _of_joined_axis(indices, count, size), updates, 0)
+    return _from_second(build.reshape(found, x.shape), 1, axis)
+
+
+@rule("check_index")
+def _check_index(node, inputs, mapped, size):
+    return build.check_index(inputs[0], node.attr("size"))
+
+
 def _of_joined_axis(indices: Node, count: DimLike, size: DimLike) -> Node:
     """``indices`` [batch, ...] below ``count`` as those of batch and axis joined into one.
 
-    What is out of range becomes -1, so that no example reaches into its neighbour.
+    They are checked before, so that no example reaches into its neighbour.
     """
-    if indices.dtype != np.int64:
-        indices = build.cast(indices, np.int64)
+    indices = build.check_index(build.cast(indices, np.int64), count)
 
     def spread_scalar(x):
         return build.broadcast(x, indices.shape, ())
 
     count_node = spread_scalar(build.size(count, np.int64))
     first = build.elementwise("mul", build.iota(indices.shape, 0), count_node)
-    inside = build.elementwise(
-        "logical_and",
-        build.elementwise("ge", indices, build.full_like(indices, 0)),
-        build.elementwise("lt", indices, count_node),
-    )
-    joined = build.elementwise("add", indices, first)
-    return build.elementwise("where", inside, joined, build.full_like(indices, -1))
+    return build.elementwise("add", indices, first)
 
 
 def _to_front(x: Node, axis: int) -> Node:
@@ -224,6 +237,39 @@ def _from_second(x: Node, rank: int, axis: int) -> Node:
     """[batch, *moved, *rest] with the ``rank`` moved axes put back after ``axis`` of the rest."""
     moved, rest = list(range(1, 1 + rank)), list(range(1 + rank, x.ndim))
     return build.transpose(x, [0, *rest[:axis], *moved, *rest[axis:]])
+
+
+# --------------------------------------------------------------------------- scans and orders
+
+
+@rule("cumsum", "cumprod", "argsort")
+def _along_one_axis(node, inputs, mapped, size):
+    return build.make(node.op, inputs, axis=node.attr("axis") + 1)
+
+
+@rule("searchsorted")
+def _searchsorted(node, inputs, mapped, size):
+    """A table for each example: its elements before each value are counted."""
+    if not mapped[0]:
+        return build.searchsorted(*inputs, node.attr("side"))
+    table, values = _all_mapped(inputs, mapped, size)
+    count = table.shape[1]
+    shape = (*values.shape, count)
+    table = build.broadcast(table, shape, (0, values.ndim))
+    values = build.broadcast(values, shape, range(values.ndim))
+    left = node.attr("side") == "left"
+    a, b = (table, values) if left else (values, table)
+    last = build.elementwise(
+        "logical_and",
+        build.elementwise("isnan", b),
+        build.elementwise("logical_not", build.elementwise("isnan", a)),
+    )
+    before = build.elementwise("logical_or", build.elementwise("lt", a, b), last)
+    found = build.reduce("sum", build.cast(before, np.int64), (len(shape) - 1,))
+    if left:
+        return found
+    total = build.broadcast(build.size(count, np.int64), found.shape, ())
+    return build.elementwise("sub", total, found)
 
 
 # ---------------------------------------------------------------------------------- products

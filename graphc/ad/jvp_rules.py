@@ -64,7 +64,7 @@ def add(a: Tangent | None, b: Tangent | None) -> Tangent | None:
 # ---------------------------------------------------------------------------------- linear ops
 
 
-@rule("reshape", "transpose", "broadcast", "slice", "windows", "sum")
+@rule("reshape", "transpose", "broadcast", "slice", "windows", "sum", "cumsum")
 def _same(node, tangents):
     (t,) = tangents
     return Tangent(rebuild(node, (t.node,)), t.zeros)
@@ -80,6 +80,14 @@ def _gather(node, tangents):
 def _scatter_add(node, tangents):
     _, t = tangents
     return None if t is None else Tangent(rebuild(node, (node.inputs[0], t.node)), t.zeros | DEAD)
+
+
+@rule("scatter_set")
+def _scatter_set(node, tangents):
+    x, indices, updates = node.inputs
+    by_x, _, by_updates = tangents
+    parts = (filled(by_x, x), indices, filled(by_updates, updates))
+    return Tangent(rebuild(node, parts), joint_zeros([by_x, by_updates]))
 
 
 @rule("pad", "concat")
@@ -150,6 +158,23 @@ def _prod(node, tangents):
         return None
     product = build.elementwise("mul", t.node, others.node)
     return Tangent(build.reduce("sum", product, node.attr("axes")), t.zeros)
+
+
+@rule("cumprod")
+def _cumprod(node, tangents):
+    """The product rule for y = x * shifted(x), by doubling as in reverse mode."""
+    (x,), (t,), axis = node.inputs, tangents, node.attr("axis")
+    value, shift = t.node, 1
+    while shift < x.shape[axis].__index__():
+        moved = vjp_rules.shifted(x, axis, shift, 1)
+        value = build.elementwise(
+            "add",
+            build.elementwise("mul", value, moved),
+            build.elementwise("mul", x, vjp_rules.shifted(value, axis, shift, 0)),
+        )
+        x = build.elementwise("mul", x, moved)
+        shift *= 2
+    return Tangent(value, t.zeros)
 
 
 @rule("matmul", "conv")

@@ -204,22 +204,17 @@ def _take(node, ct, needs):
 def _take_along(node, ct, needs):
     x, indices = node.inputs
     axis, count = node.attr("axis"), node.shape[node.attr("axis")]
-    if indices.dtype not in (np.int32, np.int64):
-        indices = build.cast(indices, np.int64)  # a narrow counter would wrap around
     zeros = ct.zeros | {axis}
     if isinstance(count, int) and count == 1:
+        if indices.dtype not in (np.int32, np.int64):
+            indices = build.cast(indices, np.int64)  # a narrow counter would wrap around
         picked = _equal(build.iota(x.shape, axis, indices.dtype), indices)
         value = build.broadcast_to(ct.node, x.shape)
         return [Cotangent(_where(picked, value, _zero(value)), zeros), None]
-    # One more axis (the picks) in front of the indexed one, summed away at the end.
-    shape = (*x.shape[:axis], count, *x.shape[axis:])
-    dims = [a for a in range(x.ndim + 1) if a != axis + 1]
-    picked = _equal(
-        build.iota(shape, axis + 1, indices.dtype), build.broadcast(indices, shape, dims)
-    )
-    value = build.broadcast(ct.node, shape, dims)
-    spread = _where(picked, value, _zero(value))
-    return [Cotangent(build.reduce("sum", spread, (axis,)), zeros), None]
+    at = build.reshape(build.position(indices, x.shape, axis), (node.type.size,))
+    flat = build.reshape(ct.node, (node.type.size,))
+    back = build.scatter_add(at, flat, 0, x.type.size)
+    return [Cotangent(build.reshape(back, x.shape), zeros), None]
 
 
 def _equal(a: Node, b: Node) -> Node:
@@ -235,6 +230,69 @@ def _scatter_add(node, ct, needs):
         return a if a < axis else ANYWHERE if a == axis else a + indices.ndim - 1
 
     return [None, Cotangent(build.take(ct.node, indices, axis), _moved(ct.zeros, axis_of))]
+
+
+@rule("scatter_set")
+def _scatter_set(node, ct, needs):
+    """What was overwritten gets nothing; of equal indices only the last has a cotangent."""
+    x, indices, updates = node.inputs
+    axis = node.attr("axis")
+    result: list[Cotangent | None] = [None, None, None]
+    if needs[0]:
+        kept = build.scatter_set(ct.node, indices, _zero(updates), axis)
+        result[0] = Cotangent(kept, ct.zeros | {axis})
+    if needs[2]:
+        count = indices.type.size
+        order = build.reshape(build.iota((count,), 0), indices.shape)
+        size = x.shape[axis]
+        writer = build.scatter_set(build.full((size,), -1, np.int64), indices, order, 0)
+        wins = build.elementwise("eq", build.take(writer, indices, 0), order)
+        dims = range(axis, axis + indices.ndim)
+        taken = build.take(ct.node, indices, axis)
+        value = _where(build.broadcast(wins, taken.shape, dims), taken, _zero(taken))
+        zeros = _moved(ct.zeros, lambda a: a if a < axis else ANYWHERE if a == axis
+                       else a + indices.ndim - 1)  # fmt: skip
+        result[2] = Cotangent(value, zeros | {ANYWHERE})
+    return result
+
+
+# ------------------------------------------------------------------------------------- scans
+
+
+@rule("cumsum")
+def _cumsum(node, ct, needs):
+    axis = node.attr("axis")
+    back = build.reverse(build.scan("cumsum", build.reverse(ct.node, axis), axis), axis)
+    return [Cotangent(back, ct.zeros)]
+
+
+@rule("cumprod")
+def _cumprod(node, ct, needs):
+    """By doubling: y = x * shifted(x) for shifts 1, 2, 4, ..., products only, so zeros are exact
+    and so are all higher derivatives."""
+    (x,), axis = node.inputs, node.attr("axis")
+    levels, shift = [], 1
+    while shift < x.shape[axis].__index__():
+        moved = shifted(x, axis, shift, 1)
+        levels.append((x, moved, shift))
+        x = build.elementwise("mul", x, moved)
+        shift *= 2
+    value = ct.node
+    for x, moved, shift in reversed(levels):
+        back = shifted(build.elementwise("mul", value, x), axis, -shift, 0)
+        value = build.elementwise("add", build.elementwise("mul", value, moved), back)
+    return [Cotangent(value, ct.zeros)]
+
+
+def shifted(x: Node, axis: int, by: int, fill: int) -> Node:
+    """``x`` moved along an axis (forward for positive ``by``), ``fill`` where nothing came."""
+    zeros, amount = [0] * x.ndim, abs(by)
+    size = [d - amount if a == axis else d for a, d in enumerate(x.shape)]
+    start = [amount if a == axis and by < 0 else 0 for a in range(x.ndim)]
+    gap = [amount if a == axis else 0 for a in range(x.ndim)]
+    kept = build.slice_(x, start, size, [1] * x.ndim)
+    low, high = (gap, zeros) if by > 0 else (zeros, gap)
+    return build.pad(kept, low, high, fill=build.const(fill, x.dtype))
 
 
 # -------------------------------------------------------------------------------- reductions

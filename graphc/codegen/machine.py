@@ -32,6 +32,8 @@ def python_words() -> dict[str, object]:
         "smaller": np.minimum, "absolute": np.abs, "sign": np.sign, "floor": np.floor,
         "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "copysign": np.copysign,
         "isinf": np.isinf, "isfinite": np.isfinite,
+        "shift_left": np.left_shift, "shift_right": np.right_shift, "common_divisor": np.gcd,
+        "count_bits": np.bitwise_count, "next_after": np.nextafter,
         "relu": lambda x: np.maximum(x, x.dtype.type(0)),
         "floor_mod": np.remainder, "floor_div": np.floor_divide, "power": _power,
         "accumulate_sum": lambda a, b: a + b, "accumulate_prod": lambda a, b: a * b,

@@ -239,6 +239,62 @@ def _floor_mod_emit(context, builder, sig, args):
     return builder.select(is_zero, a.type(0), result)
 
 
+def _shift(left: bool):
+    """NumPy's shifts: a count outside [0, bits) leaves 0, or -1 of what is negative."""
+
+    def emit(context, builder, sig, args):
+        x, count = args
+        inside = builder.icmp_unsigned("<", count, count.type(x.type.width))
+        safe = builder.select(inside, count, count.type(0))
+        if left:
+            return builder.select(inside, builder.shl(x, safe), x.type(0))
+        if not sig.return_type.signed:
+            return builder.select(inside, builder.lshr(x, safe), x.type(0))
+        return builder.select(
+            inside, builder.ashr(x, safe), builder.ashr(x, x.type(x.type.width - 1))
+        )
+
+    return inline("shift", 2, _same, emit)
+
+
+def _common_divisor_emit(context, builder, sig, args):
+    """Euclid's algorithm on magnitudes as unsigned words."""
+    sizes = args
+    if sig.return_type.signed:
+        sizes = [_absolute_emit(context, builder, sig.return_type(sig.return_type), [a])
+                 for a in args]  # fmt: skip
+    larger, left = (cgutils.alloca_once_value(builder, a) for a in sizes)
+    with _counted(builder, left):
+        rest = builder.urem(builder.load(larger), builder.load(left))
+        builder.store(builder.load(left), larger)
+        builder.store(rest, left)
+    return builder.load(larger)
+
+
+def _count_bits_emit(context, builder, sig, args):
+    (x,), kind = args, sig.args[0]
+    if kind.signed:
+        x = _absolute_emit(context, builder, kind(kind), [x])
+    count = builder.ctpop(x)
+    width = ir.IntType(8)
+    return count if x.type == width else builder.trunc(count, width)
+
+
+def _next_after_emit(context, builder, sig, args):
+    """One step of the bit pattern, which counts magnitudes."""
+    x, y = args
+    word = ir.IntType({"float": 32, "double": 64}[str(x.type)])
+    bits, zero = builder.bitcast(x, word), x.type(0)
+    outward = builder.xor(builder.fcmp_ordered("<", y, x), builder.fcmp_ordered(">", x, zero))
+    moved = builder.add(bits, builder.select(outward, word(1), word(-1)))
+    least = _llvm_call(builder, "copysign", x.type, [builder.bitcast(word(1), x.type), y])
+    result = builder.bitcast(moved, x.type)
+    result = builder.select(builder.fcmp_ordered("==", x, zero), least, result)
+    result = builder.select(builder.fcmp_ordered("==", x, y), y, result)
+    unknown = builder.fcmp_unordered("uno", x, y)
+    return builder.select(unknown, builder.fadd(x, y), result)
+
+
 def _safe_divisor(builder, b, kind, a):
     """A divisor that never traps (0 and -1 replaced; callers select their own results)."""
     is_zero = builder.icmp_unsigned("==", b, b.type(0))
@@ -648,6 +704,13 @@ def native_words() -> dict[str, object]:
         "floor_div": inline("floor_div", 2, _same, _floor_div_emit),
         "floor_mod": inline("floor_mod", 2, _same, _floor_mod_emit),
         "power": inline("power", 2, _power_typing, _power_emit),
+        "shift_left": _shift(True),
+        "shift_right": _shift(False),
+        "common_divisor": inline("common_divisor", 2, _same, _common_divisor_emit),
+        "count_bits": inline(
+            "count_bits", 1, lambda x: types.uint8(x), _count_bits_emit
+        ),
+        "next_after": inline("next_after", 2, _same, _next_after_emit),
         "accumulate_sum": _accumulate("accumulate_sum", "fadd", "add"),
         "accumulate_prod": _accumulate("accumulate_prod", "fmul", "mul"),
         "checked": inline(

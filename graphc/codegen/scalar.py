@@ -35,20 +35,24 @@ _CALLS = {
     "minimum": "smaller({0}, {1})", "abs": "absolute({0})", "sign": "sign({0})",
     "floor": "floor({0})", "ceil": "ceil({0})", "trunc": "trunc({0})", "rint": "rint({0})",
     "copysign": "copysign({0}, {1})", "isinf": "isinf({0})", "isfinite": "isfinite({0})",
-    "relu": "relu({0})",
+    "relu": "relu({0})", "left_shift": "shift_left({0}, {1})",
+    "right_shift": "shift_right({0}, {1})", "gcd": "common_divisor({0}, {1})",
+    "bitwise_count": "count_bits({0})", "nextafter": "next_after({0}, {1})",
     "mod": "floor_mod({0}, {1})", "floor_div": "floor_div({0}, {1})",
 }  # fmt: skip
 _VECTOR_MATH = {
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin",
     "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
-    "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc",
+    "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc", "gammaln", "digamma", "zeta",
+    "erfinv", "erfcinv",
 }  # fmt: skip
 # What a program calls its own things: buffers, loop variables, locals, words of the machine.
 _TAKEN = re.compile(
     r"(a|c|const|i|in|j|k|kernel|o|out|p|product|row|s|t|tmp|work)\d+|[a-z]\d+|(argument|temporary|gemm|dim)_.*"
     r"|INF|NAN|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|main|part|power"
     r"|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
-    r"|copysign|isinf|isfinite|True|False|None|" + "|".join(sorted(_VECTOR_MATH))
+    r"|shift_left|shift_right|common_divisor|count_bits|next_after|copysign|isinf|isfinite|True|False|None|"
+    + "|".join(sorted(_VECTOR_MATH))
 )
 _NONFINITE = {"inf": "INF", "-inf": "-INF", "nan": "NAN"}
 _NATURAL = {"float32", "float64", "int64", "uint64", "bool"}
@@ -75,6 +79,9 @@ class ScalarText:
             return f"i64({self.index(e.index)})"
         if isinstance(e, L.Select):
             return f"({self.expr(e.a)} if {self.expr(e.cond)} else {self.expr(e.b)})"
+        if isinstance(e, L.Checked):
+            size = dim(e.size)
+            return f"checked(status, {e.check}, i64({self.expr(e.expr)}), {size})"
         if isinstance(e, L.InRange):
             parts = (f"0 <= {self.index(i)} < {dim(size)}" for i, size, _ in e.tests)
             return "(" + " and ".join(f"({p})" for p in parts) + ")"

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from graphc.codegen.library import kernel_text
+from graphc.codegen.routines import ROUTINES, routine_text
 from graphc.codegen.scalar import ScalarText, dim, symbol_name
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
@@ -139,7 +140,7 @@ def _function(kernel: L.LoopKernel) -> tuple[KernelFunction, list[str]]:
 
 
 def _library_call(kernel: L.LibraryKernel) -> tuple[KernelFunction, list[str]]:
-    """The kernel of a row of dense linear algebra, and the caller's arguments for it."""
+    """The kernel of a library row, and the caller's arguments for it."""
     parameters = [Parameter(n, short_dtype(b.dtype)) for n, b in kernel.buffers.items()]
     arguments = [b.name for b in kernel.buffers.values()]
     if kernel.check:
@@ -147,8 +148,11 @@ def _library_call(kernel: L.LibraryKernel) -> tuple[KernelFunction, list[str]]:
         arguments += ["status", str(kernel.check)]
     parameters += [Parameter(n, "dim") for n in kernel.sizes]
     arguments += [dim(size) for size in kernel.sizes.values()]
-    kind = short_dtype(kernel.buffers["out"].dtype)
-    text = kernel_text(kernel.op, kernel.attrs, [p.name for p in parameters], kind)
+    kind, names = short_dtype(kernel.buffers["out"].dtype), [p.name for p in parameters]
+    if kernel.op in ROUTINES:
+        text = routine_text(kernel.op, kernel.attrs, names)
+    else:
+        text = kernel_text(kernel.op, kernel.attrs, names, kind)
     if kernel.source:
         text = text.replace("\n", f"  # {kernel.source}\n", 1)
     return KernelFunction("kernel", tuple(parameters), text), arguments
@@ -196,7 +200,8 @@ class _Body:
         elif isinstance(stmt, L.ScatterAdd):
             place = f"{self.names[stmt.buffer]}[at]"
             at = text.position(stmt.index, (stmt.dynamic,))
-            return [f"{pad}at = {at}", f"{pad}{place} = {place} + {text.expr(stmt.expr)}"]
+            before = "" if isinstance(stmt, L.ScatterSet) else f"{place} + "
+            return [f"{pad}at = {at}", f"{pad}{place} = {before}{text.expr(stmt.expr)}"]
         else:
             return self._arg_update(stmt, pad)
         comment = f"  # {stmt.source}" if stmt.source else ""

@@ -134,6 +134,46 @@ def scatter_add(indices: Node, updates: Node, axis: int, size: DimLike) -> Node:
     return make("scatter_add", (indices, updates), axis=axis, size=size)
 
 
+def scatter_set(x: Node, indices: Node, updates: Node, axis: int) -> Node:
+    return make("scatter_set", (x, indices, updates), axis=axis)
+
+
+def check_index(indices: Node, size: DimLike) -> Node:
+    return make("check_index", (indices,), size=size)
+
+
+def scan(op: str, x: Node, axis: int) -> Node:
+    """``cumsum`` or ``cumprod`` along one axis."""
+    return make(op, (x,), axis=axis)
+
+
+def argsort(x: Node, axis: int) -> Node:
+    return make("argsort", (x,), axis=axis)
+
+
+def searchsorted(table: Node, values: Node, side: str) -> Node:
+    return make("searchsorted", (table, values), side=side)
+
+
+def reverse(x: Node, axis: int) -> Node:
+    """One axis backwards."""
+    start = [x.shape[axis] - 1 if a == axis else 0 for a in range(x.ndim)]
+    return slice_(x, start, x.shape, [-1 if a == axis else 1 for a in range(x.ndim)])
+
+
+def position(index: Node, shape: tuple[DimLike, ...], axis: int) -> Node:
+    """Row-major positions in an array of ``shape`` of the elements ``[..., index, ...]``: the
+    other axes of ``index`` count through those of the array."""
+    total = None
+    for a, dim in enumerate(shape):
+        here = cast(index, np.int64) if a == axis else iota(index.shape, a)
+        if total is not None:
+            length = broadcast(size(dim, np.int64), index.shape, ())
+            here = elementwise("add", elementwise("mul", total, length), here)
+        total = here
+    return total
+
+
 def reduce(op: str, x: Node, axes) -> Node:
     axes = tuple(sorted(axes))
     return x if not axes else make(op, (x,), axes=axes)

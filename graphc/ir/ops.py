@@ -30,7 +30,8 @@ class Op:
 
     name: str
     doc: str
-    # "elementwise", "reduction", "view", "leaf", "contraction", "indexing", "library", "mark"
+    # "elementwise", "reduction", "view", "leaf", "contraction", "indexing", "library", "mark",
+    # "scan" or "sort"
     kind: str
     infer: Callable | None
     evaluate: Callable | None
@@ -94,6 +95,23 @@ def _infer_bool(name):
     return infer
 
 
+def _infer_integer(name):
+    def infer(attrs, *types):
+        dtype = _same_dtype(name, types)
+        if dtype.kind not in "iu":
+            raise DTypeError(f"{name} takes integers, not {types[0]}")
+        return TensorType(dtype, _same_shape(name, types))
+
+    return infer
+
+
+def _infer_count(name):
+    integer = _infer_integer(name)
+    return lambda attrs, x: TensorType(np.dtype(np.uint8), integer(attrs, x).shape)
+
+    return infer
+
+
 def _infer_where(attrs, cond, a, b):
     if cond.dtype != BOOL:
         raise DTypeError(f"where: the condition is {cond}, not bool")
@@ -101,7 +119,10 @@ def _infer_where(attrs, cond, a, b):
 
 
 def _elementwise(name, formula, numpy, derivative, doc, *, result="float", arity=1, **row):
-    infer = {"float": _infer_float, "same": _infer_same, "bool": _infer_bool}[result](name)
+    infer = {
+        "float": _infer_float, "same": _infer_same, "bool": _infer_bool,
+        "integer": _infer_integer, "count": _infer_count,
+    }[result](name)  # fmt: skip
 
     def evaluate_row(node, env, *arrays):
         return np.asarray(numpy(*arrays), dtype=node.dtype)
@@ -115,10 +136,10 @@ def _elementwise(name, formula, numpy, derivative, doc, *, result="float", arity
 def _vmath(name):
     """The polynomial of the kernels."""
 
-    def evaluate(x):
+    def evaluate(*xs):
         from graphc import vmath
 
-        return vmath.evaluate(name, x.dtype.name, x)
+        return vmath.evaluate(name, xs[0].dtype.name, *xs)
 
     return evaluate
 
@@ -181,6 +202,14 @@ _e("relu", "Max(x, 0)", lambda x: np.maximum(x, x.dtype.type(0)), ("where(z > 0,
 _e("erf", "erf(x)", _vmath("erf"), ("1.1283791670955126*exp(-x*x)",), "Error function.", cost=20)
 _e("erfc", "erfc(x)", _vmath("erfc"), ("-1.1283791670955126*exp(-x*x)",),
    "Complementary error function.", cost=24)  # fmt: skip
+_e("gammaln", "loggamma(x)", _vmath("gammaln"), ("digamma(x)",),
+   "Logarithm of the gamma function for x > 0; NaN below 0.", singular=True, cost=90)  # fmt: skip
+_e("digamma", "digamma(x)", _vmath("digamma"), ("zeta(2, x)",),
+   "Derivative of gammaln for x > 0; NaN below 0.", singular=True, cost=90)  # fmt: skip
+_e("erfinv", "erfinv(x)", _vmath("erfinv"), ("0.886226925452758*exp(z*z)",),
+   "Inverse error function.", singular=True, cost=200)  # fmt: skip
+_e("erfcinv", "erfinv(1 - x)", _vmath("erfcinv"), ("-0.886226925452758*exp(z*z)",),
+   "Inverse complementary error function.", singular=True, cost=200)  # fmt: skip
 _e("stop_gradient", "x", lambda x: x, None, "The value; its derivative is cut.", result="same",
    cost=0)  # fmt: skip
 
@@ -207,6 +236,11 @@ _e("minimum", "Min(x, y)", np.minimum,
    arity=2)  # fmt: skip
 _e("arctan2", "atan2(x, y)", np.arctan2, ("y/(x*x + y*y)", "-x/(x*x + y*y)"),
    "Angle of the point (y, x).", arity=2, singular=True, cost=26)  # fmt: skip
+_e("zeta", "zeta(x, y)", _vmath("zeta"), (None, "-x*zeta(x + 1, y)"),
+   "Hurwitz zeta function for x > 1, y > 0, NaN elsewhere; x is a constant to differentiation.",
+   arity=2, singular=True, cost=500)  # fmt: skip
+_e("nextafter", "x", np.nextafter, ("1", "0"), "The next number after x towards y.", arity=2,
+   cost=6)  # fmt: skip
 _e("copysign", "Abs(x)*sign(y)", np.copysign, ("sign(x)*copysign(1, y)", "0"),
    "|x| with the sign of y.", arity=2)  # fmt: skip
 
@@ -228,7 +262,14 @@ _e("logical_xor", "Xor(x, y)", np.logical_xor, None, "Exactly one true.", result
 _e("bitwise_and", "", np.bitwise_and, None, "Bits of both.", result="same", arity=2)
 _e("bitwise_or", "", np.bitwise_or, None, "Bits of either.", result="same", arity=2)
 _e("bitwise_xor", "", np.bitwise_xor, None, "Bits of exactly one.", result="same", arity=2)
+_e("left_shift", "", np.left_shift, None, "x * 2**y; 0 once all bits are out.", result="integer",
+   arity=2)  # fmt: skip
+_e("right_shift", "", np.right_shift, None, "x / 2**y rounded down.", result="integer", arity=2)
+_e("gcd", "", np.gcd, None, "Greatest common divisor, not negative.", result="integer", arity=2,
+   cost=60)  # fmt: skip
 _e("invert", "", np.invert, None, "Bits inverted.", result="same")
+
+_e("bitwise_count", "", np.bitwise_count, None, "How many bits of |x| are set.", result="count")
 
 _register(
     Op("where", "y where x holds, else w; the other branch never leaks into the gradient.",
@@ -483,6 +524,75 @@ _indexing("scatter_add", "Adjoint of take: adds updates into zeros at the indice
           _infer_scatter_add, _eval_scatter_add, ("axis", "size"))  # fmt: skip
 
 
+def _infer_scatter_set(attrs, x, indices, updates):
+    axis = attrs["axis"]
+    expected = _infer_take(attrs, x, indices)
+    if updates != expected:
+        raise ShapeError(f"scatter_set: updates {updates} for a region {expected} on axis {axis}")
+    return x
+
+
+def _eval_scatter_set(node, env, x, indices, updates):
+    axis, out = node.attr("axis"), np.array(x)
+    flat = _checked_indices(indices, x.shape[axis]).reshape(-1)
+    shape = (*x.shape[:axis], flat.size, *x.shape[axis + 1 :])
+    last = {int(i): k for k, i in enumerate(flat)}  # of equal indices the last wins
+    kept = list(last.values())
+    where = (slice(None),) * axis
+    out[(*where, flat[kept])] = updates.reshape(shape)[(*where, kept)]
+    return out
+
+
+def _infer_check_index(attrs, indices):
+    if indices.dtype.kind not in "iu":
+        raise DTypeError(f"check_index: indices are {indices}, not integers")
+    return indices
+
+
+_indexing("scatter_set", "x with updates written at the indices of one axis; the last of equal "
+          "indices wins.", _infer_scatter_set, _eval_scatter_set, ("axis",))  # fmt: skip
+_indexing("check_index", "The indices themselves; IndexError at run time outside [0, size).",
+          _infer_check_index,
+          lambda node, env, i: _checked_indices(i, evaluate(node.attr("size"), env)),
+          ("size",))  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- scans and orders
+
+
+def _scan(name, ufunc, doc):
+    def evaluate_scan(node, env, x):
+        return ufunc.accumulate(x, axis=node.attr("axis"), dtype=node.dtype)
+
+    _register(Op(name, doc, "scan", lambda attrs, x: x, evaluate_scan, ("axis",)))
+
+
+_scan("cumsum", np.add, "Running sums along one axis, in the input's dtype.")
+_scan("cumprod", np.multiply, "Running products along one axis, in the input's dtype.")
+
+
+def _infer_argsort(attrs, x):
+    return TensorType(np.dtype(np.int64), x.shape)
+
+
+def _infer_searchsorted(attrs, table, values):
+    if table.ndim != 1 or table.dtype != values.dtype:
+        raise ShapeError(f"searchsorted: {table} is not a vector of the dtype of {values}")
+    return TensorType(np.dtype(np.int64), values.shape)
+
+
+_register(
+    Op("argsort", "Positions in increasing order along one axis; ties keep their order, NaN is "
+       "last.", "sort", _infer_argsort,
+       lambda node, env, x: np.argsort(x, node.attr("axis"), kind="stable"), ("axis",))
+)  # fmt: skip
+_register(
+    Op("searchsorted", "Where values go into an increasing vector: before equal ones (side "
+       "left) or behind them.", "sort", _infer_searchsorted,
+       lambda node, env, a, v: np.asarray(np.searchsorted(a, v, node.attr("side"))), ("side",))
+)  # fmt: skip
+
+
 def _kept(x, axes):
     if list(axes) != sorted(set(axes)) or (axes and not 0 <= axes[0] <= axes[-1] < x.ndim):
         raise ShapeError(f"axes {axes} do not fit {x}")
@@ -635,7 +745,7 @@ def is_elementwise(node: Node) -> bool:
 
 def is_library(node: Node) -> bool:
     """Whether a node is a call of dense linear algebra."""
-    return OPS[node.op].kind == "library"
+    return OPS[node.op].kind in ("library", "sort")
 
 
 def is_reduction(node: Node) -> bool:

@@ -304,7 +304,8 @@ def _lower(graph, deps, order, storage, buffers: _Buffers, reasons) -> L.Schedul
     kernels: list[L.Kernel] = []
     for group in order:
         name = f"k{len(kernels)}"
-        if group.units and group.units[0].op == "matmul":
+        op = group.units[0].op if group.units else ""
+        if op == "matmul":
             kernels.append(_gemm(name, group.units[0], storage, graph, buffers.temp))
         elif group.units and is_library(group.units[0]):
             (unit,) = group.units
@@ -342,12 +343,12 @@ def _check_label(graph: Graph, node: Node) -> str:
     line = f" ({where})" if where else ""
     if is_library(node):
         return failure_text(node, line)
-    indices = node.inputs[0] if node.op == "scatter_add" else node.inputs[1]
-    size = node.attr("size") if node.op == "scatter_add" else node.inputs[0].shape[
-        node.attr("axis")]  # fmt: skip
+    indices = node.inputs[1 if node.op in ("take", "take_along", "scatter_set") else 0]
+    if node.op in ("scatter_add", "check_index"):
+        size = node.attr("size")
+    else:
+        size = node.inputs[0].shape[node.attr("axis")]
     named = " and ".join(_integer_arguments(indices))
-    if _is_joined(indices):
-        return f"an index{f' in {named}' if named else ''} is out of bounds{line}"
     value = f"{{wrapped {size}}}" if _is_wrapped(indices) else "{value}"
     place = f" in {named}" if named else ""
     return f"index {value}{place} is out of bounds for an axis of size {{size {size}}}{line}"
@@ -379,10 +380,3 @@ def _is_wrapped(indices: Node) -> bool:
     if node.op != "where" or node.inputs[1].op != "add":
         return False
     return _below_views(node.inputs[2]) in map(_below_views, node.inputs[1].inputs)
-
-
-def _is_joined(indices: Node) -> bool:
-    """``where(all inside, position, -1)``: indices of several axes in one."""
-    node = _below_views(indices)
-    other = _below_views(node.inputs[2]) if node.op == "where" else node
-    return other is not node and other.op == "const" and bool((other.attr("value").array < 0).all())

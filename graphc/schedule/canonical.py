@@ -27,6 +27,11 @@ def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
         return build.reduce(node.op, last, (x.ndim - 1,))
     if node.op == "implicit":
         return inputs[0]
+    if node.op == "argsort" and node.attr("axis") != node.ndim - 1:
+        (x,), axis = inputs, node.attr("axis")
+        perm = [*(a for a in range(x.ndim) if a != axis), axis]
+        inverse = sorted(range(x.ndim), key=perm.__getitem__)
+        return build.transpose(build.argsort(build.transpose(x, perm), x.ndim - 1), inverse)
     if node.op == "pad" and any(node.attr("interior")):
         return _pad_interior(node, *inputs)
     if inputs == node.inputs:

@@ -17,10 +17,10 @@ from graphc.ir.ops import OPS, is_library, is_reduction
 
 _FOLDED = {
     "broadcast", "transpose", "slice", "windows", "pad", "iota", "size", "const", "take",
-    "take_along",
+    "take_along", "check_index",
 }  # fmt: skip
 _ALIASES = {"reshape", "barrier"}  # another name for the memory of their first input
-_OPAQUE = {"matmul", "concat", "scatter_add"}
+_OPAQUE = {"matmul", "concat", "scatter_add", "scatter_set", "cumsum", "cumprod"}
 _FOLDED_DEPTH = 40
 _VIRTUAL_FLOPS = 4
 _VIRTUAL_READS = 1.25  # elements read for one recomputed
@@ -65,8 +65,8 @@ def domain(unit: Node) -> tuple[DimLike, ...]:
     """The iteration space of a unit."""
     if is_reduction(unit):
         return unit.inputs[0].shape
-    if unit.op == "scatter_add":
-        return unit.inputs[1].shape
+    if unit.op in ("scatter_add", "scatter_set"):
+        return unit.inputs[-1].shape
     return unit.shape
 
 
@@ -127,7 +127,7 @@ def _must_store(graph: Graph) -> set[Node]:
             stored.add(node)
         if node.op == "const" and not is_scalar_const(node):
             stored.add(node)
-        if node.op in ("matmul", "scatter_add") or is_library(node):
+        if node.op in ("matmul", "scatter_add", "scatter_set") or is_library(node):
             stored.update(storage_root(i) for i in node.inputs)
         elif node.op in ("take", "take_along"):
             stored.add(storage_root(node.inputs[0]))
@@ -184,13 +184,11 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
     """Walk from a unit through folded nodes to the units and inputs it reads."""
     start = tuple(range(len(domain(unit))))
     stack: list[tuple[Node, AxisMap]] = []
-    if unit.op == "matmul":
-        stack = [(i, (None,) * i.ndim) for i in unit.inputs]
-    elif unit.op == "concat":
+    if unit.op == "concat":
         axis = unit.attr("axis")
         piece = tuple(a if a != axis else None for a in start)
         stack = [(i, piece) for i in unit.inputs]
-    elif unit.op == "scatter_add" or is_library(unit):
+    elif is_opaque(unit):
         stack = [(i, (None,) * i.ndim) for i in unit.inputs]
     elif unit.op in _FOLDED:
         stack = list(_through_view(unit, start))
@@ -252,6 +250,8 @@ def _through_view(node: Node, axes: AxisMap) -> Iterator[tuple[Node, AxisMap]]:
         axis, (x, indices) = node.attr("axis"), node.inputs
         yield x, axes[:axis] + (None,) + axes[axis + 1 :]
         yield indices, axes
+    elif op == "check_index":
+        yield node.inputs[0], axes
 
 
 def _reshape_axes(below, above, axes: AxisMap) -> AxisMap:

@@ -1,4 +1,4 @@
-"""Lowering of dense linear algebra: sizes and work space of each library call."""
+"""Lowering of dense linear algebra and of sorting: sizes and work space of each call."""
 
 from __future__ import annotations
 
@@ -107,7 +107,19 @@ def _expm(node):
     return ("a",), sizes, work
 
 
+def _argsort(node):
+    length = node.shape[-1]
+    sizes = {"rows": product(node.shape[:-1]), "n": length}
+    return ("keys",), sizes, {"merged": (node.dtype, length)}
+
+
+def _searchsorted(node):
+    sizes = {"n": node.inputs[0].shape[0], "count": node.type.size}
+    return ("table", "values"), sizes, {}
+
+
 _PLANS = {
+    "argsort": _argsort, "searchsorted": _searchsorted,
     "cholesky": _cholesky, "triangular_solve": _triangular_solve, "lu": _lu, "qr": _qr,
     "lu_solve": _lu_solve, "eigh": _eigh, "svd": _svd, "expm": _expm,
 }  # fmt: skip

@@ -130,6 +130,15 @@ class InRange(Expr):
 
 
 @dataclass(frozen=True)
+class Checked(Expr):
+    """``expr``, clamped into [0, size); the run-time check ``check`` fails where it was not."""
+
+    expr: Expr
+    size: DimLike
+    check: int
+
+
+@dataclass(frozen=True)
 class Select(Expr):
     """``a if cond else b``, evaluating only the chosen one."""
 
@@ -185,6 +194,11 @@ class ScatterAdd:
     dynamic: tuple[Expr, DimLike, DimLike, int]
     expr: Expr
     source: object = None
+
+
+@dataclass
+class ScatterSet(ScatterAdd):
+    """``buffer[index + stride * clamp(dynamic)] = expr``."""
 
 
 @dataclass
@@ -270,7 +284,8 @@ class GemmKernel:
 
 @dataclass
 class LibraryKernel:
-    """A call of dense linear algebra (``codegen.library``), ``sizes["batch"]`` times.
+    """Dense linear algebra (``codegen.library``), ``sizes["batch"]`` times, or a routine of order
+    (``codegen.routines``).
 
     ``buffers`` and ``sizes`` are the arguments of its text by name; ``check`` is the number of
     the failure that it can report, 0 for none.
@@ -332,6 +347,8 @@ def expressions(stmt: Stmt) -> Iterator[Expr]:
             stack.extend(expr.args)
         elif isinstance(expr, Select):
             stack.extend((expr.cond, expr.a, expr.b))
+        elif isinstance(expr, Checked):
+            stack.append(expr.expr)
         elif isinstance(expr, Load):
             stack.extend(d[0] for d in expr.dynamic)
 
@@ -361,6 +378,8 @@ def dims_used(body: list[Stmt]) -> Iterator[DimLike]:
         for expr in expressions(stmt):
             if isinstance(expr, DimValue):
                 yield expr.dim
+            elif isinstance(expr, Checked):
+                yield expr.size
             elif isinstance(expr, InRange):
                 yield from (t[1] for t in expr.tests)
             elif isinstance(expr, Load):
@@ -434,6 +453,8 @@ def _rename_expr(expr: Expr, mapping) -> Expr:
     if isinstance(expr, Select):
         parts = (_rename_expr(e, mapping) for e in (expr.cond, expr.a, expr.b))
         return Select(expr.dtype, *parts)
+    if isinstance(expr, Checked):
+        return replace(expr, expr=_rename_expr(expr.expr, mapping))
     if isinstance(expr, InRange):
         tests = tuple((_rename_index(i, mapping), size, step) for i, size, step in expr.tests)
         return InRange(expr.dtype, tests)

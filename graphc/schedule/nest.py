@@ -80,13 +80,12 @@ class NestBuilder:
     # ------------------------------------------------------------------------------ the recipe
 
     def build(self, name: str) -> L.LoopKernel:
-        op = self.group.units[0].op
-        if op == "concat":
-            body = self._concat(self.group.units[0])
-        elif op == "scatter_add":
-            body = self._scatter_add(self.group.units[0])
-        else:
-            body = self._fused()
+        first = self.group.units[0]
+        alone = {
+            "concat": self._concat, "scatter_add": self._scatter_add,
+            "scatter_set": self._scatter_set, "cumsum": self._scan, "cumprod": self._scan,
+        }  # fmt: skip
+        body = alone[first.op](first) if first.op in alone else self._fused()
         body = L.collapse(body)
         reads, writes = _touched(body)
         symbols = sorted(
@@ -412,6 +411,9 @@ class NestBuilder:
             return L.DimValue(node.dtype, node.attr("dim"))
         if op in ("take", "take_along"):
             return self._taken(node, index)
+        if op == "check_index":
+            inside = self.value(inputs[0], index)
+            return L.Checked(node.dtype, inside, node.attr("size"), self.new_check(node))
         raise AssertionError(f"{op} cannot be folded into a kernel")
 
     def _reshaped(self, node: Node, index: Index) -> L.Expr:
@@ -485,20 +487,57 @@ class NestBuilder:
         return statements
 
     def _scatter_add(self, unit: Node) -> list[L.Stmt]:
-        indices, updates = unit.inputs
+        zero = L.Lit(unit.dtype, _literal(np.zeros((), unit.dtype)))
+        target = self.storage[unit]
+        clear = L.For("j0", unit.type.size, [L.Store(target, L.variable("j0"), zero)])
+        return [clear, *self._scattered(unit, L.ScatterAdd)]
+
+    def _scatter_set(self, unit: Node) -> list[L.Stmt]:
+        x, target = unit.inputs[0], self.storage[unit]
+
+        def emit(index):
+            value = self.value(x, index)
+            self.body.append(L.Store(target, L.flatten_index(index, unit.shape), value))
+
+        return [*self._nest(x.shape, emit), *self._scattered(unit, L.ScatterSet)]
+
+    def _scattered(self, unit: Node, statement) -> list[L.Stmt]:
+        """Loops over the updates, which go to run-time indices of one axis."""
+        indices, updates = unit.inputs[-2:]
         axis, target = unit.attr("axis"), self.storage[unit]
         stride = product(unit.shape[axis + 1 :])
-        zero = L.Lit(unit.dtype, _literal(np.zeros((), unit.dtype)))
-        clear = L.For("j0", unit.type.size, [L.Store(target, L.variable("j0"), zero)])
 
         def emit(index):
             at = index[axis : axis + indices.ndim]
             static = (*index[:axis], L.Affine(), *index[axis + indices.ndim :])
             dynamic = (self.value(indices, at), stride, unit.shape[axis], self.new_check(unit))
             position = L.flatten_index(static, unit.shape)
-            self.body.append(L.ScatterAdd(target, position, dynamic, self.value(updates, index)))
+            self.body.append(statement(target, position, dynamic, self.value(updates, index)))
 
-        return [clear, *self._nest(updates.shape, emit)]
+        return self._nest(updates.shape, emit)
+
+    def _scan(self, unit: Node) -> list[L.Stmt]:
+        """The first elements as they are, then each from its predecessor, in the order of memory:
+        inner axes are vectorised, and along the last axis the predecessor stays in a register."""
+        (x,), axis, target = unit.inputs, unit.attr("axis"), self.storage[unit]
+        if any(d == 0 for d in x.shape):
+            return []
+        combine = {"cumsum": "add", "cumprod": "mul"}[unit.op]
+
+        def first(index):
+            value = self.value(x, index)
+            self.body.append(L.Store(target, L.flatten_index(index, unit.shape), value))
+
+        def rest(index):
+            here = tuple(i + 1 if a == axis else i for a, i in enumerate(index))
+            before = L.Load(unit.dtype, target, L.flatten_index(index, unit.shape))
+            value = L.Apply(unit.dtype, combine, (before, self.value(x, here)))
+            self.body.append(L.Store(target, L.flatten_index(here, unit.shape), value))
+
+        def sized(size):
+            return [size if a == axis else d for a, d in enumerate(x.shape)]
+
+        return [*self._nest(sized(1), first), *self._nest(sized(x.shape[axis] - 1), rest)]
 
 
 def _loop_index(prefix: str, extents) -> Index:

@@ -160,6 +160,8 @@ def _has_slice(subscript: ast.Subscript) -> bool:
 
 
 _SCIPY_TWINS = frozenset({"expm", "solve_triangular", "cho_factor", "cho_solve"})
+# Functions of scipy.special that are Python code with checks of their own, and have a twin.
+_OF_SPECIAL = frozenset({"logsumexp", "softmax", "log_softmax", "polygamma"})
 
 
 def to_array(tracer) -> NoReturn:
@@ -186,6 +188,8 @@ def to_array(tracer) -> NoReturn:
         hint = f"Write np.linalg.{short}(...), which takes traced values."
     elif short in np.sctypeDict and hasattr(np, short):
         hint = f"Write x.astype(np.{short})."
+    elif short in _OF_SPECIAL:
+        hint = f"Write graphc.special.{short}(...), which takes traced values."
     elif getattr(np, short, None) in dispatch.FUNCTIONS and short != "linspace":
         hint = f"Pass one array instead of a list: {name}(np.stack([...]))."
     else:

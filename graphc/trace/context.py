@@ -42,6 +42,7 @@ class TraceContext:
         self.placeholders: dict[Node, Node] = {}  # of complete derivatives: what they stand for
         self.decisions = Decisions(Values())  # what Python asked of traced values
         self.refusal: tuple[Exception, Source | None] | None = None  # the last, see blame.refuse
+        self.augmented: tuple[Tracer, Tracer] | None = None  # x and mask of ``x[mask] += v``
         self._levels = 0
 
     def new_level(self) -> int:

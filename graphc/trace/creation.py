@@ -70,8 +70,6 @@ def full_like(context, a, fill_value, dtype=None, order="K", subok=True, shape=N
 
 @implements(np.linspace)
 def linspace(context, start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
-    if axis != 0:
-        raise TraceError("np.linspace of traced values supports only axis=0")
     start, stop = context.lift(start), context.lift(stop)
     num = num.__index__()
     parts = num - 1 if endpoint else num
@@ -82,7 +80,9 @@ def linspace(context, start, stop, num=50, endpoint=True, retstep=False, dtype=N
     values = steps.astype(floating) * step + start.astype(floating)
     if endpoint and num > 1:
         values = np.concatenate([values[:-1], np.broadcast_to(stop, (1, *span.shape))])
-    values = values.astype(floating if dtype is None else dtype)
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        values = np.floor(values)
+    values = np.moveaxis(values.astype(floating if dtype is None else dtype), 0, axis)
     return (values, step) if retstep else values
 
 

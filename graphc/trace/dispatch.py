@@ -19,30 +19,15 @@ UFUNCS: dict[np.ufunc, Callable] = {}  # ufunc -> rule(*nodes of the resolved dt
 DATA_DEPENDENT = frozenset({
     "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "nonzero",
     "flatnonzero", "argwhere", "compress", "extract", "intersect1d", "union1d", "setdiff1d",
-    "setxor1d", "trim_zeros", "bincount", "histogram",
+    "setxor1d", "trim_zeros",
 })  # fmt: skip
 
 # What to write for functions that are not supported, where NumPy has it another way.
 INSTEAD = {
-    "piecewise": "np.select(conditions, values) or np.where(condition, a, b)",
-    "choose": "np.select(conditions, values) or np.take_along_axis",
-    "delete": "np.concatenate([x[:i], x[i + 1:]]), or x[kept] with a constant array of positions",
-    "insert": "np.concatenate([x[:i], values, x[i:]])",
-    "resize": "np.tile and a slice, or np.reshape",
-    "block": "np.concatenate of np.concatenate",
-    "apply_along_axis": "the function on the whole array with axis=...",
     "apply_over_axes": "the function with a tuple as axis",
     "vectorize": "the function on the whole array",
-    "place": "x = np.where(mask, value, x)",
-    "putmask": "x = np.where(mask, value, x)",
-    "put": "x[positions] = values",
-    "interp": "np.take of a constant table and linear weights",
-    "nanmean": "np.where(np.isnan(x), 0, x) and a count of the others",
-    "frexp": "np.floor(np.log2(np.abs(x)))",
-    "ldexp": "x * 2.0**n",
     "eig": "np.linalg.eigh for a symmetric matrix; eigenvalues of a general one are complex",
     "eigvals": "np.linalg.eigvalsh for a symmetric matrix; those of a general one are complex",
-    "spacing": "np.finfo(x.dtype).eps * np.abs(x)",
 }
 
 

@@ -88,7 +88,8 @@ def _handler(ufunc: np.ufunc, name: str, function: Callable):
         dtypes = resolved[: ufunc.nin]
         if any(d.kind == "O" for d in dtypes):  # comparisons of Python integers
             dtypes = (common_dtype(*operands),) * ufunc.nin
-        if ufunc.nin == 2 and dtypes[0] != dtypes[1]:  # int64 with uint64 in comparisons
+        # int64 with uint64 in comparisons; ldexp takes an exponent of its own kind
+        if ufunc.nin == 2 and dtypes[0] != dtypes[1] and ufunc is not np.ldexp:
             dtypes = (np.result_type(*dtypes),) * 2
         _refuse_half(context, name, operands, resolved)
         shape = broadcast_shapes(name, *(o.shape for o in operands))
@@ -119,10 +120,10 @@ def _refuse_half(context, name: str, operands, dtypes) -> None:
 
 def special_handler(ufunc: np.ufunc) -> Callable | None:
     """The handler of a ufunc of scipy.special, None where there is none."""
-    if not special.is_special(ufunc) or ufunc.__name__ not in special.RULES:
+    name = ufunc.__name__.strip("_") if isinstance(ufunc, np.ufunc) else ""
+    if not special.is_special(ufunc) or name not in special.RULES:
         return None
-    name = f"scipy.special.{ufunc.__name__}"
-    return _handler(ufunc, name, special.RULES[ufunc.__name__])
+    return _handler(ufunc, f"scipy.special.{name}", special.RULES[name])
 
 
 def rule(*ufuncs: np.ufunc | None):
@@ -145,7 +146,7 @@ def _primitive(name: str):
 _SAME_NAME = (
     "sign exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh "
     "arcsinh arccosh arctanh sqrt cbrt maximum minimum arctan2 copysign isnan isinf isfinite "
-    "bitwise_and bitwise_or bitwise_xor invert"
+    "bitwise_and bitwise_or bitwise_xor invert left_shift right_shift gcd bitwise_count nextafter"
 )
 for _name in _SAME_NAME.split():
     rule(getattr(np, _name))(_primitive(_name))
@@ -332,6 +333,69 @@ def _signbit(x):
     if x.dtype.kind == "f":
         x = op("copysign", full_like(x, 1), x)
     return op("lt", x, full_like(x, 0))
+
+
+@rule(np.lcm)
+def _lcm(x, y):
+    divisor = op("gcd", x, y)
+    zero = full_like(x, 0)
+    safe = op("where", op("eq", divisor, zero), full_like(x, 1), divisor)
+    if x.dtype.kind == "i":
+        x, y = op("abs", x), op("abs", y)
+    return op("mul", op("floor_div", x, safe), y)
+
+
+@rule(np.spacing)
+def _spacing(x):
+    """The distance to the next number away from zero, with the sign of x."""
+    size = op("abs", x)
+    last = op("eq", size, full_like(x, np.finfo(x.dtype).max))
+    safe = op("where", last, op("mul", size, full_like(x, 0.5)), size)
+    step = op("sub", op("nextafter", safe, full_like(x, math.inf)), safe)
+    step = op("where", last, op("add", step, step), step)
+    step = op("where", op("isfinite", x), op("copysign", step, x), full_like(x, math.nan))
+    return op("stop_gradient", step)
+
+
+def _scaled(x: Node, exponent: Node) -> Node:
+    """``x * 2**exponent`` in steps that neither overflow nor round twice."""
+    info = np.finfo(x.dtype)
+    high, low = info.maxexp - 1, info.minexp + info.nmant + 1
+    for _ in range(2):
+        up = op("gt", exponent, full_like(exponent, high))
+        down = op("lt", exponent, full_like(exponent, info.minexp))
+        step = op("where", up, full_like(exponent, high),
+                  op("where", down, full_like(exponent, low), full_like(exponent, 0)))  # fmt: skip
+        x = op("mul", x, op("exp2", cast(step, x.dtype)))
+        exponent = op("sub", exponent, step)
+    limit = full_like(exponent, info.maxexp)
+    exponent = op("maximum", op("minimum", exponent, limit), full_like(exponent, info.minexp))
+    return op("mul", x, op("exp2", cast(exponent, x.dtype)))
+
+
+@rule(np.ldexp)
+def _ldexp(x, exponent):
+    wide = cast(exponent, np.int64)
+    far = full_like(wide, 5000)
+    return _scaled(x, op("maximum", op("minimum", wide, far), op("neg", far)))
+
+
+@rule(np.frexp)
+def _frexp(x):
+    """Mantissa in [1/2, 1) and exponent; the exponent is a constant to differentiation."""
+    zero = full_like(x, 0)
+    usable = op("logical_and", op("isfinite", x), op("ne", x, zero))
+    size = op("abs", op("where", usable, x, full_like(x, 1)))
+    exponent = cast(op("add", op("floor", op("log2", size)), full_like(x, 1)), np.int64)
+    part = _scaled(size, op("neg", exponent))  # the logarithm may have been rounded up or down
+    one = full_like(exponent, 1)
+    exponent = op("where", op("ge", part, full_like(x, 1)), op("add", exponent, one),
+                  op("where", op("lt", part, full_like(x, 0.5)), op("sub", exponent, one),
+                     exponent))  # fmt: skip
+    mantissa = _scaled(op("where", usable, x, full_like(x, 1)), op("neg", exponent))
+    none = full_like(exponent, 0)
+    return (op("where", usable, mantissa, x),
+            cast(op("where", usable, exponent, none), np.int32))  # fmt: skip
 
 
 # ----------------------------------------------------------------- functions that are no ufunc

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import operator
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from graphc.errors import IndexingError, ShapeError, TraceError
 from graphc.ir import build
@@ -17,6 +19,7 @@ from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, shape_text, truth
 from graphc.trace.indices import Basic, data_dependent, parse
 from graphc.trace.shaping import part
+from graphc.trace.source import current_expression
 from graphc.trace.tracer import Tracer
 
 # ------------------------------------------------------------------------------------ reading
@@ -42,22 +45,26 @@ def _index_nodes(context, advanced, sizes) -> list[Node]:
     return nodes
 
 
+def checked_index(index: Node, size) -> Node:
+    """A traced index as int64, negative values counted from the end, checked at run time."""
+    return build.check_index(wrapped_index(cast(index, np.int64), size), size)
+
+
 def _linear(nodes: list[Node], sizes, joint) -> Node:
-    """Row-major position of several indices; outside if any one of them is."""
+    """Row-major position of several indices, each checked against its own axis."""
     constants = [blame.constant_value(n) for n in nodes]
     if all(c is not None for c in constants) and all(isinstance(s, int) for s in sizes):
         arrays = np.broadcast_arrays(*constants)
         return build.const(np.ravel_multi_index(arrays, sizes).astype(np.int64))
-    total, inside = None, None
+    total = None
     for node, size in zip(nodes, sizes, strict=True):
-        index = build.broadcast_to(cast(node, np.int64), joint)
+        index = cast(node, np.int64)
+        if node.op != "const":
+            index = build.check_index(index, size)
+        index = build.broadcast_to(index, joint)
         length = build.broadcast_to(build.size(size, np.int64), joint)
         total = index if total is None else op("add", op("mul", total, length), index)
-        if node.op != "const":
-            fits = op("logical_and", op("ge", index, build.full_like(index, 0)),
-                      op("lt", index, length))  # fmt: skip
-            inside = fits if inside is None else op("logical_and", inside, fits)
-    return total if inside is None else op("where", inside, total, build.full_like(total, -1))
+    return total
 
 
 def _is_counting(node: Node, size) -> bool:
@@ -107,6 +114,10 @@ def gather(context, x: Node, basic: Basic, advanced) -> Node:
 @implements(operator.getitem)
 def getitem(context, x, index):
     node = x.node
+    if isinstance(index, Tracer) and index.dtype == bool and index.ndim and _is_augmented():
+        mask = _checked_mask(index, node.shape)
+        context.augmented = (context.wrap(node), mask)
+        return context.augmented[0]
     basic, advanced = parse(context, index, node.shape)
     if advanced:
         return context.wrap(gather(context, node, basic, advanced))
@@ -114,6 +125,12 @@ def getitem(context, x, index):
     if not result.ndim:
         return context.wrap(result)
     return x.view(result, basic.read, lambda parent, new: update(parent, basic, new), index)
+
+
+def _is_augmented() -> bool:
+    """Is the user's expression the target of ``x[mask] += v``? Then all of x is computed with."""
+    found, around = current_expression()
+    return any(isinstance(n, ast.AugAssign) for n in (found, *around[-1:]))
 
 
 # ------------------------------------------------------------------------------------ writing
@@ -186,11 +203,19 @@ def setitem(context, x, index, value):
         raise TypeError("a Python number does not support item assignment")
     if isinstance(value, Tracer) and _is_own_part(x, index, value):
         return  # x[i] += v: the view has written itself back already
+    whole, marked = context.augmented or (None, None)
+    if value is whole and index is marked:
+        context.augmented = None
+        chosen = build.broadcast(truth(index.node), x.shape, range(index.ndim))
+        x.assign(op("where", chosen, value.node, x.node))
+        return
     node = x.node
     mask = _as_mask(context, index)
     if mask is not None:
-        x.assign(_masked(context, node, mask, value))
-        return
+        replaced = _masked(context, node, mask, value)
+        if replaced is not None:
+            x.assign(replaced)
+            return
     basic, advanced = parse(context, index, node.shape)
     if advanced:
         x.assign(_scatter(context, node, basic, advanced, value))
@@ -220,26 +245,33 @@ def _as_mask(context, index):
     return None
 
 
-def _masked(context, x: Node, mask, value) -> Node:
-    for axis, (length, size) in enumerate(zip(mask.shape, x.shape, strict=False)):
+def _checked_mask(mask, shape):
+    for axis, (length, size) in enumerate(zip(mask.shape, shape, strict=False)):
         if length != size:
             raise IndexingError(
                 f"the boolean mask has length {length}, but axis {axis} of shape "
-                f"{shape_text(x.shape)} has size {size}"
+                f"{shape_text(shape)} has size {size}"
             )
-    if mask.ndim > x.ndim:
-        raise IndexingError(f"the boolean mask has {mask.ndim} axes, the array only {x.ndim}")
+    if mask.ndim > len(shape):
+        raise IndexingError(f"the boolean mask has {mask.ndim} axes, the array only {len(shape)}")
+    return mask
+
+
+def _masked(context, x: Node, mask, value) -> Node | None:
+    """``x[mask] = v``; None where a constant mask selects a value of its own for each element."""
+    _checked_mask(mask, x.shape)
     value = context.lift(value)
     rest = x.shape[mask.ndim :]
     if value.ndim > len(rest):
+        if blame.constant_value(mask.node) is not None:
+            return None
         raise data_dependent("x[mask] = values with one value an element")
     chosen = build.broadcast(truth(mask.node), x.shape, range(mask.ndim))
     return op("where", chosen, _fitted(context, value, x.dtype, x.shape), x)
 
 
 def _scatter(context, x: Node, basic: Basic, advanced, value) -> Node:
-    """``x[.., i, ..] = v`` for one constant index array, or one traced scalar."""
-    axis = basic.slots.index("adv")
+    """``x[.., i, ..] = v``; of equal indices the last wins."""
     simple = (
         len(advanced) == 1
         and basic.size == x.shape
@@ -247,28 +279,32 @@ def _scatter(context, x: Node, basic: Basic, advanced, value) -> Node:
         and "new" not in basic.slots
         and all(s == 1 for s in basic.step)
     )
-    if not simple or (isinstance(advanced[0], Tracer) and advanced[0].ndim):
-        raise TraceError(
-            "x[index] = v is supported for slices, boolean masks, one traced integer and one "
-            "constant index array.\nTo add at traced indices write np.add.at(x, index, v)."
-        )
-    index, size = advanced[0], x.shape[axis]
-    if isinstance(index, Tracer):
-        shape = x.shape[:axis] + x.shape[axis + 1 :]
-        value = _fitted(context, value, x.dtype, shape)
-        value = build.broadcast(value, x.shape, [i for i in range(x.ndim) if i != axis])
-        at = wrapped_index(cast(index.node, np.int64), size)
-        at = build.take(build.iota((size,), 0), at, 0)  # itself, checked at run time
-        at = build.broadcast(at, x.shape, ())
-        return op("where", op("eq", build.iota(x.shape, axis), at), value, x)
-    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    if not simple:
+        at = _positions(context, x.shape, basic, advanced)
+        value = _fitted(context, value, x.dtype, at.shape)
+        flat = build.reshape(x, (x.type.size,))
+        return build.reshape(build.scatter_set(flat, at, value, 0), x.shape)
+    axis, index = basic.slots.index("adv"), advanced[0]
+    size, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
     value = _fitted(context, value, x.dtype, (*before, *index.shape, *after))
+    if isinstance(index, Tracer):
+        if index.ndim:
+            return build.scatter_set(x, wrapped_index(index.node, size), value, axis)
+        value = build.broadcast(value, x.shape, [i for i in range(x.ndim) if i != axis])
+        at = build.broadcast(checked_index(index.node, size), x.shape, ())
+        return op("where", op("eq", build.iota(x.shape, axis), at), value, x)
     value = build.reshape(value, (*before, index.size, *after))
     source = np.full(size, -1)
     source[index.ravel()] = np.arange(index.size)  # the last of equal indices wins
     written = build.const(source >= 0)
     moved = build.take(value, build.const(np.maximum(source, 0)), axis)
     return op("where", build.broadcast(written, x.shape, (axis,)), moved, x)
+
+
+def _positions(context, shape, basic: Basic, advanced) -> Node:
+    """Row-major positions of the elements that an index picks, in the shape of the result."""
+    counters = build.position(build.iota(shape, 0), shape, 0)
+    return gather(context, counters, basic, advanced)
 
 
 def add_at(context, x, index, value) -> None:
@@ -280,16 +316,74 @@ def add_at(context, x, index, value) -> None:
         )
     node = x.node
     items = index if isinstance(index, tuple) else (index,)
-    items = tuple(i if isinstance(i, Tracer) else np.asarray(i) for i in items)
+    items = tuple(
+        i if isinstance(i, Tracer | slice) or i is None or i is Ellipsis else np.asarray(i)
+        for i in items
+    )
     basic, advanced = parse(context, items, node.shape)
     count = len(items)
-    if basic.slots[:count] != ("adv",) * count:
-        raise TraceError("np.add.at takes one integer array for each leading axis")
-    sizes = node.shape[:count]
-    nodes = _index_nodes(context, advanced, sizes)
-    joint = broadcast_shapes("index", *(n.shape for n in nodes))
-    position_of = nodes[0] if count == 1 else _linear(nodes, sizes, joint)
-    rest = node.shape[count:]
-    updates = _fitted(context, value, node.dtype, joint + rest)
-    added = build.scatter_add(position_of, updates, 0, product(sizes))
+    if advanced and basic.slots[:count] == ("adv",) * count:
+        sizes = node.shape[:count]
+        nodes = _index_nodes(context, advanced, sizes)
+        joint = broadcast_shapes("index", *(n.shape for n in nodes))
+        at = nodes[0] if count == 1 else _linear(nodes, sizes, joint)
+        updates = _fitted(context, value, node.dtype, joint + node.shape[count:])
+        size = product(sizes)
+    else:
+        at, size = _positions(context, node.shape, basic, advanced), node.type.size
+        updates = _fitted(context, value, node.dtype, at.shape)
+    added = build.scatter_add(at, updates, 0, size)
     x.assign(op("add", node, build.reshape(added, node.shape)))
+
+
+def _target(x, name: str) -> Tracer:
+    if not isinstance(x, Tracer):
+        raise TraceError(
+            f"{name} into a plain NumPy array cannot hold traced values; create it with "
+            "graphc.numpy.zeros or graphc.numpy.array"
+        )
+    return x
+
+
+@implements(np.put_along_axis)
+def put_along_axis(context, arr, indices, values, axis=-1):
+    x, index = _target(arr, "np.put_along_axis"), context.lift(indices).node
+    node = x.node if axis is not None else build.reshape(x.node, (x.size,))
+    axis = 0 if axis is None else normalize_axis_index(axis, node.ndim)
+    if node.ndim != index.ndim:
+        raise ShapeError(
+            f"np.put_along_axis: {shape_text(node.shape)} and indices {shape_text(index.shape)} "
+            "need the same number of axes"
+        )
+    wide = [index.shape[a] if a == axis else d for a, d in enumerate(node.shape)]
+    index = build.broadcast_to(checked_index(index, node.shape[axis]), wide)
+    at = build.position(index, node.shape, axis)
+    value = _fitted(context, values, node.dtype, at.shape)
+    flat = build.reshape(node, (node.type.size,))
+    x.assign(build.reshape(build.scatter_set(flat, at, value, 0), x.shape))
+
+
+@implements(np.put)
+def put(context, a, ind, v, mode="raise"):
+    x, index = _target(a, "np.put"), context.lift(ind).ravel()
+    size = x.size
+    if mode == "wrap":
+        at = (index % size).astype(np.int64).node
+    elif mode == "clip":
+        at = np.clip(index, 0, size - 1).astype(np.int64).node
+    else:
+        at = checked_index(index.node, size)
+    count = index.shape[0].__index__()
+    value = np.resize(context.lift(v), count)
+    flat = build.reshape(x.node, (size,))
+    value = cast(value.node, x.dtype)
+    x.assign(build.reshape(build.scatter_set(flat, at, value, 0), x.shape))
+
+
+@implements(np.putmask)
+def putmask(context, a, mask, values):
+    x, value = _target(a, "np.putmask"), context.lift(values)
+    if value.shape != x.shape:
+        value = np.resize(value, x.shape)
+    chosen = build.broadcast_to(truth(context.lift(mask).node), x.shape)
+    x.assign(op("where", chosen, cast(value.node, x.dtype), x.node))

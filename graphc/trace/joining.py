@@ -181,7 +181,10 @@ def repeat(context, a, repeats, axis=None):
 
 
 @implements(np.pad)
-def pad(context, array, pad_width, mode="constant", *, constant_values=0):
+def pad(
+    context, array, pad_width, mode="constant", *, constant_values=0, end_values=0,
+    stat_length=None, reflect_type="even",
+):  # fmt: skip
     x = context.lift(array)
     node = x.node
     widths = _pad_widths(pad_width, node.ndim)
@@ -197,15 +200,55 @@ def pad(context, array, pad_width, mode="constant", *, constant_values=0):
                 sides = (zeros, grown) if at_end else (grown, zeros)
                 node = build.pad(node, *sides, fill=cast(fill, node.dtype))
         return context.wrap(node)
+    if mode in _STATISTICS:
+        return _pad_statistics(context, x, widths, mode, stat_length)
+    if mode == "linear_ramp":
+        return _pad_ramps(context, x, widths, _pad_fills(context, end_values, node.ndim))
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
-        raise TraceError(
-            f"np.pad with mode={mode!r} is not supported; "
-            "supported: constant, edge, reflect, symmetric, wrap"
-        )
+        available = ", ".join(["constant", "edge", "reflect", "symmetric", "wrap", "linear_ramp",
+                               *_STATISTICS])  # fmt: skip
+        raise TraceError(f"np.pad with mode={mode!r} is not supported; supported: {available}")
+    if reflect_type != "even":
+        raise TraceError("np.pad of traced values supports only reflect_type='even'")
     for axis, (low, high) in enumerate(widths):
         if low or high:
             node = _pad_axis(node, axis, low, high, mode)
     return context.wrap(node)
+
+
+_STATISTICS = {"mean": np.mean, "maximum": np.max, "minimum": np.min, "median": np.median}
+
+
+def _pad_statistics(context, x, widths, mode: str, stat_length):
+    lengths = _pad_widths(stat_length, x.ndim) if stat_length is not None else [(None, None)] * (
+        x.ndim)  # fmt: skip
+    for axis, ((low, high), (first, last)) in enumerate(zip(widths, lengths, strict=True)):
+        size = x.shape[axis].__index__()
+        pieces = []
+        for amount, length, at_end in ((low, first, False), (high, last, True)):
+            length = size if length is None else min(length, size)
+            chosen = part(x.node, axis, size - length if at_end else 0, length)
+            value = _STATISTICS[mode](context.wrap(chosen), axis=axis, keepdims=True)
+            if x.dtype.kind in "iu" and mode in ("mean", "median"):
+                value = np.round(value)
+            shape = [amount if i == axis else d for i, d in enumerate(x.shape)]
+            pieces.append(np.broadcast_to(value.astype(x.dtype), shape))
+        x = np.concatenate([pieces[0], x, pieces[1]], axis=axis)
+    return x
+
+
+def _pad_ramps(context, x, widths, ends):
+    for axis, ((low, high), (before, after)) in enumerate(zip(widths, ends, strict=True)):
+        size = x.shape[axis]
+        edges = (part(x.node, axis, 0, 1), part(x.node, axis, size - 1, 1))
+        ramps = []
+        for amount, end, edge in ((low, before, edges[0]), (high, after, edges[1])):
+            steps = np.linspace(context.wrap(cast(end, x.dtype)),
+                                np.squeeze(context.wrap(edge), axis), amount, endpoint=False,
+                                dtype=x.dtype, axis=axis)  # fmt: skip
+            ramps.append(steps)
+        x = np.concatenate([ramps[0], x, np.flip(ramps[1], axis)], axis=axis)
+    return x
 
 
 def _pad_widths(pad_width, ndim: int) -> list[tuple[int, int]]:
@@ -235,31 +278,14 @@ def _pad_axis(x: Node, axis: int, low: int, high: int, mode: str) -> Node:
         first, last = part(x, axis, 0, 1), part(x, axis, size - 1, 1)
         pieces = [_repeated(first, axis, low), x, _repeated(last, axis, high)]
     else:
-        size = size.__index__()
-        offset = 1 if mode == "reflect" else 0
-        reach = size if mode == "wrap" else size - offset
-        if max(low, high) > reach:
-            raise TraceError(f"np.pad: mode={mode!r} reaches at most {reach} beyond axis {axis}")
-        if mode == "wrap":
-            pieces = [part(x, axis, size - low, low), x, part(x, axis, 0, high)]
-        else:
-            before = _reversed(part(x, axis, offset, low), axis)
-            after = _reversed(part(x, axis, size - offset - high, high), axis)
-            pieces = [before, x, after]
+        order = np.pad(np.arange(size.__index__()), (low, high), mode=mode)
+        return build.take(x, build.const(order), axis)
     return build.concat([p for p in pieces if p.shape[axis] != 0], axis)
 
 
 def _repeated(x: Node, axis: int, count: int) -> Node:
     shape = [count if i == axis else d for i, d in enumerate(x.shape)]
     return build.broadcast_to(x, shape)
-
-
-def _reversed(x: Node, axis: int) -> Node:
-    if x.shape[axis] == 0:
-        return x
-    start = [x.shape[axis] - 1 if i == axis else 0 for i in range(x.ndim)]
-    step = [-1 if i == axis else 1 for i in range(x.ndim)]
-    return build.slice_(x, start, x.shape, step)
 
 
 # ------------------------------------------------------------------ differences and triangles
@@ -293,15 +319,20 @@ def band(shape, k: int) -> Node:
     return op("le", columns, op("add", rows, build.full_like(rows, k)))
 
 
+def _matrix(x: Node) -> Node:
+    """A vector counts as the row of which each row of a square matrix is a copy."""
+    return build.broadcast(x, (*x.shape, *x.shape), (1,)) if x.ndim == 1 else x
+
+
 @implements(np.tril)
 def tril(context, m, k=0):
-    x = context.lift(m).node
+    x = _matrix(context.lift(m).node)
     return context.wrap(op("where", band(x.shape, k), x, build.full_like(x, 0)))
 
 
 @implements(np.triu)
 def triu(context, m, k=0):
-    x = context.lift(m).node
+    x = _matrix(context.lift(m).node)
     return context.wrap(op("where", band(x.shape, k - 1), build.full_like(x, 0), x))
 
 

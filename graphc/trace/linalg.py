@@ -162,7 +162,7 @@ def _tensordot(context, x, y, left, right, name: str):
 @implements(np.einsum)
 def einsum(context, *operands, dtype=None, optimize=False, order="K", casting="safe"):
     if not isinstance(operands[0], str):
-        raise TraceError("np.einsum: write the subscripts as a string, as in 'ij,jk->ik'")
+        operands = _with_text(operands)
     arrays = [context.lift(o) for o in operands[1:]]
     terms, output = _subscripts(operands[0], [a.ndim for a in arrays])
     common = np.result_type(*(a.dtype for a in arrays)) if dtype is None else np.dtype(dtype)
@@ -178,6 +178,18 @@ def einsum(context, *operands, dtype=None, optimize=False, order="K", casting="s
         terms.append(term)
     node, term = _sum_out(nodes[0], terms[0], set(output))
     return context.wrap(build.transpose(node, [term.index(c) for c in output]))
+
+
+def _with_text(operands) -> tuple:
+    """``einsum(a, [0, 1], b, [1, 2], [0, 2])`` with the subscripts as a string."""
+
+    def letters(axes) -> str:
+        return "".join("..." if a is Ellipsis else chr(ord("a") + a) for a in axes)
+
+    arrays, terms = operands[0 : len(operands) // 2 * 2 : 2], operands[1::2]
+    text = ",".join(letters(t) for t in terms)
+    output = f"->{letters(operands[-1])}" if len(operands) % 2 else ""
+    return (text + output, *arrays)
 
 
 def _subscripts(text: str, ndims: list[int]) -> tuple[list[str], str]:
@@ -351,14 +363,15 @@ def linalg_trace(context, x, *, offset=0, dtype=None):
 
 @implements(np.cross)
 def cross(context, a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
-    if (axisa, axisb, axisc, axis) not in ((-1, -1, -1, None), (-1, -1, -1, -1)):
-        raise TraceError("np.cross supports the last axis only")
+    if axis is not None:
+        axisa = axisb = axisc = axis
     x, y = context.lift(a), context.lift(b)
+    x, y = np.moveaxis(x, axisa, -1), np.moveaxis(y, axisb, -1)
     if x.shape[-1] != 3 or y.shape[-1] != 3:
         raise ShapeError(mismatch("cross", (x.shape, y.shape), "the last axes must have size 3"))
     x, y = ([v[..., i] for i in range(3)] for v in (x, y))
     turns = ((1, 2), (2, 0), (0, 1))
-    return np.stack([x[i] * y[j] - x[j] * y[i] for i, j in turns], axis=-1)
+    return np.moveaxis(np.stack([x[i] * y[j] - x[j] * y[i] for i, j in turns]), 0, axisc)
 
 
 @implements(np.kron)

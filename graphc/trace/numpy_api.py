@@ -1,12 +1,15 @@
 """All of NumPy that traces: importing this module fills the dispatch tables."""
 
 from graphc.trace import (
+    composed,
     creation,
     elementwise,
     indexing,
     joining,
     linalg,
     matrices,
+    nans,
+    ordering,
     reductions,
     shaping,
     taking,
@@ -17,13 +20,16 @@ from graphc.trace.dispatch import FUNCTIONS, UFUNCS, nearest, public_name
 __all__ = [
     "FUNCTIONS",
     "UFUNCS",
+    "composed",
     "creation",
     "elementwise",
     "indexing",
     "joining",
     "linalg",
     "matrices",
+    "nans",
     "nearest",
+    "ordering",
     "public_name",
     "reductions",
     "shaping",

@@ -22,7 +22,7 @@ _REDUCTIONS = {
 _ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
 _LOGICAL = frozenset({np.bitwise_and, np.bitwise_or, np.bitwise_xor})
 _LOGICAL |= {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
-_DEFAULTS = {"where": True, "casting": "same_kind", "order": "K", "subok": True}
+_DEFAULTS = {"casting": "same_kind", "order": "K", "subok": True}
 
 
 def operator(ufunc: np.ufunc, context, operands) -> Any:
@@ -95,9 +95,10 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
     out = kwargs.pop("out", None)
     context = _context((inputs, out))
     if method == "__call__":
+        chosen = kwargs.pop("where", True)
         for name in [n for n in _DEFAULTS if n in kwargs]:
             value = kwargs.pop(name)
-            if value is not _DEFAULTS[name] and (name == "where" or value != _DEFAULTS[name]):
+            if value is not _DEFAULTS[name] and value != _DEFAULTS[name]:
                 raise TraceError(
                     located(
                         f"{dispatch.public_name(ufunc)}: the argument `{name}` is not supported "
@@ -105,6 +106,8 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
                     )
                 )
         result = dispatch.call(ufunc, context, inputs, kwargs)
+        if chosen is not True:
+            result = _chosen(ufunc, result, chosen, out)
     elif method == "reduce" and ufunc in _REDUCTIONS:
         kwargs.setdefault("axis", 0)
         result = dispatch.call(_REDUCTIONS[ufunc], context, inputs, kwargs)
@@ -128,6 +131,21 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
         name = dispatch.public_name(ufunc)
         raise TraceError(located(f"{name}.{method} is not supported on traced values"))
     return result if out is None else _store(ufunc, result, out)
+
+
+def _chosen(ufunc, result, where, out):
+    """``where=``: elsewhere the array given as ``out`` keeps its values."""
+    outs = out if isinstance(out, tuple) else (out,)
+    if any(o is None for o in outs):
+        raise TraceError(
+            located(
+                f"{dispatch.public_name(ufunc)} with where= leaves other elements undefined without"
+                " out=.\nWrite np.where(condition, result, other)."
+            )
+        )
+    results = result if isinstance(result, tuple) else (result,)
+    kept = tuple(np.where(where, r, o) for r, o in zip(results, outs, strict=True))
+    return kept if isinstance(result, tuple) else kept[0]
 
 
 def _store(ufunc, result, out):

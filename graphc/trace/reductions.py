@@ -99,6 +99,9 @@ def _extreme(name: str, combine: str, sign: int):
         axes = axes_of(axis, x.ndim)
         if any(x.shape[i] == 0 for i in axes) and not given(initial):
             raise ShapeError(f"np.{name} of no elements: {x.type} over axes {axes}")
+        if any(x.shape[i] == 0 for i in axes):
+            empty = reduce_node("sum", x, axes, keepdims)
+            return context.wrap(fit(context.lift(initial), x.dtype, empty.shape))
         result = reduce_node(name, x, axes, keepdims)
         return context.wrap(_with_initial(context, combine, result, initial))
 
@@ -263,28 +266,19 @@ def logaddexp_reduce(context, array, axis=0, *, keepdims=False):
 FUNCTIONS[logaddexp_reduce] = logaddexp_reduce
 
 
-def _scan(name: str, identity: int):
-    """A running total by doubling: log2(n) shifted additions, each a whole-array operation."""
-
+def _scan(name: str):
     def scan(context, a, axis=None, dtype=None):
         x = context.lift(a).node
         if not given(axis):
             x, axis = build.reshape(x, (x.type.size,)), 0
         axis = normalize_axis_index(axis, x.ndim)
         x = cast(x, np.dtype(dtype) if given(dtype) else _sum_dtype(x.dtype))
-        length, shift = x.shape[axis].__index__(), 1
-        zeros = [0] * x.ndim
-        while shift < length:
-            size = [length - shift if i == axis else d for i, d in enumerate(x.shape)]
-            low = [shift if i == axis else 0 for i in range(x.ndim)]
-            kept = build.slice_(x, zeros, size, [1] * x.ndim)
-            fill = build.const(identity, x.dtype)
-            x = op(name, x, build.pad(kept, low, zeros, fill=fill))
-            shift *= 2
-        return context.wrap(x)
+        if name == "cumprod":
+            x.shape[axis].__index__()  # its gradient doubles steps up to a known length
+        return context.wrap(build.scan(name, x, axis))
 
     return scan
 
 
-implements(np.cumsum)(_scan("add", 0))
-implements(np.cumprod)(_scan("mul", 1))
+implements(np.cumsum)(_scan("cumsum"))
+implements(np.cumprod)(_scan("cumprod"))

@@ -85,20 +85,31 @@ def _resized(tracer, shape):
     )
 
 
+def _columns_first(order: str, name: str) -> bool:
+    if order not in ("C", "F"):
+        raise TraceError(
+            f"np.{name} with order={order!r} depends on memory, which traced values have not; "
+            "write order='C' or order='F'"
+        )
+    return order == "F"
+
+
 @implements(np.reshape)
 def reshape(context, a, shape=None, order="C", *, newshape=None, copy=None):
     x = context.lift(a)
-    if order != "C":
-        raise TraceError(f"reshape with order={order!r} is not supported; transpose first")
-    result = reshaped(x, resolve_shape(x.node, newshape if shape is None else shape))
+    shape = newshape if shape is None else shape
+    if _columns_first(order, "reshape"):
+        dims = resolve_shape(x.node, shape)
+        return transpose(context, reshape(context, transpose(context, x), dims[::-1]))
+    result = reshaped(x, resolve_shape(x.node, shape))
     return result.copy() if copy else result
 
 
 @implements(np.ravel)
 def ravel(context, a, order="C"):
     x = context.lift(a)
-    if order != "C":
-        raise TraceError(f"ravel with order={order!r} is not supported; transpose first")
+    if _columns_first(order, "ravel"):
+        x = transpose(context, x)
     return reshaped(x, (x.size,))
 
 

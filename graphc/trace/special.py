@@ -10,9 +10,12 @@ import sys
 
 import numpy as np
 
+from graphc.errors import GradientError
 from graphc.ir.build import elementwise as op
 from graphc.ir.build import full_like
+from graphc.ir.graph import topological
 from graphc.ir.node import Node
+from graphc.trace.dtypes import common_dtype
 
 RULES: dict = {}  # name of the ufunc -> rule(*nodes of the resolved dtypes) -> node
 
@@ -21,8 +24,8 @@ def is_special(function) -> bool:
     """Whether ``function`` is a ufunc of scipy.special."""
     if not isinstance(function, np.ufunc):
         return False
-    module = sys.modules.get("scipy.special")
-    return module is not None and getattr(module, function.__name__, None) is function
+    modules = (sys.modules.get(f"scipy.special{part}") for part in ("", "._ufuncs"))
+    return any(getattr(m, function.__name__, None) is function for m in modules if m is not None)
 
 
 def _rule(function):
@@ -35,9 +38,10 @@ def _for_each(names: str) -> None:
         RULES[name] = lambda *nodes, name=name: op(name, *nodes)
 
 
-_for_each("erf erfc exp2 expm1 log1p cbrt")
+_for_each("erf erfc exp2 expm1 log1p cbrt erfinv erfcinv")
 RULES["expit"] = lambda x: op("sigmoid", x)
 RULES["log_expit"] = lambda x: op("neg", op("softplus", op("neg", x)))
+RULES["softplus"] = lambda x: op("softplus", x)
 RULES["exp10"] = lambda x: op("pow", full_like(x, 10), x)
 
 
@@ -97,3 +101,191 @@ def _rel_entr(x: Node, y: Node) -> Node:
 @_rule
 def _kl_div(x: Node, y: Node) -> Node:
     return op("add", _rel_entr(x, y), op("sub", y, x))
+
+
+# ----------------------------------------------------------------------------- gamma functions
+
+
+def _reflected(x: Node, low: float) -> tuple[Node, Node]:
+    """Where x lies below ``low``, and x or 1 - x: what the functions of positive numbers take."""
+    below = op("lt", x, full_like(x, low))
+    return below, op("where", below, op("sub", full_like(x, 1), x), x)
+
+
+def _half_turns(x: Node) -> Node:
+    """pi times the distance of x from the nearest integer, which is exact."""
+    return op("mul", op("sub", x, op("rint", x)), full_like(x, math.pi))
+
+
+@_rule
+def _gammaln(x: Node) -> Node:
+    """By reflection below 0: log(pi / |sin(pi x)|) - gammaln(1 - x)."""
+    below, positive = _reflected(x, 0)
+    value = op("gammaln", positive)
+    angle = op("where", below, _half_turns(x), full_like(x, math.pi / 2))
+    sine = op("log", op("div", full_like(x, math.pi), op("abs", op("sin", angle))))
+    other = op("where", op("eq", x, full_like(x, -math.inf)), full_like(x, math.inf),
+               op("sub", sine, value))  # fmt: skip
+    return op("where", below, other, value)
+
+
+@_rule
+def _gammasgn(x: Node) -> Node:
+    odd = op("ne", op("mod", op("floor", x), full_like(x, 2)), full_like(x, 0))
+    negative = op("logical_and", op("lt", x, full_like(x, 0)), odd)
+    return op("where", negative, full_like(x, -1), full_like(x, 1))
+
+
+@_rule
+def _gamma(x: Node) -> Node:
+    """By the exponential of its logarithm: relative error about 1e-16 times that logarithm."""
+    zero, whole = full_like(x, 0), op("eq", op("floor", x), x)
+    pole = op("logical_and", op("lt", x, zero), whole)
+    value = op("mul", _gammasgn(x), op("exp", _gammaln(op("where", pole, full_like(x, 1), x))))
+    return op("where", pole, full_like(x, math.nan), op(
+        "where", op("eq", x, zero), op("copysign", full_like(x, math.inf), x), value))  # fmt: skip
+
+
+@_rule
+def _digamma(x: Node) -> Node:
+    """By reflection below 0: digamma(1 - x) - pi / tan(pi x)."""
+    below, positive = _reflected(x, 0)
+    value = op("digamma", positive)
+    angle = op("where", below, _half_turns(x), full_like(x, 1))
+    pole = op("logical_and", below, op("eq", angle, full_like(x, 0)))
+    other = op("sub", value, op("div", full_like(x, math.pi), op("tan", angle)))
+    other = op("where", pole, full_like(x, math.nan), other)
+    return op("where", below, other, value)
+
+
+RULES["psi"] = _digamma
+
+
+def _fixed(x: Node, name: str) -> Node:
+    if any(n.op in ("input", "placeholder") for n in topological([x])):
+        raise GradientError(
+            f"{name}: its first argument must be known while tracing; the derivative by it has no "
+            "rule"
+        )
+    return x
+
+
+@_rule
+def _zeta(s: Node, q: Node) -> Node:
+    return op("zeta", _fixed(s, "zeta"), q)
+
+
+@_rule
+def _betaln(a: Node, b: Node) -> Node:
+    return op("sub", op("add", _gammaln(a), _gammaln(b)), _gammaln(op("add", a, b)))
+
+
+@_rule
+def _beta(a: Node, b: Node) -> Node:
+    sign = op("mul", op("mul", _gammasgn(a), _gammasgn(b)), _gammasgn(op("add", a, b)))
+    return op("mul", sign, op("exp", _betaln(a, b)))
+
+
+def polygamma_node(order: int, x: Node) -> Node:
+    """The derivative of digamma of this order; for x > 0, and below 0 for orders 0 and 1."""
+    if order == 0:
+        return _digamma(x)
+    below, positive = _reflected(x, 0)
+    value = op("zeta", full_like(x, order + 1), positive)
+    if order == 1:
+        angle = op("where", below, _half_turns(x), full_like(x, 1))
+        part = op("div", full_like(x, math.pi), op("sin", angle))
+        return op("where", below, op("sub", op("mul", part, part), value), value)
+    value = op("where", below, full_like(x, math.nan), value)
+    return op("mul", value, full_like(x, (-1) ** (order + 1) * math.factorial(order)))
+
+
+# --------------------------------------------------------------------------- normal distribution
+
+
+@_rule
+def _ndtri(p: Node) -> Node:
+    doubled = op("add", p, p)
+    return op("mul", op("erfcinv", doubled), full_like(p, -math.sqrt(2)))
+
+
+_TAIL = (-1.0, 3.0, -15.0, 105.0, -945.0, 10395.0, -135135.0)
+
+
+@_rule
+def _log_ndtr(x: Node) -> Node:
+    """log(ndtr(x)): log1p above 0, and an asymptotic series where ndtr underflows."""
+    one, zero = full_like(x, 1), full_like(x, 0)
+    root = full_like(x, math.sqrt(0.5))
+    above = op("gt", x, zero)
+    far = op("lt", x, full_like(x, -20 if x.dtype == np.float64 else -8))
+    near = op("where", far, op("neg", one), x)
+    half = op("mul", op("erfc", op("mul", op("abs", near), root)), full_like(x, 0.5))
+    middle = op("where", above, op("log1p", op("neg", half)), op("log", half))
+    large = op("where", far, x, full_like(x, -20))
+    inverse = op("div", one, op("mul", large, large))
+    series = full_like(x, _TAIL[-1])
+    for coefficient in _TAIL[-2::-1]:
+        series = op("add", op("mul", series, inverse), full_like(x, coefficient))
+    tail = op("log1p", op("mul", series, inverse))
+    square = op("mul", op("mul", large, large), full_like(x, -0.5))
+    size = op("add", op("log", op("neg", large)), full_like(x, 0.5 * math.log(2 * math.pi)))
+    return op("where", far, op("add", op("sub", square, size), tail), middle)
+
+
+# ---------------------------------------------------------------- functions of whole arrays
+
+
+def _floating(context, x):
+    x = context.lift(x)
+    return x.astype(np.float64) if x.dtype.kind in "biu" else x
+
+
+def _shift(x, axis):
+    """The largest element along ``axis``, a finite constant to differentiation."""
+    empty = any(d == 0 for d in x.shape)
+    largest = np.max(x, axis=axis, keepdims=True, **({"initial": -np.inf} if empty else {}))
+    finite = np.where(np.isfinite(largest), largest, 0)
+    return x.context.wrap(op("stop_gradient", finite.node))
+
+
+def logsumexp(context, a, axis=None, b=None, keepdims=False, return_sign=False):
+    x = _floating(context, a)
+    if b is not None:
+        x, b = np.broadcast_arrays(x, context.lift(b))
+    shift = _shift(x, axis)
+    powers = np.exp(x - shift)
+    total = np.sum(powers if b is None else powers * b.astype(x.dtype), axis=axis, keepdims=True)
+    sign = np.sign(total)
+    value = np.log(np.abs(total) if return_sign else total) + shift
+    if not keepdims:
+        value, sign = (np.squeeze(v, axis) for v in (value, sign))
+    return (value, sign) if return_sign else value
+
+
+def softmax(context, x, axis=None):
+    x = _floating(context, x)
+    powers = np.exp(x - _shift(x, axis))
+    return powers / np.sum(powers, axis=axis, keepdims=True)
+
+
+def log_softmax(context, x, axis=None):
+    x = _floating(context, x)
+    off = x - _shift(x, axis)
+    return off - np.log(np.sum(np.exp(off), axis=axis, keepdims=True))
+
+
+def polygamma(context, n, x):
+    x = context.lift(x).astype(np.float64)
+    return context.wrap(polygamma_node(n.__index__(), x.node))
+
+
+def twin(context, name: str, *values):
+    """The function ``name`` of RULES on values of any dtype, as SciPy's ufunc."""
+    from graphc.trace.elementwise import broadcast_shapes, fit  # which imports this module
+
+    tracers = [context.lift(v) for v in values]
+    dtype = common_dtype(*tracers)
+    dtype = np.dtype(np.float64) if dtype.kind in "biu" else dtype
+    shape = broadcast_shapes(f"special.{name}", *(t.shape for t in tracers))
+    return context.wrap(RULES[name](*(fit(t, dtype, shape) for t in tracers)))

@@ -64,8 +64,8 @@ def convolve(context, a, v, mode="full"):
 @implements(np.correlate)
 def correlate(context, a, v, mode="valid"):
     x, kernel = context.lift(a), context.lift(v)
-    if x.shape[0] < kernel.shape[0]:
-        raise TraceError("np.correlate of traced values: the first vector must be the longer")
+    if isinstance(x.shape[0], int) and x.shape[0] < kernel.shape[0]:
+        return convolve(context, kernel, x[::-1], mode)[::-1].copy()
     return convolve(context, x, kernel[::-1], mode)
 
 

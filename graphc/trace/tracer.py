@@ -158,6 +158,9 @@ class Tracer:
     __imatmul__ = _inplace(np.matmul)
     __iand__, __ior__ = _inplace(np.bitwise_and), _inplace(np.bitwise_or)
     __ixor__ = _inplace(np.bitwise_xor)
+    __lshift__, __rlshift__ = _binary(np.left_shift), _binary(np.left_shift, True)
+    __rshift__, __rrshift__ = _binary(np.right_shift), _binary(np.right_shift, True)
+    __ilshift__, __irshift__ = _inplace(np.left_shift), _inplace(np.right_shift)
 
     def __round__(self, digits=0):
         return dispatch.call(np.round, self.context, (self, digits or 0), {})
@@ -199,6 +202,17 @@ class Tracer:
     copy = __copy__ = _method(np.copy)
     nonzero = _method(np.nonzero)
     compress = _method(np.compress)
+    argsort, searchsorted = _method(np.argsort), _method(np.searchsorted)
+    choose, argpartition = _method(np.choose), _method(np.argpartition)
+
+    def sort(self, axis=-1, kind=None, order=None, *, stable=None):
+        self[...] = dispatch.call(np.sort, self.context, (self, axis), {})
+
+    def partition(self, kth, axis=-1, kind="introselect", order=None):
+        self.sort(axis)
+
+    def put(self, indices, values, mode="raise"):
+        dispatch.call(np.put, self.context, (self, indices, values), {"mode": mode})
 
     def __deepcopy__(self, memo):
         return self.copy()

@@ -64,6 +64,30 @@ CASES = {
         for axis, shape in ((0, (2, 4, 5)), (1, (5, 2, 4)), (1, (5, 2, 4, 3)))
     ]
     + [(lambda i, u: build.scatter_add(i, u, 1, 3), [(I, ()), (F, (2, 3))])],
+    "scatter_set": [
+        (
+            lambda x, i, u, axis=axis: build.scatter_set(x, i, u, axis),
+            [(F, shape), (I, index), (F, updates)],
+        )
+        for axis, shape, index, updates in (
+            (0, (3, 2), (4,), (4, 2)),
+            (1, (2, 3), (2, 2), (2, 2, 2)),
+            (0, (3,), (), ()),
+        )
+    ],
+    "check_index": [(lambda i: build.check_index(i, 3), [(I, (2, 3))])],
+    "cumsum": [(lambda x: build.scan("cumsum", x, 0), [(F, (3, 2))])],
+    "cumprod": [(lambda x: build.scan("cumprod", x, 1), [(F, (3, 2))])],
+    "argsort": [(lambda x, axis=axis: build.argsort(x, axis), [(F, (3, 2))]) for axis in (0, 1)],
+    "searchsorted": [
+        (
+            lambda t, v, side=side: build.searchsorted(
+                build.take_along(t, build.argsort(t, 0), 0), v, side
+            ),
+            [(F, (4,)), (F, (2, 3))],
+        )
+        for side in ("left", "right")
+    ],
     "sum": [(lambda x: build.reduce("sum", x, (0, 2)), [(F, (2, 3, 4))])],
     "prod": [(lambda x: build.reduce("prod", x, (1,)), [(F, (2, 3))])],
     "max": [(lambda x: build.reduce("max", x, (0,)), [(F, (2, 3))])],
@@ -112,7 +136,7 @@ def elementwise_case(name):
     """The row on float, else integer, else boolean operands."""
     row = OPS[name]
     attrs = {"dtype": "float32"} if name == "cast" else {}
-    bits = name.startswith("bitwise") or name == "invert"
+    bits = name.startswith("bitwise") or name in ("invert", "left_shift", "right_shift", "gcd")
     for dtype in (I,) if bits else (F, I, "bool"):
         types = [(dtype, (2, 3))] * row.arity
         if name == "where":

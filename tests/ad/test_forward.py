@@ -34,7 +34,7 @@ def test_every_op_with_a_reverse_rule_has_a_forward_rule():
     assert set(jvp_rules.RULES) - in_the_walker == set(rules.RULES)
 
 
-GIVE_INTEGERS = ("argmax", "argmin")
+GIVE_INTEGERS = ("argmax", "argmin", "argsort", "searchsorted", "check_index")
 OF_CONSTANTS = ("lu",)  # what is solved by the factors brings the derivative
 
 

@@ -100,6 +100,19 @@ CASES = [
     Case(
         "scatter_add middle", lambda u, i: build.scatter_add(i, u, 1, 4), [(2, 2, 3, 2), (2, 3)], 4
     ),
+    Case("scatter_set", lambda x, u, i: build.scatter_set(x, i, u, 0), [(5, 2), (4, 2), (4,)], 5),
+    Case(
+        "scatter_set middle",
+        lambda x, u, i: build.scatter_set(x, i, u, 1),
+        [(2, 5, 2), (2, 2, 3, 2), (2, 3)],
+        5,
+    ),
+    Case("check_index", lambda x, i: build.take(x, build.check_index(i, 5), 0), [(5, 2), (4,)], 5),
+    Case("cumsum", lambda x: build.scan("cumsum", x, 0), [("n", 3)]),
+    Case("cumsum last", lambda x: build.scan("cumsum", x, 2), [("n", 2, 4)]),
+    Case("cumprod", lambda x: build.scan("cumprod", x, 0), [(5, 2)]),
+    Case("cumprod last", lambda x: build.scan("cumprod", x, 1), [(2, 7)]),
+    Case("argsort", lambda x: build.take_along(x, build.argsort(x, 1), 1), [("n", 5, 2)]),
     *reduce_cases("sum"),
     *reduce_cases("max"),
     *reduce_cases("min"),

@@ -21,7 +21,8 @@ DTYPES = [np.dtype(kind) for kind in KINDS.values()]
 APPROXIMATE = {
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin",
     "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "cbrt",
-    "sigmoid", "softplus", "erf", "erfc", "pow", "arctan2", "rsqrt",
+    "sigmoid", "softplus", "erf", "erfc", "pow", "arctan2", "rsqrt", "gammaln", "digamma", "zeta",
+    "erfinv", "erfcinv",
 }  # fmt: skip
 
 # Which zero of a pair of unlike sign comes out depends on NumPy's own build.

@@ -118,6 +118,7 @@ def test_random_graphs_are_reproducible_and_varied():
     graphs = [random_graph(seed, size=30)[0] for seed in range(300)]
     met = {n.op for g in graphs for n in g.order}
     bitwise = {"bitwise_and", "bitwise_or", "bitwise_xor", "invert"}
+    bitwise |= {"left_shift", "right_shift", "gcd", "bitwise_count"}
     special = {n for n, row in OPS.items() if row.kind in ("library", "mark")} | {"implicit"}
     assert set(OPS) - met <= bitwise | special | {"placeholder", "size"}
     assert {g.symbols for g in graphs} == {(), ("n",)}

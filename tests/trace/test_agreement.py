@@ -21,10 +21,10 @@ def test_a_traced_index_out_of_range_is_not_dropped(engine, i):
     np.testing.assert_array_equal(engine(put)(np.zeros(3), np.int64(-1)), [0.0, 0.0, 9.0])
 
 
-@pytest.mark.parametrize("order", ["F", "A", "K"])
+@pytest.mark.parametrize("order", ["A", "K"])
 def test_orders_that_depend_on_memory_are_refused(order):
     x = np.arange(6.0).reshape(2, 3)
-    for fn in (lambda x: x.T.ravel(order), lambda x: x.T.flatten(order)):
+    for fn in (lambda x: x.T.ravel(order), lambda x: x.T.reshape(6, order=order)):
         with pytest.raises(TraceError, match="order"):
             run_traced(fn, x)
 

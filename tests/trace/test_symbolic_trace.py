@@ -64,7 +64,7 @@ NEED_A_NUMBER = [
     "np.zeros(x.shape[0])", "np.zeros(x.shape) + x", "np.arange(x.shape[0])", "list(x)",
     "x * np.sqrt(x.shape[0])", "1.0 / x.shape[0]", "x.shape[0] / 2", "x.shape[0] % 2",
     "x + np.ones((3, 4))", "x.reshape(8, -1)", "x.reshape(6, 2)", "np.split(x, 2)", "np.diagonal(x)",
-    "x @ np.ones((4, 4)) @ x", "np.cumsum(x, 0)", "x if x.shape[0] > 3 else 2 * x",
+    "x @ np.ones((4, 4)) @ x", "np.cumprod(x, 0)", "x if x.shape[0] > 3 else 2 * x",
     "x[np.array([3, 1])]", "x[np.array([True, False])]", "np.concatenate([x, np.ones((2, 3))], 1)",
     "float(x.shape[0]) * x", "2.0 * x.shape[0] * x", "x * 2 if (np.zeros_like(x) == 0).all() else x", "np.einsum('ni,nj->ij', x, np.ones((3, 4)))", "np.float64(2) * x.shape[0]",
 ]  # fmt: skip
