@@ -35,6 +35,7 @@ from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
 from graphc.paths import Path, Paths, in_stages
 from graphc.request import Request, became_symbolic, frozen, symbolic
+from graphc.runtime.c_function import CFunction, example_of
 from graphc.runtime.entry import CallForm, make_entry
 from graphc.runtime.executor import Executable
 from graphc.trace.context import is_lossy
@@ -70,6 +71,10 @@ class Specialization:
     def returned(self, outputs: list[np.ndarray]) -> Any:
         """What the function returns."""
         return _rebuilt(self.traced, self.scalars, outputs)
+
+    def structure(self) -> Any:
+        """Of the result, with the number of an output for each leaf."""
+        return unflatten(self.traced.out_tree, range(len(self.traced.out_weak)))
 
     def served_by(self, outputs: Any) -> tuple:
         """What ran for these outputs, how many guards must hold and outputs are theirs, the trace
@@ -204,6 +209,23 @@ class CompiledFunction:
         if active_trace() is not None or any(isinstance(leaf, Tracer) for leaf in leaves):
             return self._traceable_with(statics)(*args, **kwargs)
         arrays, key = _arrays(leaves)
+        family_key, family, special = self._variant(
+            args, kwargs, statics, leaves, treedef, arrays, key
+        )
+        try:
+            outputs = special.run(arrays)
+        except SymbolicDimError as error:  # on a path not met before
+            special = self._at_these_sizes(family, special, arrays, error)
+            family.exact[key] = special
+            outputs = special.run(arrays)
+        program = special.served_by(outputs)
+        if isinstance(program[0], Executable):
+            call_key = (program[0], family_key, key, len(given[0]), *given[1])
+            self._prepare_entry(call_key, *given, leaves, *program)
+        return special.returned(outputs)
+
+    def _variant(self, args, kwargs, statics, leaves, treedef, arrays, key):
+        """What serves a call: the key of its family, the family, the specialization."""
         # Python numbers promote otherwise than NumPy's: they are another kind of argument.
         weak = tuple(type(leaf) in _PYTHON_NUMBERS for leaf in leaves)
         family_key = (treedef, weak, frozen(statics))
@@ -220,17 +242,7 @@ class CompiledFunction:
                     if len(family.exact) >= _KEPT_SHAPES:  # sizes that never come back
                         family.exact.clear()
                     family.exact[key] = special
-        try:
-            outputs = special.run(arrays)
-        except SymbolicDimError as error:  # on a path not met before
-            special = self._at_these_sizes(family, special, arrays, error)
-            family.exact[key] = special
-            outputs = special.run(arrays)
-        program = special.served_by(outputs)
-        if isinstance(program[0], Executable):
-            call_key = (program[0], family_key, key, len(given[0]), *given[1])
-            self._prepare_entry(call_key, *given, leaves, *program)
-        return special.returned(outputs)
+        return family_key, family, special
 
     def _prepare_entry(self, key: tuple, *call) -> None:
         """Answer the next call like this one natively, if this one has come before."""
@@ -254,6 +266,84 @@ class CompiledFunction:
             functools.partial(unflatten, traced.out_tree), self._call,
         )  # fmt: skip
         return make_entry(run, form)
+
+    # ------------------------------------------------------------------------ other languages
+
+    def c_function(self, *args, **kwargs) -> CFunction:
+        """This function for arguments like these as a C function, compiled but not called.
+
+        ``.header`` declares it, ``.address`` is its pointer, ``.ctypes`` calls it. It takes a
+        pointer for each leaf of the arguments, then for each of the result, and may be called
+        by any number of threads at once. Sizes are fixed; donated arguments are overwritten.
+
+        Raises OptionError for a function that has no program of its own at these sizes.
+
+        >>> import ctypes, numpy as np, graphc as gc
+        >>> f = gc.value_and_grad(lambda x: np.sum(x ** 2)).c_function(np.zeros(3))
+        >>> x, value, slope = np.arange(3.0), np.zeros(()), np.zeros(3)
+        >>> f.ctypes(x.ctypes, value.ctypes, slope.ctypes), float(value), slope.tolist()
+        (0, 5.0, [0.0, 2.0, 4.0])
+        """
+        args, kwargs, statics = self._split_static(args, kwargs)
+        leaves, treedef = flatten((args, kwargs))
+        arrays, key = _arrays(leaves)
+        special = self._variant(args, kwargs, statics, leaves, treedef, arrays, key)[2]
+        if not isinstance(special.run, Executable):
+            why = "is interpreted" if self.engine != "native" else (
+                "decides by traced values: write np.where or gc.cond"
+            )  # fmt: skip
+            raise OptionError(f"`{self._shown}` has no C function: it {why}")
+        return CFunction(self.name, special.run, arrays, special.structure())
+
+    @functools.cached_property
+    def njit(self) -> Callable:
+        """This function for use inside a function of yours that Numba compiles.
+
+        It takes arrays, numbers and tuples of them by position, and returns them. The types of
+        Numba have no sizes: an array argument has those of the last call of this function from
+        Python with arrays of that dtype and rank, and others raise ValueError.
+
+        >>> import numba, numpy as np, graphc as gc
+        >>> slope = gc.grad(lambda x: x ** 3).njit
+        >>> @numba.njit
+        ... def newton(x):
+        ...     for _ in range(60):
+        ...         x -= x ** 3 / slope(x)
+        ...     return x
+        >>> newton(1.0) < 1e-9
+        True
+        """
+        from graphc.codegen.numba_call import numba_function
+
+        return numba_function(self, self.name, self._for_numba)
+
+    def _for_numba(self, examples: list) -> CFunction:
+        leaves, treedef = flatten((tuple(examples), {}))
+        sizes = self._latest_sizes(leaves, treedef)
+        filled = [
+            example_of(leaf.dtype, shape) if hasattr(leaf, "ndim") and shape is not None else leaf
+            for leaf, shape in zip(leaves, sizes, strict=True)
+        ]
+        args, _ = unflatten(treedef, filled)
+        return self.c_function(*args)
+
+    def _latest_sizes(self, leaves: list, treedef) -> list[tuple[int, ...] | None]:
+        """Shapes of the last call of this structure, with arrays of these dtypes and ranks."""
+        from graphc.codegen.numba_call import Rank
+
+        wanted = [(k.dtype, k.ndim) if isinstance(k, Rank) else None for k in leaves]
+        if not any(wanted):
+            return [None] * len(leaves)
+        for (structure, *_), family in reversed(self._families.items()):
+            for key in reversed(family.exact) if structure == treedef else ():
+                at = [i for i, word in enumerate(key) if isinstance(word, np.dtype)]
+                kinds = [(key[i], len(key[i + 1])) for i in at]
+                if all(w is None or w == kind for w, kind in zip(wanted, kinds, strict=True)):
+                    return [key[i + 1] if w else None for i, w in zip(at, wanted, strict=True)]
+        raise OptionError(
+            f"call `{self._shown}` from Python first, with arrays of these dtypes and ranks: "
+            "the types of Numba have no sizes"
+        )
 
     # ------------------------------------------------------------------------- specialization
 
