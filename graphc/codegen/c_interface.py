@@ -42,7 +42,7 @@ def header(name: str, pointers: Sequence[Pointer]) -> str:
     parameters = "\n".join(lines) or "    void"
     return (
         "#include <stdbool.h>\n#include <stdint.h>\n\n"
-        "/* Arrays are contiguous, in row-major order. Returns 0, or the number of the check of an\n"
+        "/* Arrays are contiguous, in row-major order. Returns 0; the number of the check of an\n"
         "   index that failed; -1 without memory. Any number of threads may call it at once. */\n"
         f"int {name}(\n{parameters}\n);\n"
     )

@@ -76,52 +76,11 @@ def _identifiers(paths: list[str], outputs: int) -> list[str]:
     return names
 
 
-_KEYWORDS = frozenset(
-    [
-        "auto",
-        "bool",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-        "class",
-        "template",
-        "this",
-        "new",
-        "delete",
-        "private",
-        "public",
-    ]
-)
+_KEYWORDS = frozenset(keyword for line in """
+auto bool break case char class const continue default delete do double else enum extern float for
+goto if inline int long new private public register restrict return short signed sizeof static
+struct switch template this typedef union unsigned void volatile while
+""".splitlines() for keyword in line.split())  # fmt: skip
 
 
 def example_of(dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

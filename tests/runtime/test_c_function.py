@@ -63,11 +63,8 @@ def test_the_header_is_c(tmp_path):
     def f(params, switch, double):
         return params["W 1"] * double, params["b"][0] + 1, switch
 
-    made = gc.compile(f).c_function(
-        {"W 1": np.ones((2, 3), np.float32), "b": [np.arange(3, dtype=np.int16)]},
-        np.bool_(True),
-        2.0,
-    )
+    params = {"W 1": np.ones((2, 3), np.float32), "b": [np.arange(3, dtype=np.int16)]}
+    made = gc.compile(f).c_function(params, np.bool_(True), 2.0)
     assert "const float *params_W_1," in made.header and "/* 2x3 */" in made.header
     assert "const int16_t *params_b_0" in made.header and "const bool *arg_switch" in made.header
     assert "float *out0" in made.header and "one value, result" in made.header
@@ -216,15 +213,17 @@ def test_what_njit_cannot_take_is_said():
         numba.njit(lambda x: named(x))(1.0)
 
 
+doubled = gc.compile(lambda x: x * 2).njit
+
+
+@numba.njit(cache=True)
+def doubled_and_one(x):
+    return doubled(x) + 1
+
+
 def test_numba_does_not_cache_an_address_of_this_process():
-    native = gc.compile(lambda x: x * 2).njit
-
-    @numba.njit(cache=True)
-    def run(x):
-        return native(x) + 1
-
     with pytest.warns(NumbaWarning, match="dynamic globals"):
-        assert run(2.0) == 5.0
+        assert doubled_and_one(2.0) == 5.0
 
 
 def test_threads_inside_njit():
