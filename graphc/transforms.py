@@ -12,9 +12,13 @@ from typing import Any
 from graphc.ad import jacobian as jacobians
 from graphc.ad import transforms
 from graphc.ad.directions import without_direction
+from graphc.ad.sparsity import scipy_sparse
 from graphc.ad.transforms import Argnums
 from graphc.ad.vmap import vmap as batching_vmap
 from graphc.compiled import CompiledFunction, name_of, with_own_options
+from graphc.errors import GradientError
+from graphc.trace.tracing import active_trace
+from graphc.trace.tree import map_instances
 
 
 def grad(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
@@ -101,7 +105,9 @@ def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunct
     )
 
 
-def jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+def jacobian(
+    fn: Callable, argnums: Argnums = 0, has_aux: bool = False, sparse: bool = False, **options
+):
     """The compiled function that returns the derivative of each result by each argument.
 
     For a result of shape ``s`` and an argument of shape ``r`` it has the shape ``(*s, *r)``. Of
@@ -116,8 +122,56 @@ def jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **option
     >>> gc.jacobian(lambda x: x[1:] * x[:-1])(np.array([1.0, 2.0, 3.0]))
     array([[2., 1., 0.],
            [0., 3., 2.]])
+
+    With ``sparse`` each matrix is a ``scipy.sparse.csr_array``, with a row for each element of the
+    result and a column for each of the argument. Which entries can be other than zero is read
+    from the graph; columns (or rows) that never meet are computed as one. Such a function is
+    called with arrays only, not inside other traced functions. See :class:`SparseJacobian`.
     """
+    if sparse:
+        return SparseJacobian(fn, argnums, has_aux, options)
     return _derivative(jacobians.jacobian, "jacobian", fn, argnums, has_aux, options)
+
+
+class SparseJacobian:
+    """What ``jacobian(fn, sparse=True)`` returns: a function whose results are CSR matrices.
+
+    ``sweeps`` is the number of directions that the last call differentiated along, that of the
+    block which took most: 3 for a tridiagonal matrix of any size.
+
+    >>> import numpy as np, graphc as gc
+    >>> slopes = gc.jacobian(lambda x: np.diff(x) ** 2, sparse=True)
+    >>> slopes(np.array([1.0, 2.0, 4.0])).toarray()
+    array([[-2.,  2.,  0.],
+           [ 0., -4.,  4.]])
+    >>> slopes.sweeps
+    2
+    """
+
+    def __init__(self, fn: Callable, argnums: Argnums, has_aux: bool, options: dict):
+        self._sparse = scipy_sparse()
+        self.entries = _derivative(
+            jacobians.sparse_jacobian, "sparse_jacobian", fn, argnums, has_aux, options
+        )
+        self.has_aux, self.sweeps = has_aux, 0
+
+    def __call__(self, *args, **kwargs):
+        if active_trace() is not None:
+            raise GradientError(
+                f"a sparse Jacobian of `{name_of(self.entries.primal)}` is a SciPy matrix, which "
+                "traced code cannot hold.\nCall it outside, or use jacobian without sparse=True, "
+                "or jvp and vjp."
+            )
+        found = self.entries(*args, **kwargs)
+        blocks, aux = found if self.has_aux else (found, None)
+        self.sweeps = 0
+        matrices = map_instances(self._matrix, jacobians.Entries, blocks)
+        return (matrices, aux) if self.has_aux else matrices
+
+    def _matrix(self, entries: jacobians.Entries):
+        self.sweeps = max(self.sweeps, int(entries.sweeps))
+        parts = (entries.data, entries.indices, entries.indptr)
+        return self._sparse.csr_array(parts, shape=entries.shape)
 
 
 def jacfwd(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):

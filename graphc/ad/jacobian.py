@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from graphc.ad import forward, reverse
 from graphc.ad.jvp_rules import Tangent
-from graphc.ad.linear import matrix
+from graphc.ad.linear import compressed, matrix
 from graphc.ad.run import Run, name_of, trace_of
+from graphc.ad.sparsity import colour_columns, pattern
 from graphc.ad.transforms import Argnums, results, split
 from graphc.errors import GradientError
 from graphc.ir import build
@@ -69,11 +74,35 @@ def _jacobian(fn, argnums, has_aux, blocks_of) -> Callable:
         outputs = [run.settled(leaf.node) for leaf in leaves]
         _refuse_integers(fn, outputs, result)
         blocks = blocks_of(run, run.prepared(outputs))
-        trees = [_tree(ctx, run, row, leaf.weak) for row, leaf in zip(blocks, leaves, strict=True)]
+        trees = [_tree(run, row, leaf.weak) for row, leaf in zip(blocks, leaves, strict=True)]
         found = unflatten(structure, [t if several else t[0] for t in trees])
         return (found, run.returned(aux)) if has_aux else found
 
     return wrapped
+
+
+@dataclass
+class Entries:
+    """The entries of one block of a Jacobian that can be other than zero, as a CSR matrix.
+
+    Rows are the elements of the result, columns those of the argument, both in row-major order.
+    ``sweeps`` is the number of directions that were differentiated along.
+    """
+
+    data: Any
+    indices: Any
+    indptr: Any
+    shape: Any
+    sweeps: Any
+
+
+def sparse_jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """The function that returns the entries of the Jacobian that can be other than zero.
+
+    A tree like that of :func:`jacobian` with :class:`Entries` at its leaves. Needs SciPy, and
+    sizes that are known.
+    """
+    return _jacobian(fn, argnums, has_aux, _sparse_blocks)
 
 
 Blocks = list[list[Node]]  # for each result, one for each differentiated leaf
@@ -128,13 +157,59 @@ def _block(dense: Node | None, output: Node, x: Node) -> Node:
     return build.full(shape, 0, x.dtype) if dense is None else build.cast(dense, x.dtype)
 
 
-def _tree(ctx, run: Run, row: list[Node], weak: bool) -> tuple:
-    """One tree like each differentiated argument."""
-    found, trees = iter(run.resolved(row)), []
+def _sparse_blocks(run: Run, outputs: list[Node]) -> list[list[Entries]]:
+    return [[_sparse_block(run, output, x) for x in run.placeholders] for output in outputs]
+
+
+def _sparse_block(run: Run, output: Node, x: Node) -> Entries:
+    """One block: coloured by columns or by rows, whichever takes fewer sweeps."""
+    structure = pattern(output, x)
+    columns, rows = colour_columns(structure), colour_columns(structure.T.tocsr())
+    sweeps = [int(c.max(initial=-1)) + 1 for c in (columns, rows)]
+    row_of = np.repeat(np.arange(structure.shape[0]), np.diff(structure.indptr))
+    if sweeps[0] <= sweeps[1]:
+        dense = _compressed_columns(run, output, x, columns, sweeps[0])
+        entries = row_of * sweeps[0] + columns[structure.indices]
+    else:
+        dense = _compressed_rows(run, output, x, rows, sweeps[1])
+        entries = rows[row_of] * structure.shape[1] + structure.indices
+    if dense is None or not len(entries):
+        data = build.full((len(entries),), 0, x.dtype)
+    else:
+        flat = build.reshape(dense, (dense.type.size,))
+        data = build.cast(build.take(flat, build.const(entries), 0), x.dtype)
+    shape = tuple(map(int, structure.shape))
+    return Entries(data, structure.indices, structure.indptr, shape, min(sweeps))
+
+
+def _compressed_columns(run: Run, output: Node, x: Node, colours, count: int) -> Node | None:
+    t = build.placeholder(run.ctx.new_level(), 0, x.type, x.attr("name"))
+    directions = [Tangent(t) if other is x else None for other in run.placeholders]
+    (tangent,) = forward.push([output], run.placeholders, directions, run.ctx.sources)
+    if tangent is None:
+        return None
+    return compressed([tangent.node], t, colours, count, run.ctx.sources)[0]
+
+
+def _compressed_rows(run: Run, output: Node, x: Node, colours, count: int) -> Node | None:
+    ct = build.placeholder(run.ctx.new_level(), 0, output.type)
+    grads = reverse.vjp([output], [ct], [x], run.ctx.sources)
+    return compressed(grads, ct, colours, count, run.ctx.sources, basis_first=True)[0]
+
+
+def _tree(run: Run, row: list, weak: bool) -> tuple:
+    """One tree like each differentiated argument; blocks are nodes, or Entries."""
+    blocks, trees = iter(row), []
     for argument in run.arguments:
-        leaves = [wrap(ctx, next(found), weak and w) for w in argument.weak]
+        leaves = [_leaf(run, next(blocks), weak and w) for w in argument.weak]
         trees.append(unflatten(argument.structure, leaves))
     return tuple(trees)
+
+
+def _leaf(run: Run, block, weak: bool):
+    if isinstance(block, Entries):
+        return replace(block, data=_leaf(run, block.data, False))
+    return wrap(run.ctx, run.resolved([block])[0], weak)
 
 
 def _refuse_integers(fn, outputs, result) -> None:

@@ -77,9 +77,41 @@ def matrix(
     >>> str(slope.type)
     'f64[3,3]'
     """
+    # Lanes of the width of the values, where they are compared in vectors.
+    dtype = np.int32 if variable.dtype.itemsize <= 4 else np.int64
+    index = _identity_index(variable.shape, dtype)
+    found = _along(outputs, variable, index, variable.type.size, sources, basis_first)
+    result: list[Node | None] = []
+    for node, output in zip(found, outputs, strict=True):
+        ends = (variable.shape, output.shape)
+        left, right = ends if basis_first else ends[::-1]
+        result.append(None if node is None else build.reshape(node, (*left, *right)))
+    return result
+
+
+def compressed(
+    outputs: Sequence[Node],
+    variable: Node,
+    colours: np.ndarray,
+    count: int,
+    sources: dict[Node, Source] | None = None,
+    basis_first: bool = False,
+) -> list[Node | None]:
+    """The derivative of each output along ``count`` sums of basis vectors.
+
+    ``colours[i]`` tells in which sum element i of ``variable`` is. The result has the shape
+    ``(*output.shape, count)``, with ``basis_first`` ``(count, *output.shape)``. No element of an
+    output may depend on two elements of one colour: see :mod:`graphc.ad.sparsity`.
+    """
+    index = build.const(np.reshape(colours, variable.shape), np.int64)
+    return _along(outputs, variable, index, count, sources, basis_first)
+
+
+def _along(outputs, variable, index: Node, size: DimLike, sources, first) -> list[Node | None]:
     sources = {} if sources is None else sources
-    walk = _Walk(variable, basis_first)
-    found: dict[Node, Linear] = {variable: _identity(variable)}
+    walk = _Walk(size, first)
+    start = (Term(build.full_like(variable, 1), index),)
+    found: dict[Node, Linear] = {variable: start}
     for node in topological(outputs):
         if node in found or not any(i in found for i in node.inputs):
             continue
@@ -88,13 +120,7 @@ def matrix(
         if node in sources:
             for new in _nodes(result):
                 inherit(sources, new, sources[node])
-    return [walk.shaped(found[o], o) if o in found else None for o in outputs]
-
-
-def _identity(variable: Node) -> Terms:
-    # Lanes of the width of the values, where they are compared in vectors.
-    dtype = np.int32 if variable.dtype.itemsize <= 4 else np.int64
-    return (Term(build.full_like(variable, 1), _identity_index(variable.shape, dtype)),)
+    return [walk.dense(found[o], o.shape, first) if o in found else None for o in outputs]
 
 
 def _nodes(linear: Linear) -> list[Node]:
@@ -105,12 +131,8 @@ def _nodes(linear: Linear) -> list[Node]:
 class _Walk:
     """What all nodes share: the basis, and the layout that is wanted in the end."""
 
-    variable: Node
+    size: DimLike
     first: bool
-
-    @property
-    def size(self) -> DimLike:
-        return self.variable.type.size
 
     def apply(self, node: Node, parts: list[Linear | None]) -> Linear:
         """The derivative of one node, from those of its inputs (None: it has none)."""
@@ -173,12 +195,6 @@ class _Walk:
             value = build.elementwise("where", here, value, build.full_like(value, 0))
         ends = (self.size, *node.shape) if self.first else (*node.shape, self.size)
         return Rows(build.reshape(value, ends), self.first)
-
-    def shaped(self, linear: Linear, output: Node) -> Node:
-        node = self.dense(linear, output.shape, self.first)
-        ends = (self.variable.shape, output.shape)
-        left, right = ends if self.first else ends[::-1]
-        return build.reshape(node, (*left, *right))
 
 
 @dataclass(frozen=True)

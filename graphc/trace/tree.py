@@ -47,6 +47,22 @@ def unflatten(treedef: Any, leaves) -> Any:
     return _optree().tree_unflatten(treedef, leaves)
 
 
+def map_instances(fn: Callable, kind: type, tree: Any) -> Any:
+    """``tree`` with ``fn(x)`` in place of each ``x`` of class ``kind``.
+
+    >>> map_instances(len, str, {"a": ["xy", 1]})
+    {'a': [2, 1]}
+    """
+
+    def is_leaf(x):
+        return isinstance(x, kind)
+
+    flatten(tree)  # registers the dataclasses in it
+    return _optree().tree_map(
+        lambda x: fn(x) if is_leaf(x) else x, tree, is_leaf=is_leaf, namespace=_NAMESPACE
+    )
+
+
 def flatten_prefix(prefix: Any, tree: Any) -> list:
     """One value for each leaf of ``tree``, from a tree like its front (None is a value).
 
