@@ -15,7 +15,7 @@ from bench.measure import OK, Row
 COLOURS = {
     "graphc": "#d1495b", "numpy": "#4d77a8", "autograd": "#8c8c8c", "jax": "#5b8e7d",
     "torch": "#e39a3b", "sklearn": "#6f5b9e", "c": "#3a3a3a", "casadi": "#b0764b",
-    "pytensor": "#9aa63c",
+    "pytensor": "#9aa63c", "numba": "#5f5f5f",
 }  # fmt: skip
 
 

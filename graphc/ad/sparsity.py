@@ -221,7 +221,7 @@ def colour_columns(structure) -> np.ndarray:
     Greedily, in the order of the columns and by falling number of conflicts, whichever needs
     fewer (Curtis, Powell and Reid 1974; Coleman and More 1983).
 
-    >>> tridiagonal = scipy_sparse().diags_array([1, 1, 1], offsets=[-1, 0, 1], shape=(7, 7))
+    >>> tridiagonal = scipy_sparse().diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(7, 7))
     >>> colour_columns(tridiagonal.tocsr().astype(bool))
     array([0, 1, 2, 0, 1, 2, 0])
     """
