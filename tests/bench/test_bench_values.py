@@ -226,6 +226,8 @@ def test_a_runner_goes_back_to_the_start():
         ("W7", "graphc-interp"),
         ("W9", "graphc-interp"),
         ("W9", "graphc-step"),
+        ("W10a", "graphc-step"),
+        ("W10b", "graphc-step"),
         ("digits", "graphc-epoch"),
         ("digits", "graphc-step"),
     ],
