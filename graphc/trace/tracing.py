@@ -76,7 +76,8 @@ def spec_of(leaf: Any, path: str) -> ArgSpec:
     if isinstance(leaf, np.ndarray):
         if is_supported_dtype(leaf.dtype):
             refuse_lossy(leaf, f"`{path}`")
-            return ArgSpec(TensorType(leaf.dtype.newbyteorder("="), leaf.shape))
+            # By name: the one object that plain arrays carry, which native calls compare with.
+            return ArgSpec(TensorType(np.dtype(leaf.dtype.name), leaf.shape))
         raise TraceError(
             located(f"`{path}` has dtype {leaf.dtype}; encode it as numbers, or mark it static")
         )

@@ -232,3 +232,10 @@ def test_seeding_alone_and_python_random():
     trace(lambda x: x, (F32,))
     with pytest.raises(TraceError, match="random was used inside"):
         trace(lambda x: x * random.random(), (F32,))
+
+
+def test_types_carry_the_dtype_object_of_plain_arrays():
+    """A native call tells dtypes by identity; what newbyteorder makes is equal, not identical."""
+    plain = np.dtype(np.float64)
+    for dtype in (plain, plain.newbyteorder(">"), plain.newbyteorder("=")):
+        assert spec_of(np.zeros(3, dtype), "x").type.dtype is plain
