@@ -346,6 +346,7 @@ _DENSE_RULES = {"sum": _sum, "matmul": _matmul}
 _RULES = {
     "neg": _negate, "cast": _cast, "mul": _multiply, "div": _divide, "add": _add, "sub": _add,
     "where": _where, "reshape": _move, "transpose": _move, "broadcast": _move, "slice": _move,
+    "windows": _move,
     "pad": _pad, "concat": _concat, "take": _pick, "take_along": _pick,
 }  # fmt: skip
 

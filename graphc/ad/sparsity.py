@@ -205,6 +205,7 @@ def _matmul(node: Node, parts, constants):
 _Rule = Callable[[Node, list, dict], object]
 _RULES: dict[str, _Rule] = {
     "reshape": _selection, "transpose": _selection, "broadcast": _selection, "slice": _selection,
+    "windows": _selection,
     "pad": _selection, "concat": _selection, "take": _take, "take_along": _take,
     "scatter_add": _scatter_add, "matmul": _matmul,
 }  # fmt: skip

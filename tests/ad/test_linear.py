@@ -144,6 +144,8 @@ CASES = (
             build.pad(t, (1,), (0,), (0,), build.const(2.0)),
             build.pad(build.full_like(t, 0), (1,), (0,), (0,), build.const(2.0)),
         ),
+        "windows": lambda t: build.windows(t, 0, 3, 2),
+        "moving sums": lambda t: build.reduce("sum", build.windows(t, 0, 3), (1,)),
         "broadcast": lambda t: build.broadcast(t, (2, N, 3), (1,)),
         "grid": lambda t: build.transpose(grid(t), (1, 0)),
         "concat": lambda t: build.concat((t, build.full((2,), 0, t.dtype), differences(t)), 0),

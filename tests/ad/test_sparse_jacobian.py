@@ -182,6 +182,7 @@ OPS = {
         build.full((2,), 0, "float64"), (1,), (2,), (0,), build.reduce("sum", x, (0, 1))
     ),
     "slice": lambda x: build.slice_(x, (2, 1), (2, 2), (-1, 2)),
+    "windows": lambda x: build.windows(x, 1, 2, 2),
     "broadcast": lambda x: build.broadcast(x, (2, 3, 4), (1, 2)),
     "concat": lambda x: build.concat((x, build.full((1, 4), 1, "float64"), x), 0),
     "take": lambda x: build.take(x, build.const(INDEX), 1),

@@ -152,6 +152,8 @@ def structural_graph(dtype):
           for ta in (0, 1) for tb in (0, 1)
           for a in (build.transpose(x, (1, 0)) if ta else x,)
           for b in (y if tb else build.transpose(y, (1, 0)),)),
+        build.windows(added, 1, 2, 2), build.windows(z, 2, 2, 1, 2),
+        build.conv(z, build.slice_(z, (0, 0, 0), (2, 4, 2), (1, 1, 1))),
         build.matmul(z, w), build.matmul(z, z, 0, 1), build.matmul(z, z, 1, 0),
         build.matmul(x, build.slice_(build.transpose(y, (1, 0)), (0, 0), (4, 1), (1, 1))),
     ]  # fmt: skip
