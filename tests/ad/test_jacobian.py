@@ -123,6 +123,16 @@ def test_native_hessian(program):
     same(gc.compile(hessian(program(np)))(X), by_jax(lambda np, jax: jax.hessian(program(np)), X))
 
 
+def test_native_with_sizes_that_change():
+    curvature, rows = gc.hessian(rosenbrock(np)), gc.vmap(gc.jacrev(softmax(np)))
+    for n in (6, 3, 8):
+        x = RNG.standard_normal(n)
+        same(curvature(x), by_jax(lambda np, jax: jax.hessian(rosenbrock(np)), x))
+        x = RNG.standard_normal((n, 4))
+        same(rows(x), by_jax(lambda np, jax: jax.vmap(jax.jacrev(softmax(np))), x))
+    assert len(curvature.compiles) == len(rows.compiles) == 2
+
+
 # -------------------------------------------------------------------------------- nesting
 
 NESTED = {
