@@ -76,7 +76,7 @@ def package(scheduled: Schedule, program: Program, object_code: bytes, seconds: 
         facts={
             "kernels": len(scheduled.kernels),
             "functions": len(program.kernels),
-            "products": sum(isinstance(k, GemmKernel) for k in scheduled.kernels),
+            "products": sum(n.op == "matmul" for k in scheduled.kernels for n in k.nodes),
         },
     )
 

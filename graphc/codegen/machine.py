@@ -19,7 +19,9 @@ MATH = tuple(name for name in vmath.FUNCTIONS if name not in ("pow", "gelu"))
 
 def run_as_python(program: Program, arrays, arena: np.ndarray, ints: np.ndarray) -> None:
     """Execute a program without a compiler: ``arrays`` are flat, in the order of the table."""
-    namespace = python_words() | {p.name: _product(p) for p in program.products}
+    namespace = python_words()
+    for product in program.products:
+        namespace |= _product_words(product)
     exec(compile(program.text, "<graphc program>", "exec"), namespace)
     with np.errstate(all="ignore"):
         namespace["main"](arrays, arena, ints)
@@ -82,16 +84,18 @@ def _math(name):
     return call
 
 
-def _product(product: ProductFunction):
-    def call(a, b, c, *rest):
-        *work, m, k, first, last = rest
-        assert len(work) == product.packed
-        left = a[: m * k].reshape((k, m)).T if product.ta else a[: m * k].reshape((m, k))
-        right = b[: k * product.n].reshape((product.n, k) if product.tb else (k, product.n))
-        out = c[: m * product.n].reshape((m, product.n))
-        out[first:last] = left[first:last] @ (right.T if product.tb else right)
+def _product_words(product: ProductFunction) -> dict[str, object]:
+    def multiply(a, b, c, m, k, count):
+        n, step = product.n, a.itemsize
+        strides = (step, m * step) if product.ta else (k * step, step)
+        left = np.lib.stride_tricks.as_strided(a, (count, k), strides)
+        right = b[: k * n].reshape((n, k)).T if product.tb else b[: k * n].reshape((k, n))
+        c[: count * n].reshape((count, n))[...] = left @ right
 
-    return call
+    def pack(b, work, k):  # the layout of the pack is the native code's own
+        work[: k * product.n] = b[: k * product.n]
+
+    return {product.name: multiply, product.pack_name: pack}
 
 
 def _trsm(lower, trans, unit, n, k, a, b):

@@ -21,9 +21,9 @@ from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
 from graphc.codegen.llvm_backend import target as cpu
 from graphc.codegen.native_main import emit_main, is_straight
 from graphc.codegen.native_words import SCALARS, BufferType, FloatMode, inline, native_words
-from graphc.codegen.product import argument_types, products_module
+from graphc.codegen.product import argument_types, pack_argument_types, products_module
 from graphc.codegen.tiles import registers
-from graphc.codegen.writer import KernelFunction, ProductFunction, Program
+from graphc.codegen.writer import KernelFunction, Program
 
 _REMEMBERED = 4096
 _MANY = 32  # calls from which kernels stay functions: inlined into one, they take LLVM too long
@@ -114,7 +114,10 @@ def compile_program(program: Program) -> Compiled:
     with _lock, global_compiler_lock:
         _, target = _contexts()
         library = _ModuleCollector(target.codegen(), "graphc")
-        scope = dict(native_words()) | {p.name: _product_word(p) for p in program.products}
+        scope = dict(native_words())
+        for p in program.products:
+            scope[p.name] = _linked(p.name, p.kind, argument_types(p))
+            scope[p.pack_name] = _linked(p.pack_name, p.kind, pack_argument_types(p))
         for kernel in program.kernels:
             scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
         _export(_main_emitter(program.main, scope, library), library, program.flush_subnormals)
@@ -196,19 +199,18 @@ def _callable(name: str, result):
     return inline(name, len(sig.args), typing, emit)
 
 
-def _product_word(product: ProductFunction):
+def _linked(name: str, kind: str, arguments: list[ir.Type]):
     """An intrinsic that calls a function of the products' module."""
-    pointer = BufferType(SCALARS[product.kind])
-    kinds = argument_types(product)
-    sig = types.none(*[pointer if isinstance(k, ir.PointerType) else types.int64 for k in kinds])
+    pointer = BufferType(SCALARS[kind])
+    kinds = [pointer if isinstance(a, ir.PointerType) else types.int64 for a in arguments]
+    sig = types.none(*kinds)
 
     def emit(context, builder, sig, args):
-        signature = ir.FunctionType(ir.VoidType(), kinds)
-        function = cgutils.get_or_insert_function(builder.module, signature, product.name)
-        builder.call(function, args)
+        signature = ir.FunctionType(ir.VoidType(), arguments)
+        builder.call(cgutils.get_or_insert_function(builder.module, signature, name), args)
         return context.get_dummy_value()
 
-    return inline(product.name, len(kinds), lambda *_: sig, emit)
+    return inline(name, len(arguments), lambda *_: sig, emit)
 
 
 def _export(emit, library, flush: bool) -> None:

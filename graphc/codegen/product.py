@@ -20,18 +20,25 @@ _UNROLLED = 2  # steps of the sum in one turn of its loop
 
 
 def products_module(products: Sequence[ProductFunction], registers: Registers, triple: str) -> str:
-    """LLVM text with one function for each product, named as in the program."""
+    """LLVM text of the functions of products, named as in the program."""
     module = ir.Module("graphc_products")
     module.triple = triple
     for product in products:
-        _Product(module, product, registers).emit()
+        emitter = _Product(module, product, registers)
+        emitter.emit()
+        if product.packed:
+            emitter.emit_pack()
     return str(module)
 
 
 def argument_types(product: ProductFunction) -> list[ir.Type]:
-    """What the function takes: a, b, c, perhaps work, then m, k, first row, last row."""
-    pointer = _REALS[product.kind][0].as_pointer()
-    return [pointer] * (3 + product.packed) + [_I64] * 4
+    """What a product's function takes: a, b, c, m, k, rows."""
+    return [_REALS[product.kind][0].as_pointer()] * 3 + [_I64] * 3
+
+
+def pack_argument_types(product: ProductFunction) -> list[ir.Type]:
+    """What its pack takes: b, work, k."""
+    return [_REALS[product.kind][0].as_pointer()] * 2 + [_I64]
 
 
 class _Loop:
@@ -175,44 +182,44 @@ class _Vectors:
 
 
 class _Product:
-    """Emits one product."""
+    """Emits one product, and what packs its B: panels one behind the other, the one from column j
+    at element j * k, each row of a panel contiguous."""
 
     def __init__(self, module: ir.Module, product: ProductFunction, registers: Registers):
         self.product = product
         self.v = _Vectors(module, product.kind, registers)
-        self.tiling = tiling(product.m, product.n, self.v.lanes, registers.count)
+        rows = product.rows if product.m is not None else None  # fewer may come than are usual
+        self.tiling = tiling(rows, product.n, self.v.lanes, registers.count)
 
     def emit(self) -> None:
         p, v = self.product, self.v
-        pack = _transposing_pack(v) if p.tb else None
         function = v.function(p.name, argument_types(p))
-        self.a, self.b, self.c = function.args[:3]
-        m, k, self.first, self.last = function.args[-4:]
-        self.work = function.args[3] if p.packed else None
+        self.a, self.b, self.c, m, k, self.count = function.args
         self.m = m if p.m is None else _I64(p.m)
         self.k = k if p.k is None else _I64(p.k)
         self.a_row, self.a_step = (_I64(1), self.m) if p.ta else (self.k, _I64(1))
+        for panel, column in self._panels():
+            self._rows(panel, column)
+        v.builder.ret_void()
+
+    def _panels(self):
+        """Inside the loop over the panels of each kind: the panel and its first column."""
+        v = self.v
         for panel in self.tiling.panels:
             with _Loop(v.builder, _I64(panel.count)) as loop:
                 step = v.builder.mul(loop.index, _I64(panel.vectors * v.lanes))
-                self._panel(panel, v.builder.add(step, _I64(panel.first)), pack)
-        v.builder.ret_void()
+                yield panel, v.builder.add(step, _I64(panel.first))
 
-    def _panel(self, panel: Panel, column, pack) -> None:
-        """All rows from first to last of one panel of columns."""
+    def _rows(self, panel: Panel, column) -> None:
+        """All rows of one panel of columns."""
         p, v = self.product, self.v
-        width = panel.vectors * v.lanes
-        source, b_step = v.at(self.b, column), _I64(p.n)
-        if p.tb:
-            source = v.at(self.b, v.builder.mul(column, self.k))
-            live = (panel.vectors - 1) * v.lanes + panel.live
-            v.builder.call(pack, [source, self.work, self.k, _I64(width), _I64(live), self.k])
-        elif p.packed:
-            self._copy(panel, source)
         if p.packed:
-            source, b_step = self.work, _I64(width)
+            source = v.at(self.b, v.builder.mul(column, self.k))
+            b_step = _I64(panel.vectors * v.lanes)
+        else:
+            source, b_step = v.at(self.b, column), _I64(p.n)
         rows = self.tiling.rows
-        if p.m is not None or rows == 1:
+        if rows == 1 or p.m is not None:
             self._tiles(panel, rows, column, source, b_step)
             return
         enough = v.builder.icmp_signed(">=", self.m, _I64(rows))
@@ -223,15 +230,14 @@ class _Product:
                 self._tiles(panel, 1, column, source, b_step)
 
     def _tiles(self, panel: Panel, rows: int, column, source, b_step) -> None:
-        """Tiles below each other; the last is moved up where it would reach beyond the end, and
-        what two tiles cover is computed twice."""
+        """Tiles below each other; one that would reach beyond the last row is moved up, perhaps
+        above the first, and what two tiles cover is computed twice."""
         p, v = self.product, self.v
         b = v.builder
-        span = b.sub(self.last, self.first)
-        with _Loop(b, b.sdiv(b.add(span, _I64(rows - 1)), _I64(rows))) as loop:
-            row = b.add(b.mul(loop.index, _I64(rows)), self.first)
-            if p.m is None or p.m % rows:
-                end = b.sub(self.m, _I64(rows))
+        with _Loop(b, b.sdiv(b.add(self.count, _I64(rows - 1)), _I64(rows))) as loop:
+            row = b.mul(loop.index, _I64(rows))
+            if rows > 1 and not (p.exact and p.rows % rows == 0):
+                end = b.sub(self.count, _I64(rows))
                 row = b.select(b.icmp_signed("<", row, end), row, end)
             a = v.at(self.a, b.mul(row, self.a_row))
             c = v.at(self.c, b.add(b.mul(row, _I64(p.n)), column))
@@ -275,18 +281,30 @@ class _Product:
                 place = v.at(c, _I64(r * self.product.n + j * v.lanes))
                 v.store(totals[r * panel.vectors + j], place, live[j])
 
-    def _copy(self, panel: Panel, source) -> None:
-        """A panel of B in rows that follow each other: its own rows lie far apart, and their
-        distance, often a power of two, puts them all into a few lines of the cache."""
-        v = self.v
-        with _Loop(v.builder, self.k, [source, self.work]) as loop:
-            source, target = loop.carried
-            for j in range(panel.vectors):
-                live = panel.live if j == panel.vectors - 1 else v.lanes
-                value = v.load(v.at(source, _I64(j * v.lanes)), live)
-                v.store(value, v.at(target, _I64(j * v.lanes)), v.lanes)
-            width = panel.vectors * v.lanes
-            loop.carried = [v.at(source, _I64(self.product.n)), v.at(target, _I64(width))]
+    def emit_pack(self) -> None:
+        """Rows of a panel of B lie far apart or, transposed, are columns; and their distance, often
+        a power of two, puts them all into a few lines of the cache."""
+        p, v = self.product, self.v
+        squares = _transposing_pack(v) if p.tb else None
+        function = v.function(p.pack_name, pack_argument_types(p))
+        b, work, k = function.args
+        k = k if p.k is None else _I64(p.k)
+        for panel, column in self._panels():
+            width = _I64(panel.vectors * v.lanes)
+            target = v.at(work, v.builder.mul(column, k))
+            if p.tb:
+                source = v.at(b, v.builder.mul(column, k))
+                live = _I64((panel.vectors - 1) * v.lanes + panel.live)
+                v.builder.call(squares, [source, target, k, width, live, k])
+                continue
+            with _Loop(v.builder, k, [v.at(b, column), target]) as loop:
+                source, target = loop.carried
+                for j in range(panel.vectors):
+                    live = panel.live if j == panel.vectors - 1 else v.lanes
+                    value = v.load(v.at(source, _I64(j * v.lanes)), live)
+                    v.store(value, v.at(target, _I64(j * v.lanes)), v.lanes)
+                loop.carried = [v.at(source, _I64(p.n)), v.at(target, width)]
+        v.builder.ret_void()
 
 
 def _transposing_pack(v: _Vectors) -> ir.Function:

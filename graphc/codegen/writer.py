@@ -36,9 +36,11 @@ class KernelFunction:
 
 @dataclass(frozen=True)
 class ProductFunction:
-    """``name(a, b, c, [work,] m, k, first, last)``: rows ``first`` to ``last`` of the m by n
-    matrix ``c = op(a) @ op(b)`` over k, all contiguous; m and k are numbers where they are known.
-    ``packed`` products take work memory for a panel of b."""
+    """``name(a, b, c, m, k, count)``: ``count`` rows of the m by n matrix ``op(a) @ op(b)`` over k,
+    all contiguous; a and c begin at the first of these rows. m and k are numbers where they are
+    known, and so is ``rows``, what each call computes (the last perhaps fewer). It may compute up
+    to 15 rows above the first again. A ``packed`` product takes for b what
+    ``name_pack(b, work, k)`` makes of it."""
 
     name: str
     kind: str
@@ -47,16 +49,28 @@ class ProductFunction:
     m: int | None
     n: int
     k: int | None
+    rows: int | None
     packed: bool
+
+    @property
+    def pack_name(self) -> str:
+        return f"{self.name}_pack"
+
+    @property
+    def exact(self) -> bool:
+        """Whether each call computes ``rows`` rows."""
+        return self.m is not None and self.rows is not None and self.m % self.rows == 0
 
     @property
     def text(self) -> str:
         m, k = (self.m if self.m is not None else "m"), (self.k if self.k is not None else "k")
         a = f"a[{k}, {m}].T" if self.ta else f"a[{m}, {k}]"
         b = f"b[{self.n}, {k}].T" if self.tb else f"b[{k}, {self.n}]"
-        work = "work, " if self.packed else ""
-        call = f"{self.name}(a, b, c, {work}m, k, first, last)"
-        return f"# {call}: rows first to last of {self.kind} c[{m}, {self.n}] = {a} @ {b}"
+        call = f"{self.name}(a, b, c, m, k, count)"
+        text = f"# {call}: count rows of {self.kind} c[{m}, {self.n}] = {a} @ {b}"
+        if not self.packed:
+            return text
+        return f"{text}\n# {self.pack_name}(b, work, k): b as {self.name} takes it"
 
 
 @dataclass(frozen=True)
@@ -84,12 +98,14 @@ def write(schedule: L.Schedule) -> Program:
     products: dict[tuple, ProductFunction] = {}
     for kernel in schedule.kernels:
         if isinstance(kernel, L.GemmKernel):
-            function = _product_function(kernel, products)
-            calls += _gemm_call(kernel, function)
-            called.append(function.name if function else "gemm")
+            name, lines = _gemm_call(kernel, products)
+            calls += lines
+            called.append(name)
             continue
-        is_call = isinstance(kernel, L.LibraryKernel)
-        function, arguments = _library_call(kernel) if is_call else _function(kernel)
+        if isinstance(kernel, L.LibraryKernel):
+            function, arguments = _library_call(kernel)
+        else:
+            function, arguments = _function(kernel, products)
         kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
         key = (re.sub(r"\s*#.*", "", function.text), kinds)
         function = functions.setdefault(key, _named(function, f"kernel{len(functions)}"))
@@ -112,12 +128,12 @@ def _named(function: KernelFunction, name: str) -> KernelFunction:
 # ------------------------------------------------------------------------------------- kernels
 
 
-def _function(kernel: L.LoopKernel) -> tuple[KernelFunction, list[str]]:
+def _function(kernel: L.LoopKernel, products: dict) -> tuple[KernelFunction, list[str]]:
     """A kernel as a function of its own names, and the caller's arguments for them."""
     buffers = kernel.buffers
     names = {b: f"{'o' if b in kernel.writes else 'a'}{i}" for i, b in enumerate(buffers)}
     sizes = _runtime_extents(kernel.body)
-    writer = _Body(names, sizes)
+    writer = _Body(names, sizes, products)
     lines = writer.block(kernel.body, 1)
     head = [_INDENT + line for line in writer.text.constant_lines()]
     parameters = [Parameter(names[b], short_dtype(b.dtype)) for b in buffers]
@@ -173,8 +189,8 @@ def _runtime_extents(body: list[L.Stmt]) -> dict:
 class _Body:
     """Statements of one kernel as lines."""
 
-    def __init__(self, names: dict[L.Buffer, str], sizes: dict):
-        self.names, self.sizes = names, sizes
+    def __init__(self, names: dict[L.Buffer, str], sizes: dict, products: dict):
+        self.names, self.sizes, self.products = names, sizes, products
         self.text = _NamedText(names)
 
     def block(self, body: list[L.Stmt], depth: int) -> list[str]:
@@ -188,6 +204,8 @@ class _Body:
         if isinstance(stmt, L.For):
             steps = _steps(stmt, self.sizes.get(stmt.extent) or dim(stmt.extent))
             return [f"{pad}for {stmt.var} in range({steps}):", *self.block(stmt.body, depth + 1)]
+        if isinstance(stmt, L.Product | L.Pack):
+            return [pad + self._product(stmt)]
         if isinstance(stmt, L.Let):
             line = f"{stmt.name} = {text.expr(stmt.expr)}"
         elif isinstance(stmt, L.Store):
@@ -206,6 +224,25 @@ class _Body:
             return self._arg_update(stmt, pad)
         comment = f"  # {stmt.source}" if stmt.source else ""
         return [pad + line + comment]
+
+    def _product(self, stmt: L.Product | L.Pack) -> str:
+        p = stmt.product if isinstance(stmt, L.Pack) else stmt
+        function = _product_function(p, p.rows, self.products)
+        a, b, c = (
+            self._part(buffer, start)
+            for buffer, start in zip((p.a, p.b, p.c), p.starts, strict=True)
+        )
+        if isinstance(stmt, L.Pack):
+            return f"{function.pack_name}({b}, {self.names[p.work]}, {dim(p.k)})"
+        if p.work:
+            b = self.names[p.work]
+        rows = f"smaller({p.rows}, {dim(p.m)} - {p.block} * {p.rows})"
+        comment = f"  # {p.source}" if p.source else ""
+        return f"{function.name}({a}, {b}, {c}, {dim(p.m)}, {dim(p.k)}, {rows}){comment}"
+
+    def _part(self, buffer: L.Buffer, start: L.Affine) -> str:
+        name = self.names[buffer]
+        return name if start == L.Affine() else f"part({name}, {self.text.index(start)})"
 
     def _arg_update(self, stmt: L.ArgUpdate, pad: str) -> list[str]:
         value, test = self.text.expr(stmt.expr), ">" if stmt.op == "argmax" else "<"
@@ -273,30 +310,36 @@ def argument_buffers(schedule: L.Schedule) -> list[L.Buffer]:
     return [*schedule.inputs, *own, *schedule.consts]
 
 
-def _product_function(kernel: L.GemmKernel, known: dict) -> ProductFunction | None:
-    """graphc's own function for a product, shared by products of one shape; None for OpenBLAS."""
-    if not kernel.own:
-        return None
-    m, k = (d if isinstance(d, int) else None for d in (kernel.m, kernel.k))
-    packed = kernel.work is not None
-    key = (short_dtype(kernel.c.dtype), kernel.ta, kernel.tb, m, kernel.n, k, packed)
+def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> ProductFunction:
+    """graphc's own function for a product, shared by products of one shape."""
+    m, k, rows = (d if isinstance(d, int) else None for d in (p.m, p.k, rows))
+    if m is not None and rows is not None:
+        rows = min(m, rows)
+    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, p.work is not None)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 
 
-def _gemm_call(kernel: L.GemmKernel, function: ProductFunction | None) -> list[str]:
+def _gemm_call(kernel: L.GemmKernel, products: dict) -> tuple[str, list[str]]:
+    """What computes a product that is a kernel of its own, and the lines that call it."""
     m, n, k = dim(kernel.m), dim(kernel.n), dim(kernel.k)
     operands = [kernel.a.name, kernel.b.name, kernel.c.name]
     if kernel.batch != 1:
         steps = [f"{m} * {k}", f"{k} * {n}", f"{m} * {n}"]
         operands = [f"part({o}, batch * ({s}))" for o, s in zip(operands, steps, strict=True)]
     a, b, c = operands
-    if function is None:
-        name, shape = f"gemm_{short_dtype(kernel.c.dtype)}", f"{m}, {n}, {k}"
-        call = f"{name}({kernel.ta}, {kernel.tb}, {shape}, 1.0, {a}, {b}, 0.0, {c})"
+    calls = []
+    if kernel.own:
+        function = _product_function(kernel, kernel.m, products)
+        name = function.name
+        if kernel.work:
+            calls.append(f"{function.pack_name}({b}, {kernel.work.name}, {k})")
+            b = kernel.work.name
+        calls.append(f"{name}({a}, {b}, {c}, {m}, {k}, {m})")
     else:
-        work = [kernel.work.name] if kernel.work else []
-        call = f"{function.name}({', '.join([a, b, c, *work])}, {m}, {k}, 0, {m})"
-    call += f"  # {kernel.source}" if kernel.source else ""
+        name, shape = f"gemm_{short_dtype(kernel.c.dtype)}", f"{m}, {n}, {k}"
+        calls.append(f"{name}({kernel.ta}, {kernel.tb}, {shape}, 1.0, {a}, {b}, 0.0, {c})")
+    calls[-1] += f"  # {kernel.source}" if kernel.source else ""
     if kernel.batch == 1:
-        return [call]
-    return [f"for batch in range({dim(kernel.batch)}):", _INDENT + call]
+        return name, calls
+    head = f"for batch in range({dim(kernel.batch)}):"
+    return name, [head, *(_INDENT + call for call in calls)]

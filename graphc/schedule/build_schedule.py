@@ -15,7 +15,7 @@ from graphc.schedule.deps import Deps, analyse, domain, nominal, reduced_axes, s
 from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder
-from graphc.schedule.products import is_own, work_size
+from graphc.schedule.products import is_own, is_product, work_size
 
 
 def schedule(graph: Graph) -> L.Schedule:
@@ -112,6 +112,7 @@ def _same_place(use, writer: Node, group: Group, deps: Deps) -> bool:
     space = domain(writer)
     return (
         not group.opaque
+        and not is_product(writer)  # complete before its readers begin
         and not reduced_axes(writer)
         and domain(use.reader) == space
         and use.unit.shape == writer.shape
@@ -270,7 +271,7 @@ def _last_uses(deps: Deps, order: list[Group]) -> dict[Node, int]:
 
 def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer | None:
     """A temporary that dies here and is read only where ``unit`` writes."""
-    if group.opaque or unit in group.post:
+    if group.opaque or unit in group.post or is_product(unit):
         return None
     for use in deps.uses[unit]:
         buffer = storage.get(use.unit)
@@ -305,7 +306,7 @@ def _lower(graph, deps, order, storage, buffers: _Buffers, reasons) -> L.Schedul
     for group in order:
         name = f"k{len(kernels)}"
         op = group.units[0].op if group.units else ""
-        if op == "matmul":
+        if op == "matmul" and len(group.members) == 1:
             kernels.append(_gemm(name, group.units[0], storage, graph, buffers.temp))
         elif group.units and is_library(group.units[0]):
             (unit,) = group.units

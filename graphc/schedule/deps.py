@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from graphc.ir.dims import DimLike, evaluate
+from graphc.ir.dims import DimLike
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction
+from graphc.schedule.products import is_product
+from graphc.schedule.sizes import nominal
 
 _FOLDED = {
     "broadcast", "transpose", "slice", "windows", "pad", "iota", "size", "const", "take",
@@ -24,19 +26,8 @@ _OPAQUE = {"matmul", "concat", "scatter_add", "scatter_set", "cumsum", "cumprod"
 _FOLDED_DEPTH = 40
 _VIRTUAL_FLOPS = 4
 _VIRTUAL_READS = 1.25  # elements read for one recomputed
-_NOMINAL_DIM = 64  # stands for a symbolic dimension where only a rough size matters
 
 AxisMap = tuple[int | None, ...]
-
-
-def nominal(dim: DimLike) -> int:
-    """A size for estimates."""
-    return evaluate(dim, _Nominal())
-
-
-class _Nominal(dict):
-    def __missing__(self, key):
-        return _NOMINAL_DIM
 
 
 @dataclass(frozen=True)
@@ -76,7 +67,7 @@ def reduced_axes(unit: Node) -> tuple[int, ...]:
 
 def is_opaque(unit: Node) -> bool:
     """Units that are kernels of their own."""
-    return unit.op in _OPAQUE or is_library(unit)
+    return (unit.op in _OPAQUE and not is_product(unit)) or is_library(unit)
 
 
 def storage_root(node: Node) -> Node:
@@ -273,11 +264,12 @@ def _reshape_axes(below, above, axes: AxisMap) -> AxisMap:
 
 
 def aligned_depth(use: Use) -> int:
-    """How many leading loops reader and unit can share: same index, not reduced by the unit."""
+    """How many leading loops reader and unit can share: same index, not reduced by the unit, and
+    not the columns of a product, which are complete when their row is."""
     reduced = reduced_axes(use.unit)
     kept = [a for a in range(len(domain(use.unit))) if a not in reduced]
     position = dict(zip(kept, use.axes, strict=True)) if not is_opaque(use.unit) else {}
     depth = 0
     while depth in position and position[depth] == depth:
         depth += 1
-    return depth
+    return min(depth, use.unit.ndim - 1) if is_product(use.unit) else depth

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
 from graphc.schedule import loops as L
@@ -21,10 +23,10 @@ def describe(schedule: L.Schedule) -> str:
 
 def _kernel(kernel: L.Kernel, schedule: L.Schedule) -> list[str]:
     if isinstance(kernel, L.GemmKernel):
-        flags = "".join(f" {n}" for n in ("ta", "tb") if getattr(kernel, n))
         batch = "" if kernel.batch == 1 else f"{kernel.batch} x "
-        head = f"{kernel.name}: matmul {batch}({kernel.m}, {kernel.k}) @ ({kernel.k}, {kernel.n})"
-        lines = [head + flags + _where(kernel.nodes, schedule)]
+        code = "" if kernel.own else " by OpenBLAS"
+        head = f"{kernel.name}: {batch}{_product(kernel)}{code}"
+        lines = [head + _where(kernel.nodes, schedule)]
     elif isinstance(kernel, L.LibraryKernel):
         sizes = ", ".join(f"{k} {v}" for k, v in kernel.sizes.items())
         lines = [f"{kernel.name}: {kernel.op} of {sizes}{_where(kernel.nodes, schedule)}"]
@@ -36,9 +38,16 @@ def _kernel(kernel: L.Kernel, schedule: L.Schedule) -> list[str]:
             f"{_where(kernel.nodes, schedule)}",
             f"  computes {ops}",
         ]
+        for p in (s for s in L.statements(kernel.body) if isinstance(s, L.Product)):
+            lines.append(f"  {_product(p)} in blocks of {p.rows} rows")
     lines.append(f"  reads    {_buffers(kernel.reads)}")
     lines.append(f"  writes   {_buffers(kernel.writes)}")
     return lines
+
+
+def _product(p: L.GemmKernel | L.Product) -> str:
+    flags = "".join(f" {name}" for name in ("ta", "tb") if getattr(p, name))
+    return f"matmul ({p.m}, {p.k}) @ ({p.k}, {p.n}){flags}"
 
 
 def _where(nodes: tuple[Node, ...], schedule: L.Schedule) -> str:
@@ -53,10 +62,11 @@ def _buffers(buffers) -> str:
 
 def bytes_moved(schedule: L.Schedule) -> DimLike:
     """Bytes that kernels read from and write to arrays, each array once a kernel: what fusion
-    saves, counted without a clock. (A product's panel never leaves the cache.)"""
+    saves, counted without a clock. Scratch memory of one kernel stays in the cache."""
     total: DimLike = 0
+    touched = [b for k in schedule.kernels for b in {*k.reads, *k.writes}]
+    scratch = {b for b, kernels in Counter(touched).items() if b.kind == "temp" and kernels == 1}
     for kernel in schedule.kernels:
-        panel = kernel.work if isinstance(kernel, L.GemmKernel) else None
-        for buffer in (b for b in (*kernel.reads, *kernel.writes) if b is not panel):
+        for buffer in (b for b in (*kernel.reads, *kernel.writes) if b not in scratch):
             total = product([buffer.size, buffer.dtype.itemsize]) + total
     return total

@@ -16,9 +16,10 @@ from graphc.schedule.deps import (
     aligned_depth,
     domain,
     is_opaque,
-    nominal,
     reduced_axes,
 )
+from graphc.schedule.products import is_product
+from graphc.schedule.sizes import nominal
 
 _MAX_UNITS = 96
 _MAX_BUFFERS = 40
@@ -55,6 +56,8 @@ class Decision:
 def initial_depth(unit: Node) -> int:
     """Loops outside of a unit's own reduction; all of them when it reduces leading axes."""
     rank, reduced = len(domain(unit)), reduced_axes(unit)
+    if is_product(unit):
+        return rank - 1
     if reduced and (reduced == tuple(range(rank - len(reduced), rank)) or _is_arg(unit)):
         return rank - len(reduced) or (0 if _is_arg(unit) else rank)
     return rank
@@ -109,6 +112,8 @@ class Fusion:
             depth -= 1
         if depth == 0 and (a.outer or b.outer or a.post):
             return Decision(False, self._why_no_common_loop(between))
+        if any(is_product(u) and u.ndim - 1 != depth for g in (a, b) for u in g.units):
+            return Decision(False, "a matrix product takes turns by blocks of rows")
         if any(u.unit in group.post for u in between for group in (a, b)):
             return Decision(False, "a scalar computed after the loops is needed inside them")
         if any(group.post and depth < len(group.outer) for group in (a, b)):

@@ -234,7 +234,34 @@ class ArgUpdate:
     source: object = None
 
 
-Stmt = For | Let | Store | ScatterAdd | Accumulate | AccumulateInto | ArgUpdate
+@dataclass
+class Product:
+    """Block number ``block`` of ``rows`` rows of ``c = op(a) @ op(b)``. ``starts`` are the elements
+    where these rows of a and c begin, and b. With ``work``, b is read from there: see Pack."""
+
+    a: Buffer
+    b: Buffer
+    c: Buffer
+    starts: tuple[Affine, Affine, Affine]
+    ta: int
+    tb: int
+    m: DimLike
+    n: int
+    k: DimLike
+    block: str
+    rows: int
+    work: Buffer | None = None
+    source: object = None
+
+
+@dataclass
+class Pack:
+    """Put b of a product into its work memory, once for all blocks."""
+
+    product: Product
+
+
+Stmt = For | Let | Store | ScatterAdd | Accumulate | AccumulateInto | ArgUpdate | Product | Pack
 
 
 @dataclass
@@ -256,7 +283,7 @@ class LoopKernel:
 @dataclass
 class GemmKernel:
     """``c = op(a) @ op(b)`` on contiguous matrices, ``batch`` times: by graphc's ``own`` code,
-    which may need ``work`` memory for a panel of b, or by OpenBLAS."""
+    which may need ``work`` memory for a packed b, or by OpenBLAS."""
 
     name: str
     a: Buffer
@@ -337,7 +364,7 @@ def statements(body: list[Stmt]) -> Iterator[Stmt]:
 
 def expressions(stmt: Stmt) -> Iterator[Expr]:
     """Every expression of one statement (not of nested loops)."""
-    stack = [] if isinstance(stmt, For) else [stmt.expr]
+    stack = [] if isinstance(stmt, For | Product | Pack) else [stmt.expr]
     if isinstance(stmt, ScatterAdd):
         stack.append(stmt.dynamic[0])
     while stack:
@@ -357,6 +384,10 @@ def indices(stmt: Stmt) -> Iterator[Affine]:
     """Every affine index that a statement uses."""
     if isinstance(stmt, Store | ScatterAdd | AccumulateInto | ArgUpdate):
         yield stmt.index
+    elif isinstance(stmt, Product):
+        yield from stmt.starts
+    elif isinstance(stmt, Pack):
+        yield stmt.product.starts[1]
     for expr in expressions(stmt):
         if isinstance(expr, Load | IndexValue):
             yield expr.index
@@ -375,6 +406,8 @@ def dims_used(body: list[Stmt]) -> Iterator[DimLike]:
             yield from (c for _, c in index.terms)
         if isinstance(stmt, ScatterAdd):
             yield from stmt.dynamic[1:3]
+        elif isinstance(stmt, Product):
+            yield from (stmt.m, stmt.k)
         for expr in expressions(stmt):
             if isinstance(expr, DimValue):
                 yield expr.dim
@@ -394,8 +427,11 @@ def collapse(body: list[Stmt]) -> list[Stmt]:
             result.append(stmt)
             continue
         inner = collapse(stmt.body)
-        if stmt.block or isinstance(stmt, ForBlocks):
+        if isinstance(stmt, ForBlocks):
             result.append(replace(stmt, body=inner))
+            continue
+        if stmt.block:
+            result.append(_flat_block(stmt, inner))
             continue
         if stmt.extent == 1:
             result.extend(rename(s, {stmt.var: Affine()}) for s in inner)
@@ -407,6 +443,16 @@ def collapse(body: list[Stmt]) -> list[Stmt]:
         else:
             result.append(For(stmt.var, stmt.extent, inner))
     return result
+
+
+def _flat_block(stmt: For, inner: list[Stmt]) -> For:
+    """A loop over the rows of a block, and over their elements as one where it can be."""
+    only, (block, size) = inner[0], stmt.block
+    perfect = len(inner) == 1 and type(only) is For and not only.block
+    if not (perfect and isinstance(only.extent, int) and _walks_as_one(stmt, only)):
+        return replace(stmt, body=inner)
+    body = [rename(s, {stmt.var: Affine()}) for s in only.body]
+    return For(only.var, stmt.extent * only.extent, body, (block, size * only.extent))
 
 
 def _walks_as_one(outer: For, inner: For) -> bool:
@@ -427,6 +473,10 @@ def rename(stmt: Stmt, mapping: Mapping[str, Affine]) -> Stmt:
     """``stmt`` with loop variables replaced by affine indices."""
     if isinstance(stmt, For):
         return replace(stmt, body=[rename(s, mapping) for s in stmt.body])
+    if isinstance(stmt, Product):
+        return replace(stmt, starts=tuple(_rename_index(i, mapping) for i in stmt.starts))
+    if isinstance(stmt, Pack):
+        return Pack(rename(stmt.product, mapping))
     changes = {"expr": _rename_expr(stmt.expr, mapping)}
     if hasattr(stmt, "index"):
         changes["index"] = _rename_index(stmt.index, mapping)

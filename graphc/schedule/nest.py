@@ -9,17 +9,18 @@ import numpy as np
 
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
-from graphc.ir.ops import OPS
+from graphc.ir.ops import OPS, matmul_dims
 from graphc.schedule import loops as L
 from graphc.schedule.deps import (
     Deps,
     domain,
-    nominal,
     only_unit_axes,
     reduced_axes,
     storage_root,
 )
 from graphc.schedule.fuse import Group
+from graphc.schedule.products import TILE_ROWS, block_rows, is_product, work_size
+from graphc.schedule.sizes import nominal
 
 _RECOMPUTE_FLOPS = 4
 _BLOCK = "block"  # the loop variable over blocks of rows
@@ -34,10 +35,12 @@ Index = tuple[L.Affine, ...]
 
 @dataclass
 class Segment:
-    """Units computed in one inner nest; the kernel's outer loops run its segments in turn."""
+    """Units computed in one inner nest; the kernel's outer loops run its segments in turn.
+    ``products`` are computed a block of rows at a time, each in its own nest."""
 
     inner: tuple[DimLike, ...]
     units: list[Node] = field(default_factory=list)
+    products: bool = False
 
 
 @dataclass
@@ -99,15 +102,21 @@ class NestBuilder:
         self.block = self._block_rows()
         self._choose_scratch()
         body: list[L.Stmt] = []
+        packs: list[L.Stmt] = []
         for position, segment in enumerate(self.segments):
             self.current = position
+            if segment.products:
+                products = [self._product(unit) for unit in segment.units]
+                packs += [L.Pack(p) for p in products if p.work]
+                body += products
+                continue
             statements = self._segment(segment)
             if self.block:
                 rows = (_BLOCK, self.block)
                 statements = [L.For(self._last_var(), self.group.outer[-1], statements, rows)]
             body += statements
         if self.block:
-            body = [L.ForBlocks(_BLOCK, self.group.outer[-1], body, size=self.block)]
+            body = [*packs, L.ForBlocks(_BLOCK, self.group.outer[-1], body, size=self.block)]
         loops = list(enumerate(self.group.outer))
         for position, extent in reversed(loops[:-1] if self.block else loops):
             body = [L.For(f"i{position}", extent, body)]
@@ -125,8 +134,15 @@ class NestBuilder:
         return domain(unit)[len(self.group.outer) :]
 
     def _place(self) -> None:
-        """Put each unit into the first segment of its shape that comes late enough."""
+        """Put each unit into the first segment of its shape that comes late enough. Products
+        come first: they read nothing of their own group."""
+        products = [u for u in self.group.units if is_product(u)]
+        if products:
+            self.segments.append(Segment((), products, products=True))
+            self.segment_of.update(dict.fromkeys(products, 0))
         for unit in self.group.units:
+            if is_product(unit):
+                continue
             inner = self._inner(unit)
             earliest = 0
             for use in self.deps.uses[unit]:
@@ -134,7 +150,8 @@ class NestBuilder:
                     same = self._flows_by_register(use, inner)
                     earliest = max(earliest, self.segment_of[use.unit] + (0 if same else 1))
             for position in range(earliest, len(self.segments)):
-                if self.segments[position].inner == inner:
+                segment = self.segments[position]
+                if segment.inner == inner and not segment.products:
                     break
             else:
                 position = len(self.segments)
@@ -153,6 +170,10 @@ class NestBuilder:
         so that it is vectorised along the rows.
         """
         rows = self.group.outer[-1] if self.group.outer else 1
+        products = [u for u in self.group.units if is_product(u)]
+        if products:
+            sizes = [block_rows(*_columns_and_sum(u), u.dtype.itemsize) for u in products]
+            return min([*sizes, rows] if isinstance(rows, int) else sizes)
         if rows == 1 or nominal(rows) < _MIN_ROWS:
             return 0
         row_cost = inner_cost = row_bytes = 0
@@ -173,7 +194,7 @@ class NestBuilder:
 
     def _flows_by_register(self, use, inner) -> bool:
         unit = use.unit
-        if reduced_axes(unit) or self._inner(unit) != inner:
+        if reduced_axes(unit) or is_product(unit) or self._inner(unit) != inner:
             return False
         return use.axes == tuple(range(len(domain(unit))))
 
@@ -189,7 +210,8 @@ class NestBuilder:
                 if self.segment_of.get(u.reader, position) != position
             ]  # fmt: skip
             if later and (reduced_axes(unit) or not self._cheap(unit)):
-                size = product(row) * (self.block or 1)
+                rows = self.block + (TILE_ROWS if is_product(unit) else 0)
+                size = product(row) * (rows or 1)
                 self.scratch[unit] = self.new_temp("row", unit.dtype, size)
 
     def _value_inner(self, unit: Node) -> tuple[DimLike, ...]:
@@ -206,6 +228,24 @@ class NestBuilder:
             if use.unit in self.segment_of and (self.block or self._value_inner(use.unit)):
                 return False
         return True
+
+    def _product(self, unit: Node) -> L.Product:
+        ta, tb, itemsize = unit.attr("ta"), unit.attr("tb"), unit.dtype.itemsize
+        batch, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
+        number = L.flatten_index(self.outer_index[: len(batch)], batch)
+        size = work_size(ta, tb, m, n, k, itemsize)
+        work = self.new_temp("work", unit.dtype, size) if size != 0 else None
+        first = L.variable(_BLOCK) * self.block
+        if unit in self.storage:
+            c, c_start = self.storage[unit], number * (m * n) + first * n
+        else:
+            c, c_start = self.scratch[unit], L.Affine((), TILE_ROWS * n)
+        a, b = (self.storage[storage_root(i)] for i in unit.inputs)
+        a_start = number * (m * k) + (first if ta else first * k)
+        return L.Product(
+            a, b, c, (a_start, number * (k * n), c_start), ta, tb, m, n, k,
+            _BLOCK, self.block, work, self.deps.graph.sources.get(unit),
+        )  # fmt: skip
 
     # -------------------------------------------------------------------------------- segments
 
@@ -257,6 +297,8 @@ class NestBuilder:
         if not self.block:
             return L.flatten_index(index[rank:], row)
         in_block = index[rank - 1] + L.variable(_BLOCK) * -self.block
+        if is_product(unit):  # the last tile of a block may begin before it
+            in_block = in_block + TILE_ROWS
         return L.flatten_index((in_block, *index[rank:]), (self.block, *row))
 
     def _reduce(self, unit: Node, index: Index, levels: list[_Level]) -> None:
@@ -547,11 +589,19 @@ def _loop_index(prefix: str, extents) -> Index:
     )
 
 
+def _columns_and_sum(unit: Node) -> tuple[int, DimLike]:
+    _, _, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
+    return n, k
+
+
 def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:
     reads, writes = {}, {}
     for stmt in L.statements(body):
         if isinstance(stmt, L.Store | L.ScatterAdd | L.AccumulateInto):
             writes[stmt.buffer] = None
+        elif isinstance(stmt, L.Product):
+            reads.update({stmt.a: None, stmt.b: None})
+            writes.update({stmt.c: None, **({stmt.work: None} if stmt.work else {})})
         for expr in L.expressions(stmt):
             if isinstance(expr, L.Load):
                 reads[expr.buffer] = None

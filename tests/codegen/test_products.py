@@ -19,6 +19,7 @@ from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
+from graphc.schedule.products import work_size
 
 AVX512, AVX2, NEON, SSE = Registers(32, 64), Registers(16, 32), Registers(32, 16), Registers(16, 16)
 MACHINES = {"avx512": AVX512, "avx2": AVX2, "neon": NEON, "sse": SSE}
@@ -76,13 +77,24 @@ class _Compiled:
         )
         self.engine.finalize_object()
 
-    def __call__(self, product, a, b, m, k, first=0, last=None):
+    def _call(self, name, arrays, sizes):
+        kinds = [ctypes.c_void_p] * len(arrays) + [ctypes.c_int64] * len(sizes)
+        function = ctypes.CFUNCTYPE(None, *kinds)(self.engine.get_function_address(name))
+        function(*(x.ctypes.data for x in arrays), *sizes)
+
+    def __call__(self, product, a, b, m, k):
         c = np.full((m, product.n), 77, a.dtype)
-        work = np.full((k + 16) * 64, np.nan, a.dtype)
-        arrays = [a, b, c, *([work] if product.packed else [])]
-        kinds = [ctypes.c_void_p] * len(arrays) + [ctypes.c_int64] * 4
-        function = ctypes.CFUNCTYPE(None, *kinds)(self.engine.get_function_address(product.name))
-        function(*(x.ctypes.data for x in arrays), m, k, first, m if last is None else last)
+        if product.packed:
+            size = work_size(0, 1, m, product.n, k, a.itemsize)
+            work = np.full(size + 1, np.nan, a.dtype)
+            work[-1] = 77
+            self._call(product.pack_name, [b, work], [k])
+            assert work[-1] == 77
+            b = work
+        rows = product.rows or m
+        for first in range(0, m, rows or 1):
+            operands = [a[:, first:] if product.ta else a[first:], b, c[first:]]
+            self._call(product.name, operands, [m, k, min(rows, m - first)])
         return c
 
 
@@ -116,7 +128,7 @@ def test_native_functions_of_all_kinds(machine, kind):
     ]
     products = [
         ProductFunction(f"p{i}", kind, ta, tb, m if known else None, n, k if known else None,
-                        bool(packed))
+                        m if known else None, bool(packed))
         for i, (ta, tb, m, n, k, known, packed) in enumerate(cases)
     ]  # fmt: skip
     compiled = _Compiled(products, MACHINES[machine])
@@ -127,32 +139,34 @@ def test_native_functions_of_all_kinds(machine, kind):
             np.testing.assert_array_equal(found, _expected(a, b, ta, tb), err_msg=product.text)
 
 
-def test_rows_in_parts_make_the_whole():
-    """What row blocks and threads call."""
-    product = ProductFunction("p", "f32", 0, 0, None, 40, None, False)
+@pytest.mark.parametrize("ta", [0, 1])
+@pytest.mark.parametrize("known", [True, False])
+def test_rows_in_parts_make_the_whole(ta, known):
+    """What row blocks call; the last has fewer rows."""
+    m = 41
+    product = ProductFunction("p", "f32", ta, 0, m if known else None, 40, None, 16, False)
     compiled = _Compiled([product], registers(dict(llvm.get_host_cpu_features())))
-    a, b = _operands(np.random.default_rng(1), np.float32, 0, 0, 29, 40, 11)
-    whole = _expected(a, b, 0, 0)
-    found = compiled(product, a, b, 29, 11, first=16, last=29)
-    np.testing.assert_array_equal(found[16:], whole[16:])
-    assert (found[:13] == 77).all()
+    for rows in (m,) if known else (1, 7, 15, 17, 32, m):
+        a, b = _operands(np.random.default_rng(1), np.float32, ta, 0, rows, 40, 11)
+        found = compiled(product, a, b, rows, 11)
+        np.testing.assert_array_equal(found, _expected(a, b, ta, 0))
 
 
 def test_empty_sums_are_zero():
-    product = ProductFunction("p", "f32", 0, 0, None, 5, None, False)
+    product = ProductFunction("p", "f32", 0, 0, None, 5, None, None, False)
     compiled = _Compiled([product], registers(dict(llvm.get_host_cpu_features())))
     a, b = _operands(np.random.default_rng(1), np.float32, 0, 0, 9, 5, 0)
     np.testing.assert_array_equal(compiled(product, a, b, 9, 0), np.zeros((9, 5)))
 
 
 def test_object_code_holds_products_that_no_one_else_sees():
-    product = ProductFunction("product0", "f32", 0, 0, 4, 4, 4, False)
+    product = ProductFunction("product0", "f32", 0, 0, 4, 4, 4, 4, False)
     triple = llvm.get_process_triple()
     entry = (
         f'target triple = "{triple}"\n'
-        "declare void @product0(ptr, ptr, ptr, i64, i64, i64, i64)\n"
+        "declare void @product0(ptr, ptr, ptr, i64, i64, i64)\n"
         "define void @graphc_main(ptr %a) {\n"
-        "  call void @product0(ptr %a, ptr %a, ptr %a, i64 4, i64 4, i64 0, i64 4)\n"
+        "  call void @product0(ptr %a, ptr %a, ptr %a, i64 4, i64 4, i64 4)\n"
         "  ret void\n}\n"
     )
     made = optimize_and_emit([entry], "graphc_main", [products_module([product], SSE, triple)])

@@ -43,9 +43,8 @@ def test_elementwise_chain_is_one_kernel_that_reads_and_writes_once():
 
 def test_bias_and_activation_follow_a_product_in_one_kernel():
     made = scheduled(lambda x, w, b: np.tanh(x @ w + b), f32(32, 16), f32(16, 8), f32(8))
-    assert len(made.kernels) == 2 and len(loops(made)) == 1
-    product = 4 * (32 * 16 + 16 * 8 + 32 * 8)
-    assert bytes_moved(made) == product + 4 * (2 * 32 * 8 + 8)
+    assert len(made.kernels) == len(loops(made)) == 1
+    assert bytes_moved(made) == 4 * (32 * 16 + 16 * 8 + 8 + 32 * 8)
 
 
 def softmax(x):
@@ -144,14 +143,14 @@ def training_step(case, optimizer):
     return Graph("step", graph.inputs, graph.outputs, graph.sources, donated)
 
 
-# (loop kernels, products, bytes moved): lower is better; a rise means that a fusion was lost.
+# (loop kernels, products alone, bytes moved): lower is better; a rise means a lost fusion.
 PINNED = {
-    ("w3", "value_and_grad"): (3, 5, 35356),
-    ("w3", "sgd"): (8, 5, 39388),
-    ("w3", "adam"): (9, 5, 44852),
-    ("w4a", "value_and_grad"): (3, 5, 1563812),
-    ("w4a", "sgd"): (7, 5, 2785052),
-    ("w4a", "adam"): (8, 5, 4413428),
+    ("w3", "value_and_grad"): (3, 2, 22796),
+    ("w3", "sgd"): (8, 0, 24524),
+    ("w3", "adam"): (9, 0, 29988),
+    ("w4a", "value_and_grad"): (3, 2, 1427540),
+    ("w4a", "sgd"): (7, 0, 1835724),
+    ("w4a", "adam"): (8, 0, 3464100),
 }
 
 
@@ -177,13 +176,13 @@ def test_networks_keep_their_kernels(name, what):
 
 @pytest.mark.parametrize("what", ["sgd", "adam"])
 def test_updates_happen_in_place(what):
-    """Nothing as large as the largest parameter but the gradient that a product writes."""
+    """Nothing is as large as the largest parameter, not even its gradient: a block of rows of it
+    is updated with before the next is computed."""
     made = whole("w4a", what)
     written = {id(b) for k in made.kernels for b in k.writes}
     assert all(id(b) in written for b in made.inputs[:-2])
-    gradients = {id(k.c) for k in made.kernels if isinstance(k, GemmKernel)}
     largest = max(made.inputs[:-2], key=lambda b: b.size).size
-    assert all(id(t) in gradients for t in made.temps if t.size >= largest)
+    assert all(t.size < largest / 2 for t in made.temps)
 
 
 @pytest.mark.parametrize("name, what", PINNED, ids="-".join)
@@ -212,10 +211,25 @@ def matrix():
 
 
 def test_reason_product(matrix):
+    joined = build.concat([matrix, matrix], 0)
+    e = E("exp", joined)
+    made = decision(joined, e, [matrix], [e])
+    assert not made.yes and made.reason == "concat is a kernel of its own"
+
+
+def test_reason_columns_of_a_product(matrix):
     product = build.matmul(matrix, build.transpose(matrix, (1, 0)))
-    e = E("exp", product)
+    e = E("exp", build.transpose(product, (1, 0)))
     made = decision(product, e, [matrix], [e])
-    assert not made.yes and made.reason == "matmul is a kernel of its own"
+    assert not made.yes and made.reason == "exp reads matmul in another order"
+
+
+def test_reason_blocks_of_rows():
+    x = build.input(0, "x", tensor_type(np.float32, (3, 8, 5)))
+    product = build.matmul(x, x, 0, 1)
+    total = E("exp", build.reduce("sum", x, (1, 2)))
+    made = decision(product, total, [x], [product, total])
+    assert not made.yes and made.reason == "a matrix product takes turns by blocks of rows"
 
 
 def test_reason_reduction_must_finish(matrix):
@@ -278,8 +292,10 @@ def test_groups_never_wait_for_each_other():
 def test_description_names_loops_traffic_and_reasons():
     made = scheduled(lambda x, w, b: np.tanh(x @ w + b), f32(32, 16), f32(16, 8), f32(8))
     text = describe(made)
-    assert text.startswith("2 kernels, ")
-    assert "matmul (32, 16) @ (16, 8)" in text
-    assert "computes add, tanh" in text or "computes tanh" in text
-    assert "reads" in text and "writes" in text and "not fused:" in text
-    assert text == describe(made)
+    assert text.startswith("1 kernels, ")
+    assert "matmul (32, 16) @ (16, 8) in blocks of 32 rows" in text
+    assert "computes matmul, add, tanh" in text
+    assert "reads" in text and "writes" in text
+    text = describe(scheduled(lambda x: np.sum(x, 0) - x, f32(8, 5)))
+    assert "not fused:" in text and "must finish first" in text
+    assert describe(made) == describe(made)

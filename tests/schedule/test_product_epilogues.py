@@ -1,0 +1,163 @@
+"""What follows a matrix product runs over the blocks of rows that it computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from generated import assert_same, native_run, python_run
+
+import graphc as gc
+from graphc import interp, passes
+from graphc.ir import build
+from graphc.ir.dims import symbol
+from graphc.ir.graph import Graph
+from graphc.ir.types import tensor_type
+from graphc.schedule import schedule
+from graphc.schedule.loops import LoopKernel, Product, statements
+
+E = build.elementwise
+
+
+def matrix(index, *shape, dtype=np.float32):
+    return build.input(index, f"x{index}", tensor_type(dtype, shape))
+
+
+def row(node, like):
+    return build.broadcast(node, like.shape, (like.ndim - 1,))
+
+
+def products(made):
+    return [
+        s for k in made.kernels if isinstance(k, LoopKernel)
+        for s in statements(k.body) if isinstance(s, Product)
+    ]  # fmt: skip
+
+
+def activation(m, n, k, ta=0, tb=0):
+    a = matrix(0, *((k, m) if ta else (m, k)))
+    b = matrix(1, *((n, k) if tb else (k, n)))
+    bias = matrix(2, n)
+    z = build.matmul(a, b, ta, tb)
+    return Graph("f", (a, b, bias), (E("tanh", E("add", z, row(bias, z))),))
+
+
+def softmax_and_column_sums(m, n, k):
+    """Rows are reduced, read again, and added up over all rows; the product is an output too."""
+    a, b = matrix(0, m, k), matrix(1, k, n)
+    z = build.matmul(a, b)
+    top = build.broadcast(build.reduce("max", z, (1,)), z.shape, (0,))
+    e = E("exp", E("sub", z, top))
+    p = E("div", e, build.broadcast(build.reduce("sum", e, (1,)), z.shape, (0,)))
+    return Graph("f", (a, b), (p, build.reduce("sum", p, (0,)), z))
+
+
+def attention(b, t, d):
+    q, k, v = (matrix(i, b, t, d) for i in range(3))
+    scores = build.matmul(q, k, 0, 1)
+    e = E("exp", scores)
+    p = E("div", e, build.broadcast(build.reduce("sum", e, (2,)), e.shape, (0, 1)))
+    return Graph("f", (q, k, v), (build.matmul(p, v),))
+
+
+def gates(m, n, k):
+    """Two products in one kernel."""
+    x, h, w, u = matrix(0, m, k), matrix(1, m, n), matrix(2, k, n), matrix(3, n, n)
+    z = E("add", build.matmul(x, w), build.matmul(h, u))
+    return Graph("f", (x, h, w, u), (E("sigmoid", z),))
+
+
+def update(m, n, k):
+    """A gradient product and the update of what is donated."""
+    x, g, w, mean = matrix(0, k, m), matrix(1, k, n), matrix(2, m, n), matrix(3, m, n)
+    dw = build.matmul(x, g, 1, 0)
+    mean_after = E("add", E("mul", mean, build.full_like(mean, 0.5)), dw)
+    w_after = E("sub", w, E("sqrt", E("abs", mean_after)))
+    return Graph("f", (x, g, w, mean), (w_after, mean_after), {}, {0: 2, 1: 3})
+
+
+CASES = {
+    "activation": activation(32, 16, 8),
+    "one-block": activation(7, 20, 3),
+    "blocks": activation(50, 600, 5),
+    "last-block-of-one-row": activation(33, 513, 4),
+    "transposed-a": activation(41, 520, 6, ta=1),
+    "transposed-b": activation(41, 520, 6, tb=1),
+    "transposed-both": activation(40, 24, 6, 1, 1),
+    "any-rows": activation(symbol("t"), 520, 6),
+    "any-rows-transposed": activation(symbol("t"), 24, 6, ta=1),
+    "softmax": softmax_and_column_sums(37, 530, 5),
+    "softmax-any-rows": softmax_and_column_sums(symbol("t"), 11, 5),
+    "attention": attention(6, 24, 8),
+    "attention-any-batch": attention(symbol("t"), 9, 4),
+    "gates": gates(16, 24, 8),
+    "update": update(70, 600, 9),
+    "update-any-batch": update(20, 12, symbol("t")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values(name):
+    graph, rng = CASES[name], np.random.default_rng(0)
+    assert products(schedule(graph)), "the product should not be a kernel of its own"
+    for t in (3, 40) if graph.symbols else (0,):
+        arrays = [
+            rng.standard_normal(i.type.concrete_shape({"t": t})).astype(i.dtype)
+            for i in graph.inputs
+        ]
+        expected = interp.evaluate(graph, arrays)
+        for run in (python_run, native_run):
+            assert_same(run(graph, [a.copy() for a in arrays]), expected, label=run.__name__)
+
+
+def test_a_gradient_behind_which_its_parameter_changes_is_never_whole():
+    made = schedule(update(784, 128, 64))
+    assert len(made.kernels) == 1
+    assert all(t.size < 784 * 128 / 4 for t in made.temps)
+
+
+def test_two_products_share_a_kernel():
+    made = schedule(gates(16, 512, 128))
+    assert len(made.kernels) == 1 and len(products(made)) == 2
+
+
+def test_a_parameter_that_its_own_product_reads_is_not_overwritten_early():
+    """w <- w @ w * 2: other rows read the old values."""
+    w = matrix(0, 40, 40)
+    z = build.matmul(w, w)
+    graph = Graph("f", (w,), (E("add", z, E("mul", z, w)),), {}, {0: 0})
+    value = np.random.default_rng(0).standard_normal((40, 40)).astype(np.float32)
+    expected = interp.evaluate(graph, [value])
+    for run in (python_run, native_run):
+        assert_same(run(graph, [value.copy()]), expected)
+
+
+def test_a_product_does_not_take_memory_that_is_read_behind_it():
+    """The product could take over the memory of a dying temporary, but comes before its reader."""
+    x, w = matrix(0, 32, 32), matrix(1, 32, 32)
+    h = build.matmul(x, w)
+    dying = E("exp", E("sin", build.matmul(h, w)))
+    z = build.matmul(h, h)
+    out = E("tanh", E("mul", z, E("cos", dying)))
+    graph = Graph("f", (x, w), (out, build.matmul(z, w)))
+    rng = np.random.default_rng(0)
+    arrays = [0.1 * rng.standard_normal((32, 32)).astype(np.float32) for _ in range(2)]
+    expected = interp.evaluate(graph, arrays)
+    for run in (python_run, native_run):
+        assert_same(run(graph, arrays), expected)
+
+
+def test_networks_in_blocks_of_rows():
+    """A step over more rows than a block has, all the way from the user's function."""
+
+    def loss(w, x, y):
+        h = np.maximum(x @ w["a"] + w["b"], 0)
+        return np.mean((h @ w["c"] - y) ** 2)
+
+    rng = np.random.default_rng(1)
+    w = {"a": rng.standard_normal((9, 700)), "b": np.zeros(700), "c": np.ones((700, 3))}
+    x, y = rng.standard_normal((53, 9)), rng.standard_normal((53, 3))
+    graph = gc.value_and_grad(loss).graph(w, x, y)
+    arrays = [w["a"], w["b"], w["c"], x, y]
+    expected = interp.evaluate(passes.optimize(graph), arrays)
+    assert_same(native_run(graph, arrays), expected)
+    assert_same(python_run(graph, arrays, optimize=True), expected)
