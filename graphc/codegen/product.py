@@ -16,7 +16,7 @@ from graphc.codegen.writer import ProductFunction
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _REALS = {"f32": (ir.FloatType(), 4), "f64": (ir.DoubleType(), 8)}
-_UNROLLED = 2  # steps of the sum in one turn of its loop
+_MASKED_LOADS = 32  # bytes of the vectors of processors that have them
 
 
 def products_module(products: Sequence[ProductFunction], registers: Registers, triple: str) -> str:
@@ -90,7 +90,7 @@ class _Vectors:
         self.module, self.kind = module, kind
         self.real, self.itemsize = _REALS[kind]
         self.lanes = registers.lanes(self.itemsize)
-        self.width = str(8 * registers.nbytes)
+        self.nbytes = registers.nbytes
         self.type = ir.VectorType(self.real, self.lanes)
         self.builder: ir.IRBuilder = None
 
@@ -102,7 +102,7 @@ class _Vectors:
                 argument.add_attribute("noalias")
         function.attributes.add("noinline")
         for attribute in ("prefer-vector-width", "min-legal-vector-width"):
-            set.add(function.attributes, f'"{attribute}"="{self.width}"')
+            set.add(function.attributes, f'"{attribute}"="{8 * self.nbytes}"')
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         return function
 
@@ -258,24 +258,10 @@ class _Product:
                     totals[at] = v.multiply_add(x, columns[j], totals[at])
             return [v.at(a, self.a_step), v.at(row_of_b, b_step), *totals]
 
-        state = [a, source, *([v.zero()] * (rows * panel.vectors))]
-        if isinstance(self.k, ir.Constant):
-            turns, rest = divmod(self.k.constant, _UNROLLED)
-            turns = _I64(turns)
-        else:
-            turns, rest = b.sdiv(self.k, _I64(_UNROLLED)), b.srem(self.k, _I64(_UNROLLED))
-        with _Loop(b, turns, state) as loop:
-            for _ in range(_UNROLLED):
-                loop.carried = step(*loop.carried)
-        state = loop.carried
-        if isinstance(rest, int):
-            for _ in range(rest):
-                state = step(*state)
-        else:
-            with _Loop(b, rest, state) as loop:
-                loop.carried = step(*loop.carried)
-            state = loop.carried
-        totals = state[2:]
+        zeros = [v.zero()] * (rows * panel.vectors)
+        with _Loop(b, self.k, [a, source, *zeros]) as loop:
+            loop.carried = step(*loop.carried)
+        totals = loop.carried[2:]
         for r in range(rows):
             for j in vectors:
                 place = v.at(c, _I64(r * self.product.n + j * v.lanes))
@@ -332,12 +318,15 @@ def _transposing_pack(v: _Vectors) -> ir.Function:
             row, last = b.add(column, _I64(q)), b.sub(columns, _I64(1))
             row = b.select(b.icmp_signed("<", row, last), row, last)
             starts.append(v.at(source, b.mul(row, stride)))
-        whole = b.sdiv(steps, lanes)
+        masked = v.nbytes >= _MASKED_LOADS  # one square, masked always, is half the code
+        whole = b.sdiv(b.add(steps, _I64(v.lanes - 1)) if masked else steps, lanes)
         with _Loop(b, whole) as squares:
-            square(starts, b.mul(squares.index, lanes), None, column)
-        done = b.mul(whole, lanes)
-        left = b.sub(steps, done)
-        with b.if_then(b.icmp_signed(">", left, _I64(0))):
-            square(starts, done, v.first_lanes(left), column)
+            p = b.mul(squares.index, lanes)
+            square(starts, p, v.first_lanes(b.sub(steps, p)) if masked else None, column)
+        if not masked:
+            done = b.mul(whole, lanes)
+            left = b.sub(steps, done)
+            with b.if_then(b.icmp_signed(">", left, _I64(0))):
+                square(starts, done, v.first_lanes(left), column)
     b.ret_void()
     return function
