@@ -117,7 +117,8 @@ def compile_program(program: Program) -> Compiled:
         scope = dict(native_words())
         for p in program.products:
             scope[p.name] = _linked(p.name, p.kind, argument_types(p))
-            scope[p.pack_name] = _linked(p.pack_name, p.kind, pack_argument_types(p))
+            if p.method == "whole":
+                scope[p.pack_name] = _linked(p.pack_name, p.kind, pack_argument_types(p))
         for kernel in program.kernels:
             scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
         _export(_main_emitter(program.main, scope, library), library, program.flush_subnormals)

@@ -16,6 +16,7 @@ from graphc.codegen.writer import ProductFunction
 
 _I1, _I32, _I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 _REALS = {"f32": (ir.FloatType(), 4), "f64": (ir.DoubleType(), 8)}
+_DOT_ROWS = 8
 _MASKED_LOADS = 32  # bytes of the vectors of processors that have them
 
 
@@ -26,14 +27,15 @@ def products_module(products: Sequence[ProductFunction], registers: Registers, t
     for product in products:
         emitter = _Product(module, product, registers)
         emitter.emit()
-        if product.packed:
+        if product.method == "whole":
             emitter.emit_pack()
     return str(module)
 
 
 def argument_types(product: ProductFunction) -> list[ir.Type]:
-    """What a product's function takes: a, b, c, m, k, rows."""
-    return [_REALS[product.kind][0].as_pointer()] * 3 + [_I64] * 3
+    """What a product's function takes: a, b, c, perhaps work, then m, k, count."""
+    pointers = 4 if product.method == "panel" else 3
+    return [_REALS[product.kind][0].as_pointer()] * pointers + [_I64] * 3
 
 
 def pack_argument_types(product: ProductFunction) -> list[ir.Type]:
@@ -168,17 +170,29 @@ class _Vectors:
 
     def transposed(self, rows: list) -> list:
         """A square of vectors, transposed by swapping ever smaller blocks."""
-        rows, size, width = list(rows), self.lanes // 2, self.lanes
+        rows, size = list(rows), self.lanes // 2
         while size:
-            low = self._order([i if not i & size else width + i - size for i in range(width)])
-            high = self._order([i + size if not i & size else width + i for i in range(width)])
-            for i in range(width):
+            for i in range(self.lanes):
                 if not i & size:
-                    x, y = rows[i], rows[i + size]
-                    rows[i] = self.builder.shuffle_vector(x, y, low)
-                    rows[i + size] = self.builder.shuffle_vector(x, y, high)
+                    rows[i], rows[i + size] = self._swapped(rows[i], rows[i + size], size)
             size //= 2
         return rows
+
+    def sums(self, rows: list):
+        """The vector of the sums of ``lanes`` vectors."""
+        rows, size = list(rows), self.lanes // 2
+        while size:
+            for i in range(size):
+                rows[i] = self.builder.fadd(*self._swapped(rows[i], rows[i + size], size))
+            size //= 2
+        return rows[0]
+
+    def _swapped(self, x, y, size: int):
+        """Two vectors after an exchange of their odd and even blocks of ``size`` lanes."""
+        lanes = range(self.lanes)
+        low = self._order([i if not i & size else self.lanes + i - size for i in lanes])
+        high = self._order([i + size if not i & size else self.lanes + i for i in lanes])
+        return self.builder.shuffle_vector(x, y, low), self.builder.shuffle_vector(x, y, high)
 
 
 class _Product:
@@ -186,20 +200,26 @@ class _Product:
     at element j * k, each row of a panel contiguous."""
 
     def __init__(self, module: ir.Module, product: ProductFunction, registers: Registers):
-        self.product = product
+        self.product, self.registers = product, registers
         self.v = _Vectors(module, product.kind, registers)
         rows = product.rows if product.m is not None else None  # fewer may come than are usual
         self.tiling = tiling(rows, product.n, self.v.lanes, registers.count)
 
     def emit(self) -> None:
         p, v = self.product, self.v
+        squares = _transposing_pack(v) if p.method == "panel" and p.tb else None
         function = v.function(p.name, argument_types(p))
-        self.a, self.b, self.c, m, k, self.count = function.args
+        self.a, self.b, self.c, *work, m, k, self.count = function.args
         self.m = m if p.m is None else _I64(p.m)
         self.k = k if p.k is None else _I64(p.k)
         self.a_row, self.a_step = (_I64(1), self.m) if p.ta else (self.k, _I64(1))
-        for panel, column in self._panels():
-            self._rows(panel, column)
+        if p.method == "dots":
+            self._dots()
+        else:
+            for panel, column in self._panels():
+                if p.method == "panel":
+                    self._pack(panel, column, self.b, work[0], self.k, squares)
+                self._rows(panel, column, *work)
         v.builder.ret_void()
 
     def _panels(self):
@@ -210,14 +230,14 @@ class _Product:
                 step = v.builder.mul(loop.index, _I64(panel.vectors * v.lanes))
                 yield panel, v.builder.add(step, _I64(panel.first))
 
-    def _rows(self, panel: Panel, column) -> None:
+    def _rows(self, panel: Panel, column, work=None) -> None:
         """All rows of one panel of columns."""
         p, v = self.product, self.v
-        if p.packed:
-            source = v.at(self.b, v.builder.mul(column, self.k))
-            b_step = _I64(panel.vectors * v.lanes)
+        b_step = _I64(p.n if p.method == "direct" else panel.vectors * v.lanes)
+        if p.method == "direct":
+            source = v.at(self.b, column)
         else:
-            source, b_step = v.at(self.b, column), _I64(p.n)
+            source = work or v.at(self.b, v.builder.mul(column, self.k))
         rows = self.tiling.rows
         if rows == 1 or p.m is not None:
             self._tiles(panel, rows, column, source, b_step)
@@ -237,8 +257,7 @@ class _Product:
         with _Loop(b, b.sdiv(b.add(self.count, _I64(rows - 1)), _I64(rows))) as loop:
             row = b.mul(loop.index, _I64(rows))
             if rows > 1 and not (p.exact and p.rows % rows == 0):
-                end = b.sub(self.count, _I64(rows))
-                row = b.select(b.icmp_signed("<", row, end), row, end)
+                row = self._moved_up(row, rows, self.count)
             a = v.at(self.a, b.mul(row, self.a_row))
             c = v.at(self.c, b.add(b.mul(row, _I64(p.n)), column))
             self._tile(panel, rows, a, source, b_step, c)
@@ -268,29 +287,99 @@ class _Product:
                 v.store(totals[r * panel.vectors + j], place, live[j])
 
     def emit_pack(self) -> None:
-        """Rows of a panel of B lie far apart or, transposed, are columns; and their distance, often
-        a power of two, puts them all into a few lines of the cache."""
+        """The function that packs all panels."""
         p, v = self.product, self.v
         squares = _transposing_pack(v) if p.tb else None
         function = v.function(p.pack_name, pack_argument_types(p))
         b, work, k = function.args
         k = k if p.k is None else _I64(p.k)
         for panel, column in self._panels():
-            width = _I64(panel.vectors * v.lanes)
-            target = v.at(work, v.builder.mul(column, k))
-            if p.tb:
-                source = v.at(b, v.builder.mul(column, k))
-                live = _I64((panel.vectors - 1) * v.lanes + panel.live)
-                v.builder.call(squares, [source, target, k, width, live, k])
-                continue
-            with _Loop(v.builder, k, [v.at(b, column), target]) as loop:
-                source, target = loop.carried
-                for j in range(panel.vectors):
-                    live = panel.live if j == panel.vectors - 1 else v.lanes
-                    value = v.load(v.at(source, _I64(j * v.lanes)), live)
-                    v.store(value, v.at(target, _I64(j * v.lanes)), v.lanes)
-                loop.carried = [v.at(source, _I64(p.n)), v.at(target, width)]
+            self._pack(panel, column, b, v.at(work, v.builder.mul(column, k)), k, squares)
         v.builder.ret_void()
+
+    def _pack(self, panel: Panel, column, b, target, k, squares) -> None:
+        """Rows of a panel of B lie far apart or, transposed, are columns; and their distance, often
+        a power of two, puts them all into a few lines of the cache."""
+        v = self.v
+        width = _I64(panel.vectors * v.lanes)
+        if squares is not None:
+            source = v.at(b, v.builder.mul(column, k))
+            live = _I64((panel.vectors - 1) * v.lanes + panel.live)
+            v.builder.call(squares, [source, target, k, width, live, k])
+            return
+        with _Loop(v.builder, k, [v.at(b, column), target]) as loop:
+            source, target = loop.carried
+            for j in range(panel.vectors):
+                live = panel.live if j == panel.vectors - 1 else v.lanes
+                value = v.load(v.at(source, _I64(j * v.lanes)), live)
+                v.store(value, v.at(target, _I64(j * v.lanes)), v.lanes)
+            loop.carried = [v.at(source, _I64(self.product.n)), v.at(target, width)]
+
+    def _dots(self) -> None:
+        """Each element a dot product of contiguous rows, of tiles of rows of A by two rows of B."""
+        p, v = self.product, self.v
+        b, most = v.builder, _DOT_ROWS if self.registers.count >= 32 else _DOT_ROWS // 2
+        rows = min(most, p.rows) if p.m is not None else most
+        if p.m is not None or rows == 1:
+            self._dot_tiles(rows)
+            return
+        with b.if_else(b.icmp_signed(">=", self.m, _I64(rows))) as (many, few):
+            with many:
+                self._dot_tiles(rows)
+            with few:
+                self._dot_tiles(1)
+
+    def _dot_tiles(self, rows: int) -> None:
+        p, v = self.product, self.v
+        b = v.builder
+        columns = min(2, p.n)
+        with _Loop(b, b.sdiv(b.add(self.count, _I64(rows - 1)), _I64(rows))) as down:
+            row = self._moved_up(b.mul(down.index, _I64(rows)), rows, self.count)
+            with _Loop(b, _I64(-(-p.n // columns))) as across:
+                column = b.mul(across.index, _I64(columns))
+                column = self._moved_up(column, columns, _I64(p.n))
+                a = v.at(self.a, b.mul(row, self.k))
+                other = v.at(self.b, b.mul(column, self.k))
+                sums = self._dot_tile(rows, columns, a, other)
+                c = v.at(self.c, b.add(b.mul(row, _I64(p.n)), column))
+                for index in range(rows * columns):
+                    r, j = divmod(index, columns)
+                    value = b.extract_element(sums[index // v.lanes], _I32(index % v.lanes))
+                    b.store(value, v.at(c, _I64(r * p.n + j)))
+
+    def _moved_up(self, start, size: int, end):
+        b = self.v.builder
+        last = b.sub(end, _I64(size))
+        return b.select(b.icmp_signed("<", start, last), start, last)
+
+    def _dot_tile(self, rows: int, columns: int, a, other) -> list:
+        """Vectors of the sums, row by row."""
+        v, b = self.v, self.v.builder
+        pairs = [(r, j) for r in range(rows) for j in range(columns)]
+
+        def step(p, live, totals):
+            left = [v.load(v.at(a, b.add(p, v.times(_I64(r), self.k))), live) for r in range(rows)]
+            right = [
+                v.load(v.at(other, b.add(p, v.times(_I64(j), self.k))), live)
+                for j in range(columns)
+            ]
+            return [
+                v.multiply_add(left[r], right[j], total)
+                for (r, j), total in zip(pairs, totals, strict=True)
+            ]
+
+        whole = b.sdiv(self.k, _I64(v.lanes))
+        with _Loop(b, whole, [v.zero()] * len(pairs)) as loop:
+            loop.carried = step(b.mul(loop.index, _I64(v.lanes)), None, loop.carried)
+        done = b.mul(whole, _I64(v.lanes))
+        left = b.sub(self.k, done)
+        some = b.select(b.icmp_signed(">", left, _I64(0)), _I64(1), _I64(0))
+        with _Loop(b, some, loop.carried) as rest:
+            rest.carried = step(done, v.first_lanes(left), rest.carried)
+        totals = rest.carried
+        totals += [v.zero()] * (-len(totals) % v.lanes)
+        groups = range(0, len(totals), v.lanes)
+        return [v.sums(totals[first : first + v.lanes]) for first in groups]
 
 
 def _transposing_pack(v: _Vectors) -> ir.Function:

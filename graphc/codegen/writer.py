@@ -39,8 +39,8 @@ class ProductFunction:
     """``name(a, b, c, m, k, count)``: ``count`` rows of the m by n matrix ``op(a) @ op(b)`` over k,
     all contiguous; a and c begin at the first of these rows. m and k are numbers where they are
     known, and so is ``rows``, what each call computes (the last perhaps fewer). It may compute up
-    to 15 rows above the first again. A ``packed`` product takes for b what
-    ``name_pack(b, work, k)`` makes of it."""
+    to 15 rows above the first again. With the method ``whole`` it takes for b what
+    ``name_pack(b, work, k)`` makes of it; with ``panel``, work memory behind c."""
 
     name: str
     kind: str
@@ -50,7 +50,7 @@ class ProductFunction:
     n: int
     k: int | None
     rows: int | None
-    packed: bool
+    method: str
 
     @property
     def pack_name(self) -> str:
@@ -66,9 +66,10 @@ class ProductFunction:
         m, k = (self.m if self.m is not None else "m"), (self.k if self.k is not None else "k")
         a = f"a[{k}, {m}].T" if self.ta else f"a[{m}, {k}]"
         b = f"b[{self.n}, {k}].T" if self.tb else f"b[{k}, {self.n}]"
-        call = f"{self.name}(a, b, c, m, k, count)"
+        work = "work, " if self.method == "panel" else ""
+        call = f"{self.name}(a, b, c, {work}m, k, count)"
         text = f"# {call}: count rows of {self.kind} c[{m}, {self.n}] = {a} @ {b}"
-        if not self.packed:
+        if self.method != "whole":
             return text
         return f"{text}\n# {self.pack_name}(b, work, k): b as {self.name} takes it"
 
@@ -234,11 +235,14 @@ class _Body:
         )
         if isinstance(stmt, L.Pack):
             return f"{function.pack_name}({b}, {self.names[p.work]}, {dim(p.k)})"
-        if p.work:
+        work = ""
+        if p.method == "whole":
             b = self.names[p.work]
+        elif p.work:
+            work = f"{self.names[p.work]}, "
         rows = f"smaller({p.rows}, {dim(p.m)} - {p.block} * {p.rows})"
         comment = f"  # {p.source}" if p.source else ""
-        return f"{function.name}({a}, {b}, {c}, {dim(p.m)}, {dim(p.k)}, {rows}){comment}"
+        return f"{function.name}({a}, {b}, {c}, {work}{dim(p.m)}, {dim(p.k)}, {rows}){comment}"
 
     def _part(self, buffer: L.Buffer, start: L.Affine) -> str:
         name = self.names[buffer]
@@ -315,7 +319,7 @@ def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> Product
     m, k, rows = (d if isinstance(d, int) else None for d in (p.m, p.k, rows))
     if m is not None and rows is not None:
         rows = min(m, rows)
-    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, p.work is not None)
+    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, p.method)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 
 
@@ -328,12 +332,14 @@ def _gemm_call(kernel: L.GemmKernel, products: dict) -> tuple[str, list[str]]:
         operands = [f"part({o}, batch * ({s}))" for o, s in zip(operands, steps, strict=True)]
     a, b, c = operands
     calls = []
-    if kernel.own:
+    if kernel.method:
         function = _product_function(kernel, kernel.m, products)
         name = function.name
-        if kernel.work:
+        if kernel.method == "whole":
             calls.append(f"{function.pack_name}({b}, {kernel.work.name}, {k})")
             b = kernel.work.name
+        elif kernel.work:
+            c = f"{c}, {kernel.work.name}"
         calls.append(f"{name}({a}, {b}, {c}, {m}, {k}, {m})")
     else:
         name, shape = f"gemm_{short_dtype(kernel.c.dtype)}", f"{m}, {n}, {k}"

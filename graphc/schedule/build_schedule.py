@@ -15,7 +15,7 @@ from graphc.schedule.deps import Deps, analyse, domain, nominal, reduced_axes, s
 from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder
-from graphc.schedule.products import is_own, is_product, work_size
+from graphc.schedule.products import is_own, is_product, method, work_size
 
 
 def schedule(graph: Graph) -> L.Schedule:
@@ -329,11 +329,12 @@ def _gemm(name: str, node: Node, storage, graph, new_temp) -> L.GemmKernel:
     ta, tb = node.attr("ta"), node.attr("tb")
     batch, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
     own = is_own(ta, m, n, k, node.dtype.itemsize)
-    size = work_size(ta, tb, m, n, k, node.dtype.itemsize) if own else 0
+    how = method(ta, tb, m, n, k, node.dtype.itemsize) if own else None
+    size = work_size(how, n, k) if own else 0
     work = new_temp("work", node.dtype, size) if size != 0 else None
     return L.GemmKernel(
         name, a, b, storage[node], product(batch), m, n, k, ta, tb, (node,),
-        graph.sources.get(node), own, work,
+        graph.sources.get(node), how, work,
     )  # fmt: skip
 
 

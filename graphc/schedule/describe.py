@@ -24,7 +24,7 @@ def describe(schedule: L.Schedule) -> str:
 def _kernel(kernel: L.Kernel, schedule: L.Schedule) -> list[str]:
     if isinstance(kernel, L.GemmKernel):
         batch = "" if kernel.batch == 1 else f"{kernel.batch} x "
-        code = "" if kernel.own else " by OpenBLAS"
+        code = "" if kernel.method else " by OpenBLAS"
         head = f"{kernel.name}: {batch}{_product(kernel)}{code}"
         lines = [head + _where(kernel.nodes, schedule)]
     elif isinstance(kernel, L.LibraryKernel):

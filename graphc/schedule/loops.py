@@ -237,7 +237,7 @@ class ArgUpdate:
 @dataclass
 class Product:
     """Block number ``block`` of ``rows`` rows of ``c = op(a) @ op(b)``. ``starts`` are the elements
-    where these rows of a and c begin, and b. With ``work``, b is read from there: see Pack."""
+    where these rows of a and c begin, and b. ``method``: see ``products``."""
 
     a: Buffer
     b: Buffer
@@ -250,13 +250,14 @@ class Product:
     k: DimLike
     block: str
     rows: int
+    method: str
     work: Buffer | None = None
     source: object = None
 
 
 @dataclass
 class Pack:
-    """Put b of a product into its work memory, once for all blocks."""
+    """Put b of a product into its work memory, for the method ``whole``."""
 
     product: Product
 
@@ -282,8 +283,8 @@ class LoopKernel:
 
 @dataclass
 class GemmKernel:
-    """``c = op(a) @ op(b)`` on contiguous matrices, ``batch`` times: by graphc's ``own`` code,
-    which may need ``work`` memory for a packed b, or by OpenBLAS."""
+    """``c = op(a) @ op(b)`` on contiguous matrices, ``batch`` times: by OpenBLAS, or by graphc
+    itself with a ``method`` (see ``products``) that may need ``work`` memory."""
 
     name: str
     a: Buffer
@@ -297,7 +298,7 @@ class GemmKernel:
     tb: int
     nodes: tuple = ()
     source: object = None
-    own: bool = False
+    method: str | None = None
     work: Buffer | None = None
 
     @property

@@ -19,7 +19,7 @@ from graphc.schedule.deps import (
     storage_root,
 )
 from graphc.schedule.fuse import Group
-from graphc.schedule.products import TILE_ROWS, block_rows, is_product, work_size
+from graphc.schedule.products import TILE_ROWS, block_rows, is_product, method, work_size
 from graphc.schedule.sizes import nominal
 
 _RECOMPUTE_FLOPS = 4
@@ -107,7 +107,7 @@ class NestBuilder:
             self.current = position
             if segment.products:
                 products = [self._product(unit) for unit in segment.units]
-                packs += [L.Pack(p) for p in products if p.work]
+                packs += [L.Pack(p) for p in products if p.method == "whole"]
                 body += products
                 continue
             statements = self._segment(segment)
@@ -233,7 +233,8 @@ class NestBuilder:
         ta, tb, itemsize = unit.attr("ta"), unit.attr("tb"), unit.dtype.itemsize
         batch, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
         number = L.flatten_index(self.outer_index[: len(batch)], batch)
-        size = work_size(ta, tb, m, n, k, itemsize)
+        how = method(ta, tb, m, n, k, itemsize)
+        size = work_size(how, n, k)
         work = self.new_temp("work", unit.dtype, size) if size != 0 else None
         first = L.variable(_BLOCK) * self.block
         if unit in self.storage:
@@ -244,7 +245,7 @@ class NestBuilder:
         a_start = number * (m * k) + (first if ta else first * k)
         return L.Product(
             a, b, c, (a_start, number * (k * n), c_start), ta, tb, m, n, k,
-            _BLOCK, self.block, work, self.deps.graph.sources.get(unit),
+            _BLOCK, self.block, how, work, self.deps.graph.sources.get(unit),
         )  # fmt: skip
 
     # -------------------------------------------------------------------------------- segments

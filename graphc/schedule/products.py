@@ -13,8 +13,9 @@ TILE_ROWS = 16  # no tile of any processor has more
 # for each element and B is large, in the second.
 _SHORT_SUM, _SHORT_SUM_BLOCK, _LONG_SUM_BLOCK = 256, 32 << 10, 256 << 10
 _MIN_ROWS, _MAX_ROWS = 16, 512
+_LONG_DOT, _FEW_ROWS = 128, 32
 _MAX_B = 4 << 20  # bytes of B, of which no panel leaves the second-level cache
-_MAX_A_COLUMNS = 256 << 10  # bytes of a transposed A, whose columns are read
+_MAX_A_COLUMNS = 512 << 10  # bytes of a transposed A, whose columns are read
 _LARGE_B = 1 << 20
 _MANY_ROWS = 256
 
@@ -37,18 +38,28 @@ def is_own(ta: int, m: DimLike, n: DimLike, k: DimLike, itemsize: int) -> bool:
     return nominal(k) * n * itemsize <= _MAX_B
 
 
-def work_size(ta: int, tb: int, m: DimLike, n: int, k: DimLike, itemsize: int) -> DimLike:
-    """Elements of work memory for B in panels; 0 where B is read in place.
+def method(ta: int, tb: int, m: DimLike, n: int, k: DimLike, itemsize: int) -> str:
+    """How B is read.
 
-    A transposed B is always packed. Another is where its rows lie far apart and enough rows of
-    the result share it.
+    ``direct``: in place. ``dots``: in place too, each element of the result a dot product, for a
+    transposed B that few rows share. ``panel``: packed, again for each block of rows, panel by
+    panel, each used while it is in the cache. ``whole``: packed once for all blocks. A transposed
+    B is packed, and one whose rows lie far apart where enough rows of the result share it.
     """
+    if tb and not ta and nominal(k) >= _LONG_DOT and nominal(m) <= _FEW_ROWS:
+        return "dots"
     copied = nominal(m) >= _MANY_ROWS or nominal(k) * n * itemsize > _LARGE_B
     far = n * itemsize >= 1024 and nominal(k) >= 64
     if not (tb or (copied and far and nominal(m) >= 64)):
-        return 0
-    # Squares of vectors reach beyond the last panel.
-    return k * (n + _VECTOR) + _VECTOR * _PANEL
+        return "direct"
+    return "panel" if nominal(k) > _SHORT_SUM else "whole"
+
+
+def work_size(method: str, n: int, k: DimLike) -> DimLike:
+    """Elements of work memory for a packed B; its last square of vectors may reach beyond it."""
+    if method == "panel":
+        return (k + _VECTOR) * _PANEL
+    return k * (n + _VECTOR) + _VECTOR * _PANEL if method == "whole" else 0
 
 
 def block_rows(n: int, k: DimLike, itemsize: int) -> int:

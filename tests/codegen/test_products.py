@@ -84,17 +84,18 @@ class _Compiled:
 
     def __call__(self, product, a, b, m, k):
         c = np.full((m, product.n), 77, a.dtype)
-        if product.packed:
-            size = work_size(0, 1, m, product.n, k, a.itemsize)
-            work = np.full(size + 1, np.nan, a.dtype)
-            work[-1] = 77
+        size = work_size(product.method, product.n, k)
+        work = np.full(size + 1, np.nan, a.dtype)
+        work[-1] = 77
+        if product.method == "whole":
             self._call(product.pack_name, [b, work], [k])
-            assert work[-1] == 77
             b = work
+        behind = [work] if product.method == "panel" else []
         rows = product.rows or m
         for first in range(0, m, rows or 1):
-            operands = [a[:, first:] if product.ta else a[first:], b, c[first:]]
+            operands = [a[:, first:] if product.ta else a[first:], b, c[first:], *behind]
             self._call(product.name, operands, [m, k, min(rows, m - first)])
+        assert work[-1] == 77
         return c
 
 
@@ -120,16 +121,16 @@ def test_native_functions_of_all_kinds(machine, kind):
     lanes = MACHINES[machine].lanes(np.dtype(DTYPES[kind]).itemsize)
     shapes = [(1, 1, 1), (9, lanes + 3, 5), (3, 2 * lanes, lanes + 1), (17, 3 * lanes + 1, 2)]
     cases = [
-        (ta, tb, *shape, known, packed or tb)
-        for ta, tb, shape, known, packed in itertools.product(
-            (0, 1), (0, 1), shapes, (True, False), (False, True)
+        (ta, tb, *shape, known, method)
+        for ta, tb, shape, known, method in itertools.product(
+            (0, 1), (0, 1), shapes, (True, False), ("direct", "whole", "panel", "dots")
         )
-        if not (tb and packed)
+        if (not tb or method != "direct") and ((ta, tb) == (0, 1) or method != "dots")
     ]
     products = [
         ProductFunction(f"p{i}", kind, ta, tb, m if known else None, n, k if known else None,
-                        m if known else None, bool(packed))
-        for i, (ta, tb, m, n, k, known, packed) in enumerate(cases)
+                        m if known else None, method)
+        for i, (ta, tb, m, n, k, known, method) in enumerate(cases)
     ]  # fmt: skip
     compiled = _Compiled(products, MACHINES[machine])
     for product, (ta, tb, m, n, k, known, _) in zip(products, cases, strict=True):
@@ -144,7 +145,7 @@ def test_native_functions_of_all_kinds(machine, kind):
 def test_rows_in_parts_make_the_whole(ta, known):
     """What row blocks call; the last has fewer rows."""
     m = 41
-    product = ProductFunction("p", "f32", ta, 0, m if known else None, 40, None, 16, False)
+    product = ProductFunction("p", "f32", ta, 0, m if known else None, 40, None, 16, "direct")
     compiled = _Compiled([product], registers(dict(llvm.get_host_cpu_features())))
     for rows in (m,) if known else (1, 7, 15, 17, 32, m):
         a, b = _operands(np.random.default_rng(1), np.float32, ta, 0, rows, 40, 11)
@@ -153,14 +154,14 @@ def test_rows_in_parts_make_the_whole(ta, known):
 
 
 def test_empty_sums_are_zero():
-    product = ProductFunction("p", "f32", 0, 0, None, 5, None, None, False)
+    product = ProductFunction("p", "f32", 0, 0, None, 5, None, None, "direct")
     compiled = _Compiled([product], registers(dict(llvm.get_host_cpu_features())))
     a, b = _operands(np.random.default_rng(1), np.float32, 0, 0, 9, 5, 0)
     np.testing.assert_array_equal(compiled(product, a, b, 9, 0), np.zeros((9, 5)))
 
 
 def test_object_code_holds_products_that_no_one_else_sees():
-    product = ProductFunction("product0", "f32", 0, 0, 4, 4, 4, 4, False)
+    product = ProductFunction("product0", "f32", 0, 0, 4, 4, 4, 4, "direct")
     triple = llvm.get_process_triple()
     entry = (
         f'target triple = "{triple}"\n'
