@@ -102,8 +102,13 @@ def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ())
         storage_root(n.inputs[0]) for n in graph.order if n.op in ("take", "take_along")
     )
     deps = Deps(graph, units, stored, virtual, {}, alone=frozenset(alone), gathered=gathered)
-    for unit in units:
-        deps.uses[unit] = list(dict.fromkeys(_uses(unit, deps)))
+    read = set(stored)
+    for unit in reversed(units):
+        if unit in read:  # not only waited for, by a barrier whose value is an output
+            deps.uses[unit] = list(dict.fromkeys(_uses(unit, deps)))
+            read.update(use.unit for use in deps.uses[unit])
+    deps.units = [unit for unit in units if unit in read]
+    for unit in deps.units:
         for use in deps.uses[unit]:
             deps.used_by.setdefault(use.unit, []).append(use)
     return deps
