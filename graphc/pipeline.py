@@ -56,7 +56,6 @@ def _compile(program: Program):
 
 def package(scheduled: Schedule, program: Program, object_code: bytes, seconds: float) -> Artifact:
     """Object code with what is needed to call it."""
-    from graphc.schedule.loops import GemmKernel
     from graphc.schedule.memory import lifetimes
 
     graph = scheduled.graph
