@@ -184,7 +184,7 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
         axis = unit.attr("axis")
         piece = tuple(a if a != axis else None for a in start)
         stack = [(i, piece) for i in unit.inputs]
-    elif is_opaque(unit):
+    elif is_opaque(unit) or is_product(unit):
         stack = [(i, (None,) * i.ndim) for i in unit.inputs]
     elif unit.op in _FOLDED:
         stack = list(_through_view(unit, start))
