@@ -18,7 +18,6 @@ from graphc.codegen.native_words import BufferType
 
 _INTEGER_OPERATIONS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
 _COMPARISONS = {ast.Eq: "==", ast.NotEq: "!="}
-_LEAST_LINES = 40  # below that Numba is as fast
 
 
 class Unsupported(Exception):
@@ -26,9 +25,7 @@ class Unsupported(Exception):
 
 
 def is_straight(text: str) -> bool:
-    """Whether the ``main`` in ``text`` is worth emitting here, and made of what can be."""
-    if text.count("\n") < _LEAST_LINES:
-        return False
+    """Whether the ``main`` in ``text`` is made of what can be emitted here."""
     known = (
         ast.FunctionDef, ast.arguments, ast.arg, ast.Assign, ast.Expr, ast.Call, ast.Name,
         ast.Constant, ast.Subscript, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.If, ast.Compare,

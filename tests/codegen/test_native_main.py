@@ -7,7 +7,7 @@ import pytest
 from generated import assert_same
 
 from graphc import interp, passes, pipeline
-from graphc.codegen import native_main, numba_cpu
+from graphc.codegen import numba_cpu
 from graphc.codegen.native_main import is_straight
 from graphc.codegen.writer import write
 from graphc.ir import build
@@ -47,28 +47,26 @@ def main_of(graph: Graph) -> str:
     return write(schedule(passes.optimize(graph))).main
 
 
-def test_long_mains_are_emitted_and_short_ones_are_not():
+def test_lists_of_calls_are_emitted_and_others_are_not():
     assert is_straight(main_of(layers(24)))
-    assert not is_straight(main_of(layers(2)))
     loop = "def main(args, arena, ints):\n" + "    while ints[0] != 0:\n        x = 1\n" * 40
     assert not is_straight(loop)
 
 
-@pytest.mark.parametrize("least", [0, 10**9])
+@pytest.mark.parametrize("straight", [True, False])
 @pytest.mark.parametrize("count", [3, 24])
-def test_both_ways_give_the_same(monkeypatch, least, count):
-    monkeypatch.setattr(native_main, "_LEAST_LINES", least)
+def test_both_ways_give_the_same(monkeypatch, straight, count):
+    monkeypatch.setattr(numba_cpu, "is_straight", lambda text: straight)
     used = []
     emit = numba_cpu.emit_main
     monkeypatch.setattr(numba_cpu, "emit_main", lambda *a: used.append(1) or emit(*a))
     graph = passes.optimize(layers(count))
     given = arrays()
     assert_same(compiled_run(graph, given), interp.evaluate(graph, given), rtol=1e-10)
-    assert bool(used) == (least == 0)
+    assert bool(used) == straight
 
 
-def test_a_failed_check_ends_an_emitted_main(monkeypatch):
-    monkeypatch.setattr(native_main, "_LEAST_LINES", 0)
+def test_a_failed_check_ends_an_emitted_main():
     graph = passes.optimize(layers(3))
     x, w, _ = arrays()
     with pytest.raises(IndexError, match="index 9"):
