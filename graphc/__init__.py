@@ -11,6 +11,8 @@ _LAZY = {
     "hessian": "transforms", "jacfwd": "transforms", "jacobian": "transforms",
     "jacrev": "transforms", "vmap": "transforms", "check_grads": "check",
     "custom_vjp": "ad.custom", "checkpoint": "ad.checkpoint",
+    "cond": "control", "fori_loop": "control", "map": "control", "scan": "control",
+    "while_loop": "control",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
 _MODULES = (

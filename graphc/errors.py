@@ -59,6 +59,10 @@ class CompileLimitError(GraphcError, RuntimeError):
     """A function would compile more often, or take more paths, than it may."""
 
 
+class TapeError(GraphcError, MemoryError):
+    """The gradient of a loop keeps more than the memory budget."""
+
+
 class SymbolicDimError(GraphcError):
     """A symbolic dimension was used where a plain integer is needed.
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.errors import ShapeError
+from graphc.ir import control
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph
-from graphc.ir.node import Node
-from graphc.ir.ops import OPS
+
+_FIRST_TAPE = 16  # steps that a loop can record at first
 
 
 def bind_dims(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
@@ -33,27 +34,17 @@ def bind_dims(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
     return env
 
 
-def _evaluated(graph: Graph, node: Node, env, operands) -> np.ndarray:
-    try:
-        return np.asarray(OPS[node.op].evaluate(node, env, *operands))
-    except np.linalg.LinAlgError as error:
-        where = f" ({graph.sources[node]})" if node in graph.sources else ""
-        raise np.linalg.LinAlgError(f"{node.op}: {error}{where}") from None
-
-
 def evaluate(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The outputs of ``graph`` for ``arrays`` (one for each input, of its dtype)."""
     env = bind_dims(graph, arrays)
-    values = dict(zip(graph.inputs, arrays, strict=True))
-    remaining = {n: len(u) for n, u in graph.users.items()}
-    kept = set(graph.outputs)
+    env.update(dict.fromkeys(graph.tapes, _FIRST_TAPE))
     with np.errstate(all="ignore"):
-        for node in graph.order:
-            if node not in values:
-                operands = [values[i] for i in node.inputs]
-                values[node] = _evaluated(graph, node, env, operands)
-            for i in dict.fromkeys(node.inputs):
-                remaining[i] -= 1
-                if not remaining[i] and i not in kept:
-                    del values[i]
-    return [np.array(values[o], copy=True) for o in graph.outputs]
+        while True:
+            try:
+                return [np.array(o, copy=True) for o in control.run(graph, arrays, env)]
+            except control.TapeFull as full:
+                env[full.symbol] *= 2
+            except control.Failed as failed:
+                where = graph.sources.get(failed.node)
+                line = f" ({where})" if where else ""
+                raise type(failed.error)(f"{failed.node.op}: {failed.error}{line}") from None

@@ -56,9 +56,11 @@ def _compile(program: Program):
 
 def package(scheduled: Schedule, program: Program, object_code: bytes, seconds: float) -> Artifact:
     """Object code with what is needed to call it."""
+    from graphc.schedule.loops import leaves
     from graphc.schedule.memory import lifetimes
 
     graph = scheduled.graph
+    kernels = list(leaves(scheduled.kernels))
     return Artifact(
         name=graph.name,
         inputs=tuple((i.attr("name"), i.type) for i in graph.inputs),
@@ -73,10 +75,14 @@ def package(scheduled: Schedule, program: Program, object_code: bytes, seconds: 
         source=program.text,
         compile_seconds=seconds,
         facts={
-            "kernels": len(scheduled.kernels),
+            "kernels": len(kernels),
             "functions": len(program.kernels),
-            "products": sum(n.op == "matmul" for k in scheduled.kernels for n in k.nodes),
+            "products": sum(n.op == "matmul" for k in kernels for n in k.nodes),
         },
+        tapes=tuple(
+            (symbol, f" at {where}" if (where := graph.sources.get(loop)) else "")
+            for symbol, loop in graph.tapes.items()
+        ),
     )
 
 
@@ -115,7 +121,7 @@ def _canonical_text(graph: Graph) -> str:
     """The graph without user lines, except where a run-time message quotes them."""
     quoted = [
         str(graph.sources[n])
-        for n in graph.order
+        for n in graph.deep_order
         if (n.op in _CHECKED or is_library(n)) and n in graph.sources
     ]
     return "\n".join([print_graph(graph, sources=False), *quoted])

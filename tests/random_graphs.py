@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.errors import GraphcError
-from graphc.ir import build
+from graphc.ir import build, control
+from graphc.ir.control import CONTROL
 from graphc.ir.dims import Dim, symbol
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, substitute
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
 from graphc.ir.types import tensor_type
@@ -31,11 +32,12 @@ STRUCTURAL = [
 ]  # fmt: skip
 REDUCTIONS = ["sum", "prod", "max", "min", "argmax", "argmin"]
 INDEXING = ["take", "take_along", "scatter_add"]
+CONTROLS = ["loop", "cond"]
 ORDERING = ["scatter_set", "check_index", "cumsum", "cumprod", "argsort", "searchsorted"]
 OTHER = ["where", "cast", "stop_gradient", "matmul", "conv", "const", "iota"]
 ALL = (
     UNARY + BINARY + COMPARISONS + TESTS + LOGICAL + STRUCTURAL * 3 + REDUCTIONS * 2
-    + INDEXING + ORDERING + OTHER * 2 + ["keepdims", "constant_operand"] * 6
+    + INDEXING + ORDERING + CONTROLS + OTHER * 2 + ["keepdims", "constant_operand"] * 6
     + ["neg", "mul", "add"] * 4
 )  # fmt: skip
 
@@ -119,17 +121,87 @@ class _Generator:
         for n in sorted(dict.fromkeys(order), key=self.depth):
             operands = [new[i] if i in new else self.values[i] for i in n.inputs]
             with np.errstate(all="ignore"):
-                value = np.asarray(OPS[n.op].evaluate(n, self.env, *operands))
+                value = OPS[n.op].evaluate(n, self.env, *operands)
+                if n.op in CONTROL:
+                    new[n] = value
+                    continue
+                value = np.asarray(value)
             if value.dtype.kind == "f" and not (np.abs(value) <= LIMIT).all():
                 return False
             if value.size > 2000:
                 return False
             new[n] = value
         for n, value in new.items():
+            if n.op in CONTROL:
+                continue
             self.values[n] = value
             if n.op in _KEEPS_BITS and all(i in self.exact for i in n.inputs):
                 self.exact.add(n)
         return True
+
+    def make_loop(self):
+        """Steps over a stack, with a carry or two, a counter, and values from outside."""
+        x = self.pick_float(lambda n: n.ndim > 0 and n.type.size != 0)
+        first, other = self.pick_float(), self.pick_float()
+        part = tensor_type(self.dtype, x.shape[1:])
+        count = tensor_type(np.int64)
+        kinds = [first.type, other.type, count, part]
+        params = [build.placeholder(0, k, t, "p") for k, t in enumerate(kinds)]
+        a, b, i, p = params
+        outside = self.pick_float(lambda n: n.shape == first.shape)
+        new_a = build.make(self.rng.choice(["tanh", "sin"]), (self.mixed(a, outside),))
+        new_b = b if self.rng.random() < 0.3 else self.mixed(b, b, p)
+        if first.type == other.type and self.rng.random() < 0.4:
+            new_a, new_b = b, new_a  # they change places
+        elif self.rng.random() < 0.5:
+            new_a = build.make("tanh", (self.mixed(new_a, a, b),))
+        elif a.ndim == 2 and self.rng.random() < 0.5:
+            new_a = build.make("sin", (build.matmul(build.matmul(a, a, 0, 1), a),))
+        y = self.mixed(p, p, new_a)
+        if self.rng.random() < 0.2:
+            (inner,), lifted = control.close([[self.mixed(a, a), y]], [a])
+            y = build.loop(inner, [a], (), lifted, length=2)[1]
+        new_i = build.make("add", (i, build.const(1)))
+        ys = [y, build.cast(new_i, self.dtype)][: int(self.rng.integers(3))]
+        test = build.make("lt", (i, build.const(int(self.rng.integers(4)))))
+        length, kind = x.shape[0], self.rng.integers(4)
+        start = [first, other, build.const(0)]
+        outputs = [new_a, new_b, new_i]
+        if kind == 0:  # a condition, no stack to read
+            zero = build.full(p.shape, 0.5, self.dtype)
+            outputs, ys = substitute([*outputs, *ys], {p: zero})[:3], []
+            graphs, lifted = control.close([outputs, [test]], params[:3])
+            found = build.loop(graphs[0], start, (), lifted, length=None, cond=graphs[1])
+        else:
+            (body,), lifted = control.close([[*outputs, *ys]], params)
+            steps = build.const(int(self.rng.integers(5))) if kind == 1 else None
+            found = build.loop(
+                body, start, [x], lifted, length=length, count=steps,
+                reverse=bool(self.rng.integers(2)),
+            )  # fmt: skip
+        return found[int(self.rng.integers(len(found)))]
+
+    def mixed(self, a: Node, *others: Node) -> Node:
+        """A value of the shape of ``a``, of modest size, that depends on the others too."""
+        for other in others:
+            if other.shape == a.shape:
+                a = build.make(self.rng.choice(["add", "sub", "maximum"]), (a, other))
+            else:
+                total = build.reduce("sum", other, range(other.ndim))
+                a = build.make("add", (a, build.broadcast(total, a.shape, ())))
+        return build.make("sin", (a,))
+
+    def make_cond(self):
+        """A choice by an exact comparison, between two functions of two values."""
+        tested = self.pick_float(lambda n: n in self.exact)
+        pred = build.reduce("max", build.make("gt", (tested, build.full_like(tested, 0.7))),
+                            range(tested.ndim))  # fmt: skip
+        a, b = self.pick_float(), self.pick_float()
+        params = [build.placeholder(0, k, n.type, "p") for k, n in enumerate((a, b))]
+        groups = [[self.mixed(*params), params[1]], [self.mixed(params[0]), self.mixed(params[1])]]
+        (yes, no), lifted = control.close(groups, params)
+        found = build.cond(pred, [a, b, *lifted], yes, no)
+        return found[int(self.rng.integers(2))]
 
     def depth(self, node: Node) -> int:
         if node in self.values:
@@ -364,7 +436,7 @@ class _Generator:
         return build.reduce(op, x, sorted(int(a) for a in self.rng.permutation(x.ndim)[:count]))
 
     def indices(self, shape, size) -> Node:
-        limit = 3 if isinstance(size, Dim) else size
+        limit = size.evaluate(self.env) if isinstance(size, Dim) else size
         concrete = [d.evaluate(self.env) if isinstance(d, Dim) else d for d in shape]
         if any(isinstance(d, Dim) for d in shape):
             flat = build.const(self.rng.integers(0, min(limit, 2), ()), np.int64)

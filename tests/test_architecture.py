@@ -19,7 +19,7 @@ LEVELS = (
     ("ir",),
     ("interp",),
     ("trace",),
-    ("linalg", "numpy", "nn", "special", "ad"),
+    ("linalg", "numpy", "nn", "special", "ad", "control"),
     ("passes",),
     ("schedule",),
     ("codegen",),

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from graphc.ad import control_batching
 from graphc.errors import TraceError
 from graphc.ir import build, calls
+from graphc.ir.control import CONTROL
 from graphc.ir.dims import DimLike, product
 from graphc.ir.graph import Source, inherit, topological
 from graphc.ir.node import Node
@@ -63,6 +65,12 @@ def batch(
         if node in done or not any(flags):
             continue
         inputs = [done.get(i, i) for i in node.inputs]
+        if node.op in CONTROL:
+            found = control_batching.batched(node, inputs, flags, size, sources, batch)
+            for item, (result, is_mapped) in zip(build.items(node), found, strict=True):
+                # The loop itself has become another: what examples share is repeated for them.
+                done[item] = result if is_mapped else spread(result, size)
+            continue
         result = batched(node, inputs, flags, size, sources.get(node))
         done[node] = result
         if node in sources:

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.ad import library_jvp  # noqa: F401  (fills RULES)
+from graphc.ad import (
+    control_forward,
+    library_jvp,  # noqa: F401  (fills RULES)
+)
 from graphc.ad.formulas import derivative_of, environment, times
 from graphc.ad.guards import (
     at_line,
@@ -27,6 +30,7 @@ from graphc.ad.guards import (
 from graphc.ad.jvp_rules import RULES, Tangent, add
 from graphc.errors import GradientError
 from graphc.ir import build
+from graphc.ir.control import CONTROL
 from graphc.ir.graph import Source, inherit, topological
 from graphc.ir.node import Node
 from graphc.ir.ops import is_elementwise
@@ -64,6 +68,7 @@ def push(
     """As :func:`jvp`, with None where nothing changes."""
     order = topological(outputs)
     found: dict[Node, Tangent | None] = {}
+    results: dict[Node, list[Tangent | None]] = {}  # of loops and choices
     for node, t in zip(wrt, tangents, strict=True):
         if t is not None and t.node.type != node.type:
             raise GradientError(f"tangent {t.node.type} for a value {node.type}")
@@ -73,6 +78,16 @@ def push(
         if node in found:
             continue
         parts = [found[i] for i in node.inputs]
+        if node.op in CONTROL:
+            found[node] = None
+            if any(p is not None for p in parts):
+                results[node] = control_forward.push(node, parts, sources, push)
+            continue
+        if node.op == "item":
+            found[node] = results[node.inputs[0]][node.attr("index")] if (
+                node.inputs[0] in results
+            ) else None  # fmt: skip
+            continue
         alive = node.dtype.kind in "fc" and any(p is not None for p in parts)
         found[node] = _push(node, parts, suspect, sources) if alive else None
         if isinstance(found[node], Tangent) and node in sources:

@@ -80,7 +80,7 @@ def may_be_nonfinite(
             risky = not np.isfinite(node.attr("value").array).all()
         else:
             risky = (
-                node.op in ("input", "placeholder")
+                node.op in ("input", "placeholder", "item")
                 or is_singular(node)
                 or any(i in suspect for i in node.inputs)
             )

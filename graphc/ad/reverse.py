@@ -16,7 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from graphc.ad import library_rules  # noqa: F401  (fills RULES)
+from graphc.ad import (
+    control,
+    library_rules,  # noqa: F401  (fills RULES)
+)
 from graphc.ad.formulas import derivative_of, environment, times
 from graphc.ad.guards import (
     CLEAN,
@@ -31,6 +34,7 @@ from graphc.ad.guards import (
 from graphc.ad.rules import RULES, Cotangent
 from graphc.errors import GradientError
 from graphc.ir import build
+from graphc.ir.control import CONTROL
 from graphc.ir.graph import Source, inherit, topological
 from graphc.ir.node import Node
 from graphc.ir.ops import is_elementwise
@@ -59,10 +63,21 @@ def vjp(
     for output, ct in zip(outputs, cotangents, strict=True):
         if output.dtype.kind in "fc" and ct.type != output.type:
             raise GradientError(f"cotangent {ct.type} for an output {output.type}")
+    found = pull_back(outputs, [Cotangent(ct) for ct in cotangents], wrt, sources)
+    pairs = zip(wrt, found, strict=True)
+    return [build.full_like(w, 0) if ct is None else ct.node for w, ct in pairs]
+
+
+def pull_back(
+    outputs: Sequence[Node],
+    cotangents: Sequence[Cotangent | None],
+    wrt: Sequence[Node],
+    sources: dict[Node, Source],
+) -> list[Cotangent | None]:
+    """As :func:`vjp`, with what is known of zeros; None where no output depends on a node."""
     order = topological(outputs)
-    suspect = may_be_nonfinite(order, wrt)
-    found = walk(order, outputs, [Cotangent(ct) for ct in cotangents], wrt, suspect, sources)
-    return [found[w].node if w in found else build.full_like(w, 0) for w in wrt]
+    found = walk(order, outputs, cotangents, wrt, may_be_nonfinite(order, wrt), sources)
+    return [found.get(w) for w in wrt]
 
 
 def walk(
@@ -78,17 +93,23 @@ def walk(
     ``order`` holds the nodes between ``wrt`` and ``outputs``, inputs first, and ``suspect`` those
     of them that may be infinite or NaN.
     """
-    active = _active(order, wrt)
+    active, moved = _active(order, wrt)
     refuse_complex(order, active, sources)
     pending: dict[Node, list[Cotangent]] = {}
-    results: dict[Node, dict[int, Cotangent]] = {}  # of marked calls, by position
+    results: dict[
+        Node, dict[int, Cotangent]
+    ] = {}  # of marked calls, loops and choices, by position
     for output, ct in zip(outputs, cotangents, strict=True):
         if output in active and ct is not None:
             pending.setdefault(output, []).append(ct)
     wanted, found = set(wrt), {}
     for node in reversed(order):
         source = sources.get(node)
-        if node in results:
+        if node in results and node.op in CONTROL:
+            needs = tuple(i in active for i in node.inputs)
+            parts = control.pull(node, results.pop(node), needs, moved[node], sources, pull_back)
+            pulled = zip(node.inputs, parts, strict=True)
+        elif node in results:
             rule = node.attr("rule")
             pulled = rule.pull(node, results.pop(node), active, suspect, sources)
         else:
@@ -100,7 +121,7 @@ def walk(
                 found[node] = ct
             if source is not None:
                 inherit(sources, ct.node, source)
-            if node.op == "call_result":
+            if node.op in ("call_result", "item"):
                 results.setdefault(node.inputs[0], {})[node.attr("index")] = ct
                 continue
             needs = tuple(i in active for i in node.inputs)
@@ -152,16 +173,26 @@ def _pull_elementwise(node, position, ct, env, suspect) -> Cotangent | None:
     return Cotangent(product, ct.zeros | zeros_of(node, derivative))
 
 
-def _active(order: Iterable[Node], wrt: Iterable[Node]) -> set[Node]:
-    """Nodes through which a change of ``wrt`` reaches the outputs."""
+def _active(order: Iterable[Node], wrt: Iterable[Node]):
+    """Nodes through which a change of ``wrt`` reaches the outputs; of loops and choices, which
+    of their results."""
     active = {w for w in wrt if w.dtype.kind in "fc"}
+    results: dict[Node, set[int]] = {}
     for node in order:
-        if node.dtype.kind in "fc" and any(
+        if node.op in CONTROL:
+            needs = [i in active for i in node.inputs]
+            if any(needs):
+                results[node] = control.active_results(node, needs, lambda o, w: _active(o, w)[0])
+        elif node.op == "item":
+            moved = node.attr("index") in results.get(node.inputs[0], ())
+            if moved and node.dtype.kind in "fc":
+                active.add(node)
+        elif node.dtype.kind in "fc" and any(
             operand in active and _passes_gradient(node, position)
             for position, operand in enumerate(node.inputs)
         ):
             active.add(node)
-    return active
+    return active, results
 
 
 def _passes_gradient(node: Node, position: int) -> bool:

@@ -93,32 +93,106 @@ class Program:
 
 def write(schedule: L.Schedule) -> Program:
     """The program of a schedule. Kernels with equal text are one function, called twice."""
-    functions: dict[tuple, KernelFunction] = {}
-    calls: list[str] = []
-    called: list[str] = []
-    products: dict[tuple, ProductFunction] = {}
-    for kernel in schedule.kernels:
-        if isinstance(kernel, L.GemmKernel):
-            name, lines = _gemm_call(kernel, products)
-            calls += lines
-            called.append(name)
-            continue
+    calls = _Calls()
+    lines = calls.block(schedule.kernels)
+    # The moments of an optimizer decay into subnormals, which cost a hundred cycles each.
+    flush = bool(schedule.graph.donated)
+    functions, products = (tuple(d.values()) for d in (calls.functions, calls.products))
+    return Program(functions, _main(schedule, lines), tuple(calls.called), flush, products)
+
+
+class _Calls:
+    """The lines of ``main`` that call kernels, and the functions that they call."""
+
+    def __init__(self):
+        self.functions: dict[tuple, KernelFunction] = {}
+        self.products: dict[tuple, ProductFunction] = {}
+        self.called: list[str] = []
+        self.counter = 0
+
+    def block(self, kernels: list[L.Kernel]) -> list[str]:
+        lines: list[str] = []
+        for kernel in kernels:
+            if isinstance(kernel, L.GemmKernel):
+                name, called = _gemm_call(kernel, self.products)
+                lines += called
+                self.called.append(name)
+            elif isinstance(kernel, L.LoopControl):
+                lines += self._loop(kernel)
+            elif isinstance(kernel, L.ChoiceControl):
+                lines += [f"if {kernel.pred.name}[0]:", *self._indented(kernel.on_true)]
+                lines += ["else:", *self._indented(kernel.on_false)]
+            else:
+                lines += self._kernel(kernel)
+        return lines
+
+    def _indented(self, kernels: list[L.Kernel]) -> list[str]:
+        return [_INDENT + line for line in self.block(kernels) or ["pass"]]
+
+    def _kernel(self, kernel: L.LoopKernel | L.LibraryKernel) -> list[str]:
         if isinstance(kernel, L.LibraryKernel):
             function, arguments = _library_call(kernel)
         else:
-            function, arguments = _function(kernel, products)
+            function, arguments = _function(kernel, self.products)
         kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
         key = (re.sub(r"\s*#.*", "", function.text), kinds)
-        function = functions.setdefault(key, _named(function, f"kernel{len(functions)}"))
-        calls.append(f"{function.name}({', '.join(arguments)})")
-        called.append(function.name)
+        name = f"kernel{len(self.functions)}"
+        function = self.functions.setdefault(key, _named(function, name))
+        self.called.append(function.name)
+        lines = [f"{function.name}({', '.join(arguments)})"]
         if any(p.kind == "status" for p in function.parameters):
-            calls.append("if status[0] != 0: return")
-    # The moments of an optimizer decay into subnormals, which cost a hundred cycles each.
-    flush = bool(schedule.graph.donated)
-    main = _main(schedule, calls)
-    kernels = tuple(functions.values())
-    return Program(kernels, main, tuple(called), flush, tuple(products.values()))
+            lines.append("if status[0] != 0: return")
+        return lines
+
+    def _loop(self, loop: L.LoopControl) -> list[str]:
+        """The steps; then what is stacked is cleared beyond the last one."""
+        self.counter += 1
+        var, limit, room = loop.var, f"m{self.counter}", None
+        comment = f"  # {loop.source}" if loop.source else ""
+        lines: list[str] = []
+        length = None if loop.length is None else dim(loop.length)
+        if loop.length is not None and not loop.tape:
+            room = length
+        full = [f"status[0] = -{loop.tape}", f"status[1] = {length}", "return"]
+        if loop.test is not None:
+            lines.append(f"{var} = 0")
+            lines.append(f"while {'True' if room is None else f'{var} < {room}'}:{comment}")
+            body = [*self.block(loop.test_kernels), f"if not {loop.test.name}[0]: break"]
+            if loop.tape:
+                body += [f"if {var} >= {length}:", *(_INDENT + line for line in full)]
+            body += [*self._step(loop), f"{var} = {var} + 1"]
+            taken = var
+        else:
+            taken = room
+            if loop.count is not None:
+                taken = limit
+                lines += [f"{limit} = {loop.count.name}[0]", f"if {limit} < 0: {limit} = 0"]
+                if room is not None:
+                    lines.append(f"if {limit} > {room}: {limit} = {room}")
+                if loop.tape:
+                    lines += [f"if {limit} > {length}:", *(_INDENT + line for line in full)]
+            counter = f"s{self.counter}" if loop.reverse else var
+            lines.append(f"for {counter} in range({taken}):{comment}")
+            turn = [f"{var} = {taken} - 1 - {counter}"] if loop.reverse else []
+            body = [*turn, *self._step(loop)]
+        lines += [_INDENT + line for line in body or ["pass"]]
+        if loop.test is not None or loop.count is not None:
+            for buffer, each in loop.stacked:
+                lines += self._cleared(buffer, taken, dim(each))
+        return lines
+
+    def _step(self, loop: L.LoopControl) -> list[str]:
+        lines = [f"{p.name} = part({p.base.name}, {loop.var} * {dim(p.size)})" for p in loop.parts]
+        return lines + self.block(loop.kernels)
+
+    def _cleared(self, buffer: L.Buffer, taken: str, each: str) -> list[str]:
+        kind = short_dtype(buffer.dtype)
+        at = f"z{self.counter}"
+        zero = "False" if kind == "bool" else f"{kind}(0)"
+        return [
+            f"for {at} in range({taken} * {each}, {dim(buffer.size)}):",
+            f"{_INDENT}{buffer.name}[{at}] = {zero}",
+        ]
 
 
 def _named(function: KernelFunction, name: str) -> KernelFunction:

@@ -201,3 +201,28 @@ def conv(x: Node, w: Node, stride=None, dilation=None) -> Node:
 def barrier(x: Node, after: Node) -> Node:
     """``x``, in a copy of the computation that waits for ``after``."""
     return make("barrier", (x, after))
+
+
+def items(node: Node) -> list[Node]:
+    """The results of a loop or a choice."""
+    return [make("item", (node,), index=k) for k in range(len(node.type.items))]
+
+
+def loop(
+    body, init, xs=(), consts=(), *, length: DimLike | None, count: Node | None = None, cond=None,
+    reverse=False, grow=False, remat=False,
+) -> list[Node]:  # fmt: skip
+    """The last carries and the stacked results of a loop: see :mod:`graphc.ir.control`."""
+    init, xs = tuple(init), tuple(xs)
+    counted = () if count is None else (count,)
+    node = make(
+        "loop", (*counted, *init, *xs, *consts), body=body, cond=cond, length=length,
+        carries=len(init), xs=len(xs), counted=len(counted), reverse=int(reverse),
+        grow=int(grow), remat=int(remat),
+    )  # fmt: skip
+    return items(node)
+
+
+def cond(pred: Node, operands, on_true, on_false) -> list[Node]:
+    """The results of the chosen side."""
+    return items(make("cond", (pred, *operands), on_true=on_true, on_false=on_false))

@@ -59,7 +59,11 @@ def inline(nodes: Iterable[Node], sources: dict[Node, Source]) -> list[Node]:
         if node.op in MARKS:
             new[node] = new[node.inputs[-1]]
             continue
-        attrs = {key: without_marks(value) for key, value in node.attrs}
+        attrs = {
+            key: value.with_outputs(inline(value.outputs, sources))
+            if isinstance(value, Graph) else value
+            for key, value in node.attrs
+        }  # fmt: skip
         inputs = tuple(new[i] for i in node.inputs)
         new[node] = _node.make(node.op, inputs, attrs, node.type)
         if node in sources:

@@ -36,6 +36,9 @@ class Graph:
     sources: Mapping[Node, Source] = field(default_factory=dict, compare=False)
     donated: Mapping[int, int] = field(default_factory=dict)
 
+    def __hash__(self) -> int:  # a graph may be an attribute: the body of a loop
+        return hash((self.inputs, self.outputs))
+
     @cached_property
     def order(self) -> tuple[Node, ...]:
         """Every reachable node, inputs before users; deterministic."""
@@ -52,9 +55,20 @@ class Graph:
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
-        """Names of the symbolic dims of the inputs, in order of appearance."""
+        """Names of the symbolic dims: of the inputs in order of appearance, then of tapes (see
+        ``loop``), whose size only running tells."""
         found = {s: None for i in self.inputs for s in sorted(i.type.symbols)}
-        return tuple(found)
+        return (*found, *(t for t in self.tapes if t not in found))
+
+    @cached_property
+    def tapes(self) -> dict[str, Node]:
+        """Symbols that stand for the capacity of a loop's tape, and the loop."""
+        return {str(n.attr("length")): n for n in self.deep_order if is_tape(n)}
+
+    @cached_property
+    def deep_order(self) -> tuple[Node, ...]:
+        """``order``, each node preceded by those of its bodies."""
+        return deep(self.outputs)
 
     def input_name(self, index: int) -> str:
         return self.inputs[index].attr("name")
@@ -85,6 +99,26 @@ def topological(roots: Iterable[Node], until: Container[Node] = ()) -> tuple[Nod
         stack.append((node, True))
         stack.extend((i, False) for i in reversed(node.inputs) if i not in order)
     return tuple(order)
+
+
+def bodies(node: Node) -> list[tuple[str, Graph]]:
+    """The graphs among the attributes of a node: what a loop repeats, the sides of a choice."""
+    return [(key, value) for key, value in node.attrs if isinstance(value, Graph)]
+
+
+def deep(roots: Iterable[Node]) -> tuple[Node, ...]:
+    """As :func:`topological`, each node preceded by the nodes of its bodies."""
+    order: dict[Node, None] = {}
+    for node in topological(roots):
+        for _, body in bodies(node):
+            order.update(dict.fromkeys(body.deep_order))
+        order[node] = None
+    return tuple(order)
+
+
+def is_tape(node: Node) -> bool:
+    """Whether a node is a loop that records its steps on a tape as long as needed."""
+    return node.op == "loop" and bool(node.attr("grow"))
 
 
 def rebuild(node: Node, inputs: tuple[Node, ...]) -> Node:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.errors import DTypeError, ShapeError
-from graphc.ir import library
+from graphc.ir import control, library
 from graphc.ir.dims import evaluate, product
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, tensor_type
@@ -30,8 +30,7 @@ class Op:
 
     name: str
     doc: str
-    # "elementwise", "reduction", "view", "leaf", "contraction", "indexing", "library", "mark",
-    # "scan" or "sort"
+    # elementwise, reduction, view, leaf, contraction, indexing, library, control, mark, scan, sort
     kind: str
     infer: Callable | None
     evaluate: Callable | None
@@ -683,6 +682,19 @@ _register(
     Op("conv", "Cross-correlation without padding: x [n, c, *s] and weights [o, c, *k] give "
        "out[n, o, p] = sum over c, k of x[n, c, p*stride + k*dilation] * w[o, c, k].",
        "contraction", _infer_conv, _eval_conv, ("dilation", "stride"))
+)  # fmt: skip
+_register(
+    Op("loop", "Steps of a body over carries, stacked inputs and stacked results: see ir/control.",
+       "control", control.infer_loop, control.run_loop,
+       ("body", "carries", "cond", "counted", "grow", "length", "remat", "reverse", "xs"))
+)  # fmt: skip
+_register(
+    Op("cond", "One of two graphs of the operands.", "control", control.infer_cond,
+       control.run_cond, ("on_false", "on_true"))
+)  # fmt: skip
+_register(
+    Op("item", "One of several results.", "control", control.infer_item,
+       lambda node, env, x: x[node.attr("index")], ("index",))
 )  # fmt: skip
 
 

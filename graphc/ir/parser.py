@@ -16,25 +16,50 @@ from graphc.ir.node import Literal, Node
 from graphc.ir.ops import OPS
 from graphc.ir.types import parse_type
 
-_HEAD = re.compile(r"graph (\S+?)\((.*)\) \{$")
+_HEAD = re.compile(r"(graph )?(\S+?)\((.*)\) \{$")
 _ARG = re.compile(r"(%\d+) ('[^']*'|\"[^\"]*\"): (\w+\[[^\]]*\])")
-_LINE = re.compile(r"(%\d+) = (\w+)\(([^)]*)\)(?: \{(.*)\})? : (\w+\[[^\]]*\])\s*(?:#.*)?$")
+_LINE = re.compile(
+    r"(%\d+) = (\w+)\(([^)]*)\)(?: \{(.*)\})? : (\w+\[[^\]]*\]|\((?:\w+\[[^\]]*\][, ]*)*\))"
+    r"\s*(?:#.*)?$"
+)
 
 
 def parse(text: str) -> Graph:
     """The graph that ``text`` prints; nodes are interned, so equal text gives equal nodes."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     head = _HEAD.match(lines[0])
-    if not head or lines[-1] != "}":
+    if not head or not head[1] or lines[-1] != "}":
         raise GraphcError("not a graph: expected 'graph NAME(...) {' ... '}'")
+    return _parse_graph(_Lines(lines), head)
+
+
+class _Lines:
+    """Lines that are read one after the other."""
+
+    def __init__(self, lines: list[str]):
+        self.lines, self.position = lines, 1
+
+    def next(self) -> str:
+        self.position += 1
+        return self.lines[self.position - 1]
+
+    def head(self) -> re.Match | None:
+        """The head of a body, if that is what comes next."""
+        head = _HEAD.match(self.lines[self.position])
+        if head:
+            self.position += 1
+        return head
+
+
+def _parse_graph(lines: _Lines, head: re.Match) -> Graph:
     values: dict[str, Node] = {}
     inputs = []
-    for name, label, type_text in _ARG.findall(head[2]):
+    for name, label, type_text in _ARG.findall(head[3]):
         attrs = {"index": len(inputs), "name": ast.literal_eval(label)}
         inputs.append(_node.make("input", (), attrs, parse_type(type_text)))
         values[name] = inputs[-1]
     outputs, donated = (), {}
-    for number, line in enumerate(lines[1:-1], 2):
+    while (line := lines.next()) != "}":
         if line.startswith("return"):
             outputs = tuple(values[n.strip()] for n in line[6:].split(",") if n.strip())
         elif line.startswith("donate"):
@@ -43,11 +68,15 @@ def parse(text: str) -> Graph:
         else:
             match = _LINE.match(line)
             if not match or match[2] not in OPS:
-                raise GraphcError(f"line {number} of the graph text cannot be read: {line}")
-            name, op, args, attrs, type_text = match.groups()
+                raise GraphcError(f"line {lines.position} of the graph text cannot be read: {line}")
+            name, op, args, attrs_text, type_text = match.groups()
+            attrs = _parse_attrs(attrs_text)
+            while inner := lines.head():
+                attrs[inner[2]] = _parse_graph(lines, inner)
             operands = tuple(values[a.strip()] for a in args.split(",") if a.strip())
-            values[name] = _node.make(op, operands, _parse_attrs(attrs), parse_type(type_text))
-    return Graph(head[1], tuple(inputs), outputs, donated=donated)
+            values[name] = _node.make(op, operands, attrs, parse_type(type_text))
+    name = head[2] if head[1] else "body"
+    return Graph(name, tuple(inputs), outputs, donated=donated)
 
 
 def _parse_attrs(text: str | None) -> dict[str, object]:
@@ -58,7 +87,7 @@ def _parse_attrs(text: str | None) -> dict[str, object]:
 
 
 def _parse_attr(text: str):
-    if text.startswith(("'", '"')):
+    if text == "None" or text.startswith(("'", '"')):
         return ast.literal_eval(text)
     if text.startswith("("):
         return tuple(_dims.parse(t) for t in text[1:-1].split())

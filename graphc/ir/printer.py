@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, bodies
 from graphc.ir.node import Literal, Node
 from graphc.ir.types import TensorType
 
@@ -15,30 +15,43 @@ _INLINE_ELEMENTS = 16
 
 def print_graph(graph: Graph, sources: bool = True) -> str:
     """The text form; ``sources`` adds the user's line behind each node as a comment."""
+    lines = _graph_lines(graph, f"graph {graph.name}", graph.sources if sources else {})
+    return "\n".join(lines) + "\n"
+
+
+def _graph_lines(graph: Graph, head: str, sources) -> list[str]:
     names = _names(graph)
     args = ", ".join(f"{names[i]} {i.attr('name')!r}: {i.type}" for i in graph.inputs)
-    lines = [f"graph {graph.name}({args}) {{"]
-    lines += ["  " + line for line in node_lines(graph, sources, with_inputs=False)]
+    lines = [f"{head}({args}) {{"]
+    lines += ["  " + line for line in _node_lines(graph, names, sources, with_inputs=False)]
     lines.append("  return " + ", ".join(names[o] for o in graph.outputs))
     if graph.donated:
         pairs = ", ".join(f"{o} <- {i}" for o, i in sorted(graph.donated.items()))
         lines.append(f"  donate {pairs}")
-    return "\n".join([*lines, "}"]) + "\n"
+    return [*lines, "}"]
 
 
 def node_lines(graph: Graph, sources: bool = True, with_inputs: bool = True) -> list[str]:
-    """One line a node, in order."""
-    names = _names(graph)
+    """One line a node, in order; the bodies of a node follow it."""
+    return _node_lines(graph, _names(graph), graph.sources if sources else {}, with_inputs)
+
+
+def _node_lines(graph: Graph, names, sources, with_inputs: bool) -> list[str]:
     lines = []
     for node in graph.order:
         if node.op == "input" and not with_inputs:
             continue
         args = ", ".join(names[i] for i in node.inputs)
-        attrs = ", ".join(f"{k}={format_attr(v)}" for k, v in node.attrs)
+        inner = bodies(node)
+        keys = {key for key, _ in inner}
+        shown = (f"{k}={format_attr(v)}" for k, v in node.attrs if k not in keys)
+        attrs = ", ".join(shown)
         line = f"{names[node]} = {node.op}({args}){f' {{{attrs}}}' if attrs else ''} : {node.type}"
-        if sources and node in graph.sources:
-            line = f"{line:<72} # {graph.sources[node]}"
+        if node in sources:
+            line = f"{line:<72} # {sources[node]}"
         lines.append(line)
+        for key, body in inner:
+            lines += ["  " + text for text in _graph_lines(body, key, sources)]
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,12 +67,38 @@ class TensorType:
         return f"{short_dtype(self.dtype)}[{','.join(map(str, self.shape))}]"
 
 
+@dataclass(frozen=True, slots=True)
+class TupleType:
+    """Of an op with several results; only ``item`` nodes read such a value.
+
+    It has the attributes of a tensor without elements, of a dtype that is no number, so that
+    code that asks any node for them needs no case of its own.
+    """
+
+    items: tuple[TensorType, ...]
+
+    dtype = np.dtype("V")
+    shape = ()
+    ndim = 0
+    size = 0
+    nbytes = 0
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        return frozenset().union(*(t.symbols for t in self.items))
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.items))})"
+
+
 def tensor_type(dtype, shape=()) -> TensorType:
     return TensorType(np.dtype(dtype), tuple(shape))
 
 
-def parse_type(text: str) -> TensorType:
-    """Inverse of ``str(TensorType)``."""
+def parse_type(text: str) -> TensorType | TupleType:
+    """Inverse of ``str`` of a type."""
+    if text.startswith("("):
+        return TupleType(tuple(map(parse_type, re.findall(r"\w+\[[^\]]*\]", text))))
     short, _, rest = text.partition("[")
     dims = rest.rstrip("]")
     return TensorType(_LONG[short], tuple(parse(d) for d in dims.split(",")) if dims else ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.errors import GraphcError, VerifyError
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, bodies
 from graphc.ir.ops import OPS
 
 
@@ -30,6 +30,12 @@ def _fault(node, known) -> str | None:
     row = OPS.get(node.op)
     if row is None:
         return f"unknown op {node.op!r}"
+    for key, body in bodies(node):
+        inner = set(body.inputs)
+        for part in body.order:
+            fault = _fault(part, inner)
+            if fault:
+                return f"{key}: {part!r}: {fault}"
     if node.op == "input":
         return None if node in known else "input is not among the graph's inputs"
     if node.op == "placeholder":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
+from graphc.passes.control import tidy_control
 from graphc.passes.patterns import Rule
 from graphc.passes.simplify import SIMPLIFY, simplify
 from graphc.passes.stabilize import STABILIZE, stabilize, stabilize_nodes
@@ -15,7 +16,9 @@ __all__ = ["PASSES", "optimize", "rule_sets", "simplify", "stabilize", "stabiliz
 # Dead code needs no pass: a graph is what its outputs reach. Equal nodes are one node already.
 PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("stabilize", stabilize),
+    ("control", tidy_control),
     ("simplify", simplify),
+    ("control again", tidy_control),
 )
 
 

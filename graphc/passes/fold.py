@@ -15,7 +15,7 @@ MAX_ELEMENTS = 1024
 
 _FOLDABLE = tuple(
     name for name, row in OPS.items()
-    if row.kind not in ("leaf", "mark") and name not in ("broadcast", "barrier")
+    if row.kind not in ("leaf", "mark", "control") and name not in ("broadcast", "barrier")
 )  # fmt: skip
 
 

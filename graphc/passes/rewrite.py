@@ -10,7 +10,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from graphc.errors import GraphcError, VerifyError
-from graphc.ir.graph import Graph, Source, inherit, rebuild, topological
+from graphc.ir import node as _node
+from graphc.ir.graph import Graph, Source, bodies, deep, inherit, rebuild, topological
 from graphc.ir.node import Node
 from graphc.passes.patterns import COMMUTATIVE, Rule, constant
 
@@ -28,7 +29,7 @@ def rewrite(graph: Graph, rules: Sequence[Rule], fired: Fired | None = None) -> 
     """``graph`` with ``rules`` applied until none fits; user lines follow the nodes."""
     sources = dict(graph.sources)
     outputs = rewrite_nodes(graph.outputs, rules, sources, fired)
-    alive = topological(outputs)
+    alive = deep(outputs)
     return graph.with_outputs(outputs, {n: sources[n] for n in alive if n in sources})
 
 
@@ -63,6 +64,8 @@ def rewrite_nodes(
             stack.extend((i, i) for i in reversed(pending))
             continue
         current = rebuild(form, tuple(final[i] for i in form.inputs))
+        if bodies(current):
+            current = _with_rewritten_bodies(current, rules, sources, fired)
         if current.op in COMMUTATIVE:
             current = _canonical_order(twins, current)
         if current in final:
@@ -85,6 +88,13 @@ def rewrite_nodes(
             fired(used, current, new)
         stack.extend((n, new) for n in dict.fromkeys((node, form, current)))
     return [final[r] for r in roots]
+
+
+def _with_rewritten_bodies(node: Node, rules, sources, fired) -> Node:
+    attrs = dict(node.attrs)
+    for key, body in bodies(node):
+        attrs[key] = body.with_outputs(rewrite_nodes(body.outputs, rules, sources, fired))
+    return _node.make(node.op, node.inputs, attrs, node.type)
 
 
 def _index(rules: Sequence[Rule]) -> dict[str, list[Rule]]:

@@ -15,7 +15,7 @@ from graphc.ir import dims as _dims
 from graphc.ir.types import TensorType, parse_type
 from graphc.schedule.memory import Lifetime
 
-_MAGIC = b"graphc artifact 2\n"
+_MAGIC = b"graphc artifact 3\n"
 _RAISED = {"LinAlgError": np.linalg.LinAlgError}
 _PLACE = re.compile(r"\{(value|wrapped|size)(?: ([^{}]*))?\}")
 
@@ -47,6 +47,12 @@ class Artifact:
     source: str
     compile_seconds: float = 0.0
     facts: dict = field(default_factory=dict)  # kernel count and the like, for reports
+    tapes: tuple[tuple[str, str], ...] = ()  # symbols that no input binds, and whose they are
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The symbols that inputs bind."""
+        return self.symbols[: len(self.symbols) - len(self.tapes)]
 
     def failure(self, check: int, value: int, env: Mapping[str, int]) -> Exception:
         """The error of run-time check number ``check`` (from 1) that met ``value``: IndexError,
@@ -79,6 +85,7 @@ class Artifact:
             "checks": self.checks,
             "compile_seconds": self.compile_seconds,
             "facts": self.facts,
+            "tapes": self.tapes,
         }
         packed = io.BytesIO()
         np.savez(packed, **{f"c{i}": c for i, c in enumerate(self.consts)})
@@ -120,6 +127,7 @@ def from_bytes(data: bytes, address: str = "") -> Artifact:
         parts[3].decode(),
         head["compile_seconds"],
         head["facts"],
+        tuple((symbol, label) for symbol, label in head["tapes"]),
     )
 
 

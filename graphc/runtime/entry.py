@@ -376,7 +376,9 @@ class _Writer:
 
     def words(self) -> _Words:
         form, artifact = self.form, self.executable.artifact
-        if artifact.checks and any(o.donor is not None for o in artifact.outputs):
+        if (artifact.checks or artifact.tapes) and any(
+            o.donor is not None for o in artifact.outputs
+        ):
             raise _Unusual  # a failed check repeats the call: not over changed memory
         names = list(form.kwargs)
         items = [*form.args, *form.kwargs.values()]

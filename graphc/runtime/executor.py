@@ -14,6 +14,7 @@ from graphc.ir.dims import Dim
 from graphc.ir.types import TensorType
 from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
+from graphc.runtime.tape import Capacities
 from graphc.schedule.memory import ALIGNMENT, STATUS_WORDS, Plan, plan
 
 _KEPT_SIZES = 16
@@ -69,6 +70,7 @@ class Executable:
         self.seconds = float("inf")  # of the fastest run of the native code
         self._free: dict[tuple[int, ...], list[Binding]] = {}
         self._slots = _dim_slots(artifact)
+        self.capacities = Capacities(artifact)
         self._donors = {o.donor for o in artifact.outputs if o.donor is not None}
         own = itertools.count(len(artifact.inputs))
         # Where each output is among the inputs and new outputs.
@@ -87,12 +89,16 @@ class Executable:
         memory += binding.new_outputs()
         for k, array in enumerate(memory):
             binding.table[k] = pointer(array)
+        tapes = self.artifact.tapes
+        before = {k: memory[k].copy() for k in self._donors} if tapes else {}
         started = time.perf_counter()
         self.native.call(*binding.call_arguments)
         self.seconds = min(self.seconds, time.perf_counter() - started)
-        if self.artifact.checks:
+        if self.artifact.checks or tapes:
             failed, value = binding.ints[:STATUS_WORDS].tolist()
             binding.ints[:STATUS_WORDS] = 0
+            if failed < 0:
+                return self._run_again(-failed, binding, memory, before)
             if failed:
                 free.append(binding)
                 raise self.artifact.failure(failed, value, env)
@@ -106,7 +112,17 @@ class Executable:
     def _sizes(self, arrays) -> tuple[tuple[int, ...], dict[str, int]]:
         """The size of each symbol."""
         sizes = tuple([arrays[i].shape[axis] for i, axis in self._slots])
-        return sizes, dict(zip(self.artifact.symbols, sizes, strict=True))
+        env = dict(zip(self.artifact.sizes, sizes, strict=True))
+        if self.artifact.tapes:
+            env.update(self.capacities.sizes)
+        return tuple(env.values()), env
+
+    def _run_again(self, tape: int, binding: Binding, memory: list, before: dict) -> list:
+        """With more room on a tape that was full; its binding is dropped."""
+        for k, array in before.items():
+            memory[k][...] = array
+        self.capacities.grow(tape, binding.env)
+        return self(memory[: len(self.artifact.inputs)])
 
     def _free_list(self, sizes: tuple[int, ...]) -> list[Binding]:
         """Bindings for these sizes; of many sizes only the latest keep their arenas."""
@@ -145,7 +161,7 @@ class Executable:
 def _dim_slots(artifact: Artifact) -> list[tuple[int, int]]:
     """(input, axis) where each symbol's size is read."""
     slots = []
-    for symbol in artifact.symbols:
+    for symbol in artifact.sizes:
         found = [
             (k, axis)
             for k, (_, kind) in enumerate(artifact.inputs)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 
 from graphc.errors import DTypeError
+from graphc.ir import build, control
+from graphc.ir.control import CONTROL
 from graphc.ir.dims import product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
@@ -20,16 +22,37 @@ from graphc.schedule.products import is_own, is_product, method, work_size
 
 def schedule(graph: Graph) -> L.Schedule:
     """Group, order, give memory, lower."""
-    graph = canonicalize(graph)
     _check_dtypes(graph)
+    tapes = tuple(graph.tapes)
+    program = _Program(tapes)
+    inputs = [
+        L.Buffer(f"in{k}", node.dtype, node.type.size, "input", k)
+        for k, node in enumerate(graph.inputs)
+    ]
+    outputs = [
+        inputs[graph.donated[k]] if k in graph.donated
+        else L.Buffer(f"out{k}", node.dtype, node.type.size, "output", k)
+        for k, node in enumerate(graph.outputs)
+    ]  # fmt: skip
+    kernels, scheduled = _kernels(graph, program, inputs, outputs)
+    return L.Schedule(
+        scheduled, kernels, inputs, outputs, program.consts, program.temps,
+        program.const_values, program.checks, program.reasons, graph.symbols, tapes,
+    )  # fmt: skip
+
+
+def _kernels(graph: Graph, program: _Program, inputs, outputs) -> tuple[list[L.Kernel], Graph]:
+    """The kernels of a graph between given buffers; also the graph as it was scheduled."""
+    graph = canonicalize(graph)
     deps, fusion, order = _grouped(graph)
     graph = deps.graph  # with copies behind staged updates
-    storage, buffers = _assign_storage(graph, deps, order)
-    return _lower(graph, deps, order, storage, buffers, fusion.reasons)
+    program.reasons += fusion.reasons
+    storage = _assign_storage(graph, deps, order, program, inputs, outputs)
+    return _lower(graph, deps, order, storage, program), graph
 
 
 def _check_dtypes(graph: Graph) -> None:
-    for node in graph.order:
+    for node in graph.deep_order:
         if node.dtype.name in ("float16", "complex64", "complex128"):
             where = graph.sources.get(node)
             raise DTypeError(
@@ -67,8 +90,11 @@ def _stage_updates(graph: Graph, staged: set[int]) -> tuple[Graph, set[Node], se
     kept, copies = set(), set()
     for k in sorted(staged):
         kept.add(storage_root(outputs[k]))
-        outputs[k] = copy_of(outputs[k])
-        copies.add(outputs[k])
+        copy = copy_of(outputs[k])
+        while copy in outputs:  # another output is a copy of the same value
+            copy = copy_of(copy)
+        outputs[k] = copy
+        copies.add(copy)
     return graph.with_outputs(outputs), kept, copies
 
 
@@ -206,51 +232,83 @@ class _LiveMemory:
 # ------------------------------------------------------------------------------------ storage
 
 
-class _Buffers:
-    def __init__(self):
-        self.inputs, self.outputs, self.consts, self.temps = [], [], [], []
-        self.const_values = []
+class _Program:
+    """What the kernels of a graph and of the bodies in it share."""
+
+    def __init__(self, tapes: tuple[str, ...]):
+        self.tapes = tapes
+        self.consts: list[L.Buffer] = []
+        self.const_values: list = []
+        self.temps: list[L.Buffer] = []
+        self.checks: list[str] = []
+        self.reasons: list[str] = []
+        self._const_of: dict[Node, L.Buffer] = {}
+        self._kernels = self._names = 0
 
     def temp(self, name: str, dtype, size) -> L.Buffer:
         buffer = L.Buffer(f"{name}{len(self.temps)}", dtype, size, "temp", len(self.temps))
         self.temps.append(buffer)
         return buffer
 
+    def const(self, node: Node) -> L.Buffer:
+        if node not in self._const_of:
+            index = len(self.consts)
+            buffer = L.Buffer(f"const{index}", node.dtype, node.type.size, "const", index)
+            self.consts.append(buffer)
+            self.const_values.append(node.attr("value").array)
+            self._const_of[node] = buffer
+        return self._const_of[node]
 
-def _assign_storage(graph: Graph, deps: Deps, order: list[Group]):
-    buffers, storage = _Buffers(), {}
-    for index, node in enumerate(graph.inputs):
-        buffer = L.Buffer(f"in{index}", node.dtype, node.type.size, "input", index)
-        buffers.inputs.append(buffer)
-        storage[node] = buffer
+    def check(self, label: str) -> int:
+        """The number of a run-time check, from 1."""
+        if label not in self.checks:
+            self.checks.append(label)
+        return self.checks.index(label) + 1
+
+    def kernel_name(self) -> str:
+        self._kernels += 1
+        return f"k{self._kernels - 1}"
+
+    def name(self, prefix: str) -> str:
+        self._names += 1
+        return f"{prefix}{self._names - 1}"
+
+
+def _assign_storage(graph: Graph, deps: Deps, order: list[Group], program, inputs, outputs):
+    storage: dict[Node, L.Buffer] = dict(zip(graph.inputs, inputs, strict=True))
     for index, node in enumerate(graph.outputs):
-        if index in graph.donated:
-            buffer = buffers.inputs[graph.donated[index]]
-        else:
-            buffer = L.Buffer(f"out{index}", node.dtype, node.type.size, "output", index)
-        buffers.outputs.append(buffer)
-        storage[storage_root(node)] = buffer
+        donor = graph.donated.get(index)
+        storage[storage_root(node)] = outputs[index] if donor is None else inputs[donor]
     for node in graph.order:
         if node.op == "const" and node in deps.stored and node not in storage:
-            index = len(buffers.consts)
-            buffer = L.Buffer(f"const{index}", node.dtype, node.type.size, "const", index)
-            buffers.consts.append(buffer)
-            buffers.const_values.append(node.attr("value").array)
-            storage[node] = buffer
+            storage[node] = program.const(node)
+        elif node.op == "loop":  # changes its carries in place
+            first = node.attr("counted")
+            for index in range(node.attr("carries")):
+                last, begin = _item(node, index), storage_root(node.inputs[first + index])
+                if last not in storage:
+                    storage[last] = program.temp("tmp", last.dtype, last.type.size)
+                storage[begin] = storage[last]
     group_of = {m: g for g in order for m in g.members}
     last_use = _last_uses(deps, order)
     for position, group in enumerate(order):
         taken: set[int] = set()
         for unit in group.members:
-            if unit in storage or not _leaves_kernel(unit, group, deps, group_of):
+            if unit in storage or unit.op in CONTROL:
+                continue
+            if not _leaves_kernel(unit, group, deps, group_of):
                 continue
             reused = _reusable(unit, group, deps, storage, last_use, position, taken)
             if reused is not None:
                 taken.add(id(reused))
                 storage[unit] = reused
             else:
-                storage[unit] = buffers.temp("tmp", unit.dtype, unit.type.size)
-    return storage, buffers
+                storage[unit] = program.temp("tmp", unit.dtype, unit.type.size)
+    return storage
+
+
+def _item(node: Node, index: int) -> Node:
+    return build.make("item", (node,), index=index)
 
 
 def _leaves_kernel(unit: Node, group: Group, deps: Deps, group_of) -> bool:
@@ -277,6 +335,8 @@ def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer
         buffer = storage.get(use.unit)
         if buffer is None or buffer.kind != "temp" or id(buffer) in taken:
             continue
+        if use.unit.op == "input":  # of a body: a temporary of what surrounds it
+            continue
         if last_use[use.unit] != position or use.unit in group.members:
             continue
         if use.unit.type != unit.type:
@@ -293,35 +353,99 @@ def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer
 # ----------------------------------------------------------------------------------- lowering
 
 
-def _lower(graph, deps, order, storage, buffers: _Buffers, reasons) -> L.Schedule:
-    checks: list[str] = []
-
+def _lower(graph, deps, order, storage, program: _Program) -> list[L.Kernel]:
     def new_check(node: Node) -> int:
-        label = _check_label(graph, node)
-        if label not in checks:
-            checks.append(label)
-        return checks.index(label) + 1
+        return program.check(_check_label(graph, node))
 
     kernels: list[L.Kernel] = []
     for group in order:
-        name = f"k{len(kernels)}"
-        op = group.units[0].op if group.units else ""
-        if op == "matmul" and len(group.members) == 1:
-            kernels.append(_gemm(name, group.units[0], storage, graph, buffers.temp))
-        elif group.units and is_library(group.units[0]):
-            (unit,) = group.units
+        unit = group.units[0] if group.units else None
+        if unit is not None and unit.op == "item":
+            continue
+        name = program.kernel_name()
+        if unit is not None and unit.op == "matmul" and len(group.members) == 1:
+            kernels.append(_gemm(name, unit, storage, graph, program.temp))
+        elif unit is not None and unit.op == "loop":
+            kernels.append(_loop(name, unit, storage, graph, program))
+        elif unit is not None and unit.op == "cond":
+            kernels.append(_choice(name, unit, storage, graph, program))
+        elif unit is not None and is_library(unit):
             inputs = tuple(storage[storage_root(i)] for i in unit.inputs)
             kernels.append(
-                library_kernel(name, unit, inputs, storage[unit], buffers.temp, new_check,
+                library_kernel(name, unit, inputs, storage[unit], program.temp, new_check,
                                graph.sources.get(unit))
             )  # fmt: skip
         else:
-            builder = NestBuilder(deps, group, storage, buffers.temp, new_check)
+            builder = NestBuilder(deps, group, storage, program.temp, new_check)
             kernels.append(builder.build(name))
-    return L.Schedule(
-        graph, kernels, buffers.inputs, buffers.outputs, buffers.consts, buffers.temps,
-        buffers.const_values, checks, list(reasons), graph.symbols,
+    return kernels
+
+
+def _results(node: Node, storage, program: _Program) -> list[L.Buffer]:
+    """Memory of the results of a loop or a choice, those that nobody reads too."""
+    found = []
+    for index, kind in enumerate(node.type.items):
+        item = _item(node, index)
+        if item not in storage:
+            storage[item] = program.temp("tmp", kind.dtype, kind.size)
+        found.append(storage[item])
+    return found
+
+
+def _loop(name: str, node: Node, storage, graph: Graph, program: _Program) -> L.LoopControl:
+    """Body and condition between the loop's buffers: carries are changed in place, what is
+    stacked is passed part by part."""
+    body, cond, length = node.attr("body"), node.attr("cond"), node.attr("length")
+    given = control.operands(node)
+    results, count = _results(node, storage, program), node.attr("carries")
+    carries, stacked = results[:count], results[count:]
+    var = program.name("t")
+    parts: list[L.Part] = []
+
+    def part(base: L.Buffer, kind) -> L.Part:
+        parts.append(
+            L.Part(program.name("x"), kind.dtype, kind.size, "part", base=base, var=var)
+        )  # fmt: skip
+        return parts[-1]
+
+    def memory(nodes) -> list[L.Buffer]:
+        return [storage[storage_root(n)] for n in nodes]
+
+    read, consts = memory(given.xs), memory(given.consts)
+    own = control.parameters(node)
+    x_parts = [part(b, x.type) for b, x in zip(read, own.xs, strict=True)]
+    y_parts = [part(b, y.type) for b, y in zip(stacked, body.outputs[count:], strict=True)]
+    donated = {k: k for k in range(count)}
+    step = Graph(body.name, body.inputs, body.outputs, graph.sources, donated)
+    kernels, _ = _kernels(step, program, [*carries, *x_parts, *consts], [*carries, *y_parts])
+    tests, test = [], None
+    if cond is not None:
+        test = program.temp("tmp", cond.outputs[0].dtype, 1)
+        asked = Graph(cond.name, cond.inputs, cond.outputs, graph.sources)
+        tests, _ = _kernels(asked, program, [*carries, *consts], [test])
+    counter = None if given.count is None else storage[storage_root(given.count)]
+    reads = [*([] if counter is None else [counter]), *carries, *read, *consts]
+    tape = program.tapes.index(str(length)) + 1 if node.attr("grow") else 0
+    return L.LoopControl(
+        name, var, length, counter, bool(node.attr("reverse")), tape, tests, test, kernels, parts,
+        [(b, p.size) for b, p in zip(stacked, y_parts, strict=True)],
+        tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(results)), (node,),
+        graph.sources.get(node),
     )  # fmt: skip
+
+
+def _choice(name: str, node: Node, storage, graph: Graph, program: _Program) -> L.ChoiceControl:
+    pred, *operands = (storage[storage_root(i)] for i in node.inputs)
+    results = _results(node, storage, program)
+    sides = []
+    for key in ("on_true", "on_false"):
+        side = node.attr(key)
+        step = Graph(side.name, side.inputs, side.outputs, graph.sources)
+        sides.append(_kernels(step, program, operands, results)[0])
+    reads = tuple(dict.fromkeys([pred, *operands]))
+    return L.ChoiceControl(
+        name, pred, *sides, reads, tuple(results), (node,), graph.sources.get(node)
+    )
 
 
 def _gemm(name: str, node: Node, storage, graph, new_temp) -> L.GemmKernel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.ir import build
 from graphc.ir import node as _node
-from graphc.ir.graph import Graph, transform
+from graphc.ir.graph import Graph, rebuild, transform
 from graphc.ir.node import Node
 from graphc.ir.ops import matmul_dims
 from graphc.schedule.deps import storage_root
@@ -12,8 +12,8 @@ from graphc.schedule.deps import storage_root
 
 def canonicalize(graph: Graph) -> Graph:
     """Matrix products of what BLAS takes, convolutions as sums, arg-reductions over the last
-    axis, no interior padding, and for each output a node of its own."""
-    return _own_outputs(transform(graph, _lower))
+    axis, no interior padding, and for each output and each carry a node of its own."""
+    return _own_memory(transform(graph, _lower))
 
 
 def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
@@ -104,18 +104,36 @@ def copy_of(node: Node) -> Node:
     return build.make("cast", (node,), dtype=node.dtype.name)
 
 
-def _own_outputs(graph: Graph) -> Graph:
-    """Copy outputs that are arguments, constants, views, or the memory of another output."""
-    outputs, claimed = [], set()
+def _own_memory(graph: Graph) -> Graph:
+    """Copies where values would share memory: outputs that are arguments, constants, views, or
+    the memory of another output; carries, which loops change in place."""
+    claimed: set[Node] = set()
+
+    def own(node: Node) -> Node:
+        node = copy_of(node)
+        while node in claimed:  # the same value more than once
+            node = copy_of(node)
+        claimed.add(node)
+        return node
+
+    def with_own_carries(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node.op == "loop":
+            first = node.attr("counted")
+            last = first + node.attr("carries")
+            inputs = (*inputs[:first], *map(own, inputs[first:last]), *inputs[last:])
+        return rebuild(node, inputs)
+
+    if any(node.op == "loop" for node in graph.order):
+        graph = transform(graph, with_own_carries)
+    outputs = []
     for position, node in enumerate(graph.outputs):
         root = storage_root(node)
         donor = graph.donated.get(position)
         unchanged = donor is not None and graph.inputs[donor] is node
-        if not unchanged and (root.op in ("input", "const") or root in claimed):
-            node = copy_of(node)
-            while node in claimed:  # the same output more than once
-                node = copy_of(node)
-            root = node
+        # The memory of a loop's result is written before its kernel is done reading others.
+        shared = root.op in ("input", "const") or (root.op == "item" and donor is not None)
+        if not unchanged and (shared or root in claimed):
+            node = root = own(node)
         claimed.add(root)
         outputs.append(node)
     return graph.with_outputs(outputs)

@@ -22,7 +22,9 @@ _FOLDED = {
     "take_along", "check_index",
 }  # fmt: skip
 _ALIASES = {"reshape", "barrier"}  # another name for the memory of their first input
-_OPAQUE = {"matmul", "concat", "scatter_add", "scatter_set", "cumsum", "cumprod"}
+_OPAQUE = {
+    "matmul", "concat", "scatter_add", "scatter_set", "cumsum", "cumprod", "loop", "cond", "item",
+}  # fmt: skip
 _FOLDED_DEPTH = 40
 _VIRTUAL_FLOPS = 4
 _VIRTUAL_READS = 1.25  # elements read for one recomputed
@@ -123,7 +125,7 @@ def _must_store(graph: Graph) -> set[Node]:
             stored.add(node)
         if node.op == "const" and not is_scalar_const(node):
             stored.add(node)
-        if node.op in ("matmul", "scatter_add", "scatter_set") or is_library(node):
+        if node.op in ("matmul", "scatter_add", "scatter_set", "loop", "cond") or is_library(node):
             stored.update(storage_root(i) for i in node.inputs)
         elif node.op in ("take", "take_along"):
             stored.add(storage_root(node.inputs[0]))

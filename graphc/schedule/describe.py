@@ -11,17 +11,43 @@ from graphc.schedule import loops as L
 
 def describe(schedule: L.Schedule) -> str:
     """One block a kernel: what it computes, reads and writes; then the reasons."""
-    lines = [f"{len(schedule.kernels)} kernels, {len(schedule.temps)} temporaries"]
+    kernels = list(L.leaves(schedule.kernels))
+    lines = [f"{len(kernels)} kernels, {len(schedule.temps)} temporaries"]
     for kernel in schedule.kernels:
         lines.append("")
-        lines += _kernel(kernel, schedule)
+        lines += _block(kernel, schedule)
     if schedule.reasons:
         lines += ["", "not fused:"]
         lines += [f"  {reason}" for reason in dict.fromkeys(schedule.reasons)]
     return "\n".join(lines) + "\n"
 
 
-def _kernel(kernel: L.Kernel, schedule: L.Schedule) -> list[str]:
+def _block(kernel: L.Kernel, schedule: L.Schedule) -> list[str]:
+    """The lines of a kernel; those of the body of a loop or a choice are further in."""
+    if isinstance(kernel, L.LoopControl):
+        how = [] if kernel.length is None else [f"{kernel.length} steps"]
+        how = [f"a tape of {kernel.length} steps"] if kernel.tape else how
+        how += ["a counted number of steps"] if kernel.count is not None else []
+        how += ["while a condition holds"] if kernel.test is not None else []
+        how += ["last step first"] if kernel.reverse else []
+        head = f"{kernel.name}: loop, {', '.join(how)}"
+        sections = [("each step", kernel.kernels)]
+        if kernel.test is not None:
+            sections.insert(0, ("condition", kernel.test_kernels))
+    elif isinstance(kernel, L.ChoiceControl):
+        head = f"{kernel.name}: choice by {kernel.pred.name}"
+        sections = [("if true", kernel.on_true), ("if false", kernel.on_false)]
+    else:
+        return _kernel(kernel, schedule)
+    lines = [head + _where(kernel.nodes, schedule)]
+    for title, inner in sections:
+        lines.append(f"  {title}:")
+        for part in inner:
+            lines += ["    " + line for line in _block(part, schedule)]
+    return lines
+
+
+def _kernel(kernel: L.LoopKernel | L.GemmKernel, schedule: L.Schedule) -> list[str]:
     if isinstance(kernel, L.GemmKernel):
         batch = "" if kernel.batch == 1 else f"{kernel.batch} x "
         code = "" if kernel.method else " by OpenBLAS"
@@ -62,11 +88,13 @@ def _buffers(buffers) -> str:
 
 def bytes_moved(schedule: L.Schedule) -> DimLike:
     """Bytes that kernels read from and write to arrays, each array once a kernel: what fusion
-    saves, counted without a clock. Scratch memory of one kernel stays in the cache."""
+    saves, counted without a clock. Scratch memory of one kernel stays in the cache;
+    a loop's body counts once."""
     total: DimLike = 0
-    touched = [b for k in schedule.kernels for b in {*k.reads, *k.writes}]
+    kernels = list(L.leaves(schedule.kernels))
+    touched = [b for k in kernels for b in {*k.reads, *k.writes}]
     scratch = {b for b, kernels in Counter(touched).items() if b.kind == "temp" and kernels == 1}
-    for kernel in schedule.kernels:
+    for kernel in kernels:
         for buffer in (b for b in (*kernel.reads, *kernel.writes) if b not in scratch):
             total = product([buffer.size, buffer.dtype.itemsize]) + total
     return total

@@ -22,6 +22,7 @@ from graphc.schedule.products import is_product
 from graphc.schedule.sizes import nominal
 
 _MAX_UNITS = 96
+_TOLD = {"loop", "cond", "item"}  # they are seen in the list of kernels: nothing to explain
 _MAX_BUFFERS = 40
 _MIN_SCALARS, _MAX_SCALARS = 64, 512  # units of a kernel cut from a long run of scalars
 _MAX_SIBLINGS = 12  # tried for each unit: an array that all read would make that quadratic
@@ -286,7 +287,9 @@ class Fusion:
             decision = self.can_fuse(first, second)
             if decision.yes and (self.fusion_gain(first, second) > 0 or decision.epilogue):
                 self.merge(first, second, decision)
-            elif explain and not decision.yes:
+            elif (
+                explain and not decision.yes and not {first.units[0].op, second.units[0].op} & _TOLD
+            ):
                 self.reasons.append(f"{group.members[-1].op} | {unit.op}: {decision.reason}")
 
 

@@ -6,7 +6,7 @@ affine function of the loop variables, so transposes, slices and broadcasts cost
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,6 +26,14 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.dtype.name}[{self.size}]"
+
+
+@dataclass(eq=False)
+class Part(Buffer):
+    """The piece of ``base`` that step ``var`` of a loop reads or writes."""
+
+    base: Buffer | None = None
+    var: str = ""
 
 
 # ------------------------------------------------------------------------------------- indices
@@ -331,7 +339,68 @@ class LibraryKernel:
     source: object = None
 
 
-Kernel = LoopKernel | GemmKernel | LibraryKernel
+@dataclass
+class LoopControl:
+    """Kernels that are run for each step: ``var`` from 0 below ``length`` and the value of
+    ``count`` (None: without that limit), as long as ``test`` holds after ``test_kernels``.
+
+    ``parts`` follow the step. Where it is not known before how many steps there are, what
+    ``stacked`` has room for beyond them is cleared; ``tape`` is the number (from 1) of the tape
+    symbol that ``length`` is, 0 for others.
+    """
+
+    name: str
+    var: str
+    length: DimLike | None
+    count: Buffer | None
+    reverse: bool
+    tape: int
+    test_kernels: list[Kernel]
+    test: Buffer | None
+    kernels: list[Kernel]
+    parts: list[Part]
+    stacked: list[tuple[Buffer, DimLike]]  # with the elements of one step
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+    nodes: tuple = ()
+    source: object = None
+
+    @property
+    def inner(self) -> list[Kernel]:
+        return [*self.test_kernels, *self.kernels]
+
+
+@dataclass
+class ChoiceControl:
+    """Kernels of which either the first or the second list is run."""
+
+    name: str
+    pred: Buffer
+    on_true: list[Kernel]
+    on_false: list[Kernel]
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+    nodes: tuple = ()
+    source: object = None
+
+    @property
+    def inner(self) -> list[Kernel]:
+        return [*self.on_true, *self.on_false]
+
+
+Control = LoopControl | ChoiceControl
+Kernel = LoopKernel | GemmKernel | LibraryKernel | LoopControl | ChoiceControl
+
+
+def leaves(kernels: Iterable[Kernel]) -> Iterator[LoopKernel | GemmKernel | LibraryKernel]:
+    """The kernels that compute, those of bodies once."""
+    stack = list(reversed(list(kernels)))
+    while stack:
+        kernel = stack.pop()
+        if isinstance(kernel, Control):
+            stack.extend(reversed(kernel.inner))
+        else:
+            yield kernel
 
 
 @dataclass
@@ -348,6 +417,7 @@ class Schedule:
     checks: list[str] = field(default_factory=list)  # what each run-time index check guards
     reasons: list[str] = field(default_factory=list)  # why neighbouring kernels were not fused
     symbols: tuple[str, ...] = ()
+    tapes: tuple[str, ...] = ()  # symbols among them whose size only running tells
 
 
 # ----------------------------------------------------------------------------------- traversal

@@ -30,13 +30,27 @@ class Plan:
 
 
 def lifetimes(kernels: Sequence, temps: Sequence) -> list[Lifetime]:
-    """When each temporary is first written and last touched."""
+    """When each temporary is first written and last touched. What a loop reads and writes is
+    alive for as long as it runs; the temporaries of its body only within a step."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    for position, kernel in enumerate(kernels):
+    position = 0
+    stack: list[tuple] = [(k, None) for k in reversed(kernels)]
+    while stack:
+        kernel, start = stack.pop()
+        inner = getattr(kernel, "inner", None)
+        if inner is not None and start is None:
+            stack.append((kernel, position))
+            stack.extend((k, None) for k in reversed(inner))
+            position += 1
+            continue
         for buffer in (*kernel.reads, *kernel.writes):
-            first.setdefault(id(buffer), position)
+            while getattr(buffer, "base", None) is not None:  # a part: memory of the whole
+                buffer = buffer.base
+            begin = position if start is None else start
+            first[id(buffer)] = min(first.get(id(buffer), begin), begin)
             last[id(buffer)] = position
+        position += 1
     return [
         Lifetime(t.size * t.dtype.itemsize, first.get(id(t), 0), last.get(id(t), 0)) for t in temps
     ]

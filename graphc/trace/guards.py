@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import SymbolicDimError, TraceError
-from graphc.ir import build, calls
+from graphc.ir import build, calls, control
 from graphc.ir.dims import Dim
-from graphc.ir.graph import Source, substitute
+from graphc.ir.graph import Source, is_tape, substitute
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
 from graphc.trace import source as _source
@@ -77,6 +77,8 @@ def holds(guard: Guard) -> Node:
     return same
 
 
+_FIRST_TAPE = 16
+
 # What a node is computed from: constants alone, sizes too, or arguments.
 _CONSTANT, _SIZES, _ARGUMENTS = range(3)
 
@@ -104,6 +106,7 @@ class Values:
         self._sizes = sizes
         self._stand_ins: dict[Node, Node] = {}
         self._known: dict[Node, _Known] = {}
+        self._tapes: dict[str, int] = {}  # sizes of those symbols that loops fill
 
     @classmethod
     def of_call(cls, inputs: Sequence[Node], arrays: Sequence[np.ndarray | None]) -> Values:
@@ -152,17 +155,29 @@ class Values:
             return _Known(actual.value, actual.origin, True)
         if node.op == "input":
             return _Known(self._arrays.get(node), _ARGUMENTS, False)
-        sized = node.op == "size" or node.type.symbols
+        if is_tape(node):
+            self._tapes.setdefault(str(node.attr("length")), _FIRST_TAPE)
+        sized = node.op == "size" or node.type.symbols - self._tapes.keys()
         origin = max([_SIZES if sized else _CONSTANT, *(k.origin for k in below)])
         moves = (
-            any(k.moves for k in below) and node.dtype.kind in "fc" and node.op != "stop_gradient"
+            any(k.moves for k in below)
+            and (node.dtype.kind in "fc" or node.op in control.CONTROL)
+            and node.op != "stop_gradient"
         )
         operands = [k.value for k in below]
         if any(v is None for v in operands) or (sized and not self._sizes):
             return _Known(None, origin, moves)
-        with np.errstate(all="ignore"):
-            value = np.asarray(OPS[node.op].evaluate(node, self._sizes, *operands))
-        return _Known(value, origin, moves)
+        return _Known(self._value(node, operands), origin, moves)
+
+    def _value(self, node: Node, operands):
+        while True:
+            try:
+                with np.errstate(all="ignore"):
+                    sizes = {**self._sizes, **self._tapes}
+                    value = OPS[node.op].evaluate(node, sizes, *operands)
+                return value if node.op in control.CONTROL else np.asarray(value)
+            except control.TapeFull as full:
+                self._tapes[full.symbol] *= 2
 
 
 class Decisions:

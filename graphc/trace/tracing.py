@@ -11,11 +11,12 @@ import numpy as np
 
 from graphc.errors import EscapedTracerError, GraphcError, TraceError
 from graphc.ir import build, calls
-from graphc.ir.graph import Graph, Source, topological
+from graphc.ir.graph import Graph, Source, deep, topological
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, is_supported_dtype, tensor_type
 from graphc.trace import numpy_api  # noqa: F401  (fills the dispatch tables)
 from graphc.trace.context import (
+    IN_LOOP,
     TOO_LARGE,
     TraceContext,
     active_trace,
@@ -232,13 +233,15 @@ def _outputs(context, fn, result):
 
 
 def _refuse_stand_ins(context, nodes) -> None:
-    """What one example of a batch computed has no value outside of it."""
+    """What one step of a loop or one example of a batch computed has no value outside of it."""
     left = next((n for n in topological(nodes) if n.op == "placeholder"), None)
     if left is not None:
+        inner = "the body of a loop" if left.attr("name") == IN_LOOP else "a function under vmap"
+        of = "" if left.attr("name") == IN_LOOP else f" that depends on `{left.attr('name')}`"
         raise EscapedTracerError(
             located(
-                f"a value that depends on `{left.attr('name')}` left a function under vmap "
-                f"sideways, in `{context.name}`.\nReturn it from that function."
+                f"a value{of} left {inner} sideways, in `{context.name}`.\n"
+                "Return it from that function."
             )
         )
 
@@ -263,4 +266,4 @@ def _hidden(context, error: BaseException) -> GraphcError | None:
 
 
 def _reachable_sources(context, outputs) -> dict[Node, Source]:
-    return {n: context.sources[n] for n in topological(outputs) if n in context.sources}
+    return {n: context.sources[n] for n in deep(outputs) if n in context.sources}

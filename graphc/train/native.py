@@ -22,7 +22,7 @@ _STATUS = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)
 class _Step:
     """A compiled step for batches of some size, bound to the engine's memory."""
 
@@ -51,19 +51,36 @@ class NativeEngine(TracedStep):
 
     def _bound(self, rows: int, other: _Step | None = None) -> _Step:
         """The step for ``rows``; one that takes any number is compiled once."""
-        if other is not None and other.executable.artifact.symbols:
+        if other is not None and other.executable.artifact.sizes:
             return other
         graph = self.traced(rows).graph
         # Outputs are the loss, then each leaf of params and state in place.
         donated = {1 + k: k for k in range(len(self.leaves))}
         graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
-        executable = pipeline.build(graph)
-        binding = Binding(executable.artifact, {s: rows for s in executable.artifact.symbols})
+        return self._bind(pipeline.build(graph), rows)
+
+    def _bind(self, executable: Executable, rows: int) -> _Step:
+        sizes = dict.fromkeys(executable.artifact.sizes, rows)
+        binding = Binding(executable.artifact, {**sizes, **executable.capacities.sizes})
         loss = np.zeros((), executable.artifact.outputs[0].type.dtype)
         for k, leaf in enumerate(self.leaves):
             binding.table[k] = pointer(leaf)
         binding.table[len(executable.artifact.inputs)] = pointer(loss)
         return _Step(executable, binding, loss)
+
+    def grow_tape(self) -> bool:
+        """More room on the tape that a step found full, if one did; TapeError past the budget."""
+        steps = list(dict.fromkeys((self._full, self._last)))
+        for step in steps:
+            tape = -int(step.binding.ints[0])
+            if tape > 0:
+                step.executable.capacities.grow(tape, step.binding.env)
+                rest = self.samples % self.batch_size
+                together = self._last is self._full
+                self._full = self._bind(self._full.executable, self.batch_size)
+                self._last = self._full if together else self._bind(self._last.executable, rest)
+                return True
+        return False
 
     @property
     def executable(self) -> Executable:
@@ -77,7 +94,7 @@ class NativeEngine(TracedStep):
             row_bytes = array[:1].nbytes
             streams[k] = [pointer(array), pointer(gathered), row_bytes, len(self.leaves) + k]
         steps = (self._full, self._last)
-        symbolic = bool(self._full.executable.artifact.symbols)
+        symbolic = bool(self._full.executable.artifact.sizes)
         control[driver.STREAMS] = len(streams)
         control[driver.WIDE_LOSS] = self._full.loss.dtype == np.float64
         control[driver.SYMBOLIC] = symbolic
@@ -122,8 +139,13 @@ class _NativeRun(BackgroundRun):
     def _train(self) -> EpochResult:
         losses, seconds = self._call(self._control, limit=-1)
         status = int(self._control[driver.STATUS])
-        if status == driver.BAD_INDEX:
-            self._raise_bad_index()
+        while status == driver.BAD_INDEX:
+            if not self._engine.grow_tape():
+                self._raise_bad_index()
+            self._restore()  # runs are deterministic: begin again
+            self._control[: driver.CONTROL_WORDS] = driver.control_block()
+            losses, seconds = self._call(self._control, limit=-1)
+            status = int(self._control[driver.STATUS])
         if status == driver.NONFINITE or not self._finite():
             self._rewind()
             status = driver.NONFINITE
@@ -148,13 +170,16 @@ class _NativeRun(BackgroundRun):
     def _finite(self) -> bool:
         return all(np.isfinite(leaf).all() for leaf in self._engine.leaves)
 
+    def _restore(self) -> None:
+        for leaf, before in zip(self._engine.leaves, self._before, strict=True):
+            leaf[...] = before
+
     def _rewind(self) -> None:
         """Back to the last finite parameters. Runs are deterministic, so the steps before the
         fault are run again from the start of the run instead of copying parameters each step."""
         good = int(self._control[driver.DONE])
         while True:
-            for leaf, before in zip(self._engine.leaves, self._before, strict=True):
-                leaf[...] = before
+            self._restore()
             if good:
                 replay = driver.control_block()
                 self._call(replay, limit=good)

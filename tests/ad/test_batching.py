@@ -203,7 +203,8 @@ def test_a_batch_is_a_loop_over_examples(fn, types, flags, size):
 
 def test_every_op_has_a_rule_and_a_case():
     for name, row in OPS.items():
-        if row.kind in ("elementwise", "leaf", "mark"):  # marks: test_custom_vjp.py
+        # Marks: test_custom_vjp.py; control: test_control_gradients.py.
+        if row.kind in ("elementwise", "leaf", "mark", "control"):
             continue
         assert row.kind == "reduction" or name in BATCHING, f"{name} lacks a batching rule"
         assert name in CASES, f"{name} lacks a case in this test"

@@ -13,6 +13,7 @@ from helpers import check_gradient, make_graph
 from graphc.ad.formulas import ARGUMENTS, derivative_of, parse, times
 from graphc.ad.rules import RULES
 from graphc.ir import build
+from graphc.ir.control import CONTROL
 from graphc.ir.ops import OPS
 from graphc.ir.types import tensor_type
 
@@ -117,6 +118,8 @@ def test_row_is_complete(name):
         assert row.derivative is None or len(row.derivative) == row.arity
         assert row.formula or row.derivative is None
         assert row.cost >= 0
+    elif row.kind == "control":
+        assert name in CONTROL or name == "item", "a case of ad/control and of the walker"
     else:
         assert (name in RULES) != (name in NO_GRADIENT), "a vjp rule or a declared absence"
 

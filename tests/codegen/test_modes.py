@@ -10,7 +10,7 @@ from programs import PROGRAMS
 from graphc import interp
 from graphc.ad.transforms import value_and_grad
 from graphc.errors import GraphcError
-from graphc.ir import build
+from graphc.ir import build, control
 from graphc.ir.graph import Graph
 from graphc.ir.ops import OPS
 from graphc.ir.types import tensor_type
@@ -157,6 +157,12 @@ def structural_graph(dtype):
         build.matmul(z, w), build.matmul(z, z, 0, 1), build.matmul(z, z, 1, 0),
         build.matmul(x, build.slice_(build.transpose(y, (1, 0)), (0, 0), (4, 1), (1, 1))),
     ]  # fmt: skip
+    images = build.reshape(x, (1, *x.shape))
+    outputs += [
+        build.windows(x, 1, 2),
+        build.conv(images, build.full((2, x.shape[0], 2), 2, dtype)),
+    ]
+    outputs += control_outputs(x)
     graph = Graph("structural", (x, y, i, z, w), tuple(outputs))
     rng = np.random.default_rng(0)
     arrays = [
@@ -165,6 +171,20 @@ def structural_graph(dtype):
         for k, n in enumerate(graph.inputs)
     ]  # fmt: skip
     return graph, arrays
+
+
+def control_outputs(x):
+    """A loop over the rows of ``x``, backwards, and a choice."""
+    row = tensor_type(x.dtype, x.shape[1:])
+    total, part = (build.placeholder(0, k, row, "p") for k in range(2))
+    added = build.elementwise("add", total, part)
+    (body,), _ = control.close([[added, build.elementwise("mul", total, part)]], [total, part])
+    start = build.full(row.shape, 1, x.dtype)
+    found = build.loop(body, [start], [x], length=x.shape[0], reverse=True)
+    (yes, no), _ = control.close([[added], [part]], [total, part])
+    positive = build.elementwise("gt", found[0], build.full_like(found[0], 0))
+    pred = build.reduce("max", positive, range(positive.ndim))
+    return [*found, *build.cond(pred, [found[0], start], yes, no)]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64])
