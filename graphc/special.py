@@ -218,7 +218,9 @@ def xlogy(x: Any, y: Any) -> Any:
 
 def zeta(s: Any, q: Any) -> Any:
     """Hurwitz zeta function for s > 1, q > 0; ``s`` is a constant."""
-    return _elementwise("zeta", s, q)
+    if any_tracer((s,)):
+        return _elementwise("zeta", s, q)
+    return _call(lambda context, v: _special.twin(context, "zeta", s, v), q)
 
 
 psi = digamma
