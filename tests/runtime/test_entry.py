@@ -325,7 +325,9 @@ def test_nothing_leaks():
         if k % 10 == 0:
             f({"w": np.full(100, 1.0)}, 2.0, 4)  # np.ones leaks references
     garbage.collect()
-    assert [sys.getrefcount(o) for o in watched] == counts
+    # Other threads of the test run hold some of these too: a leak would count thousands.
+    gained = [sys.getrefcount(o) - count for o, count in zip(watched, counts, strict=True)]
+    assert max(map(abs, gained)) < 300
     assert abs(sys.getallocatedblocks() - blocks) < 200
 
 
