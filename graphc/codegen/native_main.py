@@ -17,6 +17,7 @@ from numba.core import types
 from graphc.codegen.native_words import BufferType
 
 _INTEGER_OPERATIONS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
+_ARGUMENTS = ("args", "arena", "ints")
 _COMPARISONS = {ast.Eq: "==", ast.NotEq: "!="}
 
 
@@ -64,6 +65,7 @@ class _Emitter:
     def __init__(self, scope: dict, context, builder):
         self.scope, self.context, self.builder = scope, context, builder
         self.names: dict[str, tuple] = {}  # to (Numba type, LLVM value)
+        self.meanings: dict[str, ast.expr] = {}  # of names that stand for words of the arguments
         self.done: ir.Block
 
     def block(self, statements) -> None:
@@ -79,8 +81,21 @@ class _Emitter:
         (target,) = node.targets
         if not isinstance(target, ast.Name) or target.id in self.names:
             self._unsupported(node)
-        else:
+        elif not self._is_fixed(node.value):
             self.names[target.id] = self.value(node.value)
+        else:
+            # Read where it is used: hundreds of pointers that live from the start to their use
+            # would not fit into registers, and sorting that out takes LLVM longest of all.
+            self.meanings[target.id] = node.value
+
+    def _is_fixed(self, node: ast.expr) -> bool:
+        """Whether an expression has one value as long as the main runs."""
+        words = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call)}  # type: ignore
+        names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - words
+        read = [n.value for n in ast.walk(node) if isinstance(n, ast.Subscript)]
+        return names <= {*_ARGUMENTS, *self.meanings} and all(
+            isinstance(of, ast.Name) and of.id == "ints" for of in read
+        )
 
     def _Expr(self, node: ast.Expr) -> None:
         self.value(node.value)
@@ -135,6 +150,8 @@ class _Emitter:
         """``(Numba type, LLVM value)``."""
         if isinstance(node, ast.Name) and node.id in self.names:
             return self.names[node.id]
+        if isinstance(node, ast.Name) and node.id in self.meanings:
+            return self.value(self.meanings[node.id])
         if isinstance(node, ast.Constant) and type(node.value) is int:
             return types.int64, ir.IntType(64)(node.value)
         if isinstance(node, ast.Constant) and type(node.value) is float:
