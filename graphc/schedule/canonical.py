@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from graphc.ir import build
 from graphc.ir import node as _node
 from graphc.ir.graph import Graph, rebuild, transform
 from graphc.ir.node import Node
 from graphc.ir.ops import matmul_dims
 from graphc.schedule.deps import storage_root
+from graphc.schedule.products import is_product
+
+_OFTEN = 4
 
 
 def canonicalize(graph: Graph) -> Graph:
     """Matrix products of what BLAS takes, convolutions as sums, arg-reductions over the last
     axis, no interior padding, and for each output and each carry a node of its own."""
-    return _own_memory(transform(graph, _lower))
+    often = _often_transposed(graph)
+
+    def lower(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node.op == "matmul" and node.attr("tb") and node.inputs[1] in often:
+            a, b = inputs
+            return build.matmul(a, build.swap_last(b), node.attr("ta"))
+        return _lower(node, inputs)
+
+    return _own_memory(transform(graph, lower))
+
+
+def _often_transposed(graph: Graph) -> set[Node]:
+    """Matrices that several products take transposed (a weight at each step of an unrolled
+    recurrence): one transposed copy serves all, and each would else make its own."""
+    counts = Counter(
+        n.inputs[1] for n in graph.order if n.op == "matmul" and n.attr("tb") and is_product(n)
+    )
+    return {node for node, count in counts.items() if count >= _OFTEN}
 
 
 def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:

@@ -161,3 +161,19 @@ def test_networks_in_blocks_of_rows():
     expected = interp.evaluate(passes.optimize(graph), arrays)
     assert_same(native_run(graph, arrays), expected)
     assert_same(python_run(graph, arrays, optimize=True), expected)
+
+
+def test_a_weight_that_many_products_take_transposed_is_transposed_once():
+    x, w = matrix(0, 16, 24), matrix(1, 24, 24)
+    h = x
+    for _ in range(5):
+        h = E("tanh", build.matmul(h, w, 0, 1))
+    graph = Graph("f", (x, w), (h,))
+    made = schedule(graph)
+    assert all(not p.tb and p.work is None for p in products(made))
+    assert sum(n.op == "transpose" for k in made.kernels for n in k.nodes) == 1
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(i.shape).astype(np.float32) for i in graph.inputs]
+    expected = interp.evaluate(graph, arrays)
+    for run in (python_run, native_run):
+        assert_same(run(graph, arrays), expected)
