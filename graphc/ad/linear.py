@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.ad.batching import batched
+from graphc.ad import control_batching
+from graphc.ad.batching import batch, batched
 from graphc.ad.formulas import constant_value
 from graphc.ir import build
+from graphc.ir.control import CONTROL
 from graphc.ir.dims import Dim, DimLike, product
 from graphc.ir.graph import Source, inherit, topological
 from graphc.ir.node import Node
@@ -115,7 +117,11 @@ def _along(outputs, variable, index: Node, size: DimLike, sources, first) -> lis
     for node in topological(outputs):
         if node in found or not any(i in found for i in node.inputs):
             continue
-        result = walk.apply(node, [found.get(i) for i in node.inputs])
+        parts = [found.get(i) for i in node.inputs]
+        if node.op in CONTROL:
+            found.update(walk.control(node, parts, sources))
+            continue
+        result = walk.apply(node, parts)
         found[node] = result
         if node in sources:
             for new in _nodes(result):
@@ -153,6 +159,17 @@ class _Walk:
             for i, p in zip(node.inputs, parts, strict=True)
         ]
         return Rows(batched(node, inputs, [p is not None for p in parts], self.size), True)
+
+    def control(self, node: Node, parts: list[Linear | None], sources) -> dict[Node, Linear]:
+        """The derivatives of the results of a loop or a choice: one of the whole basis."""
+        flags = [p is not None for p in parts]
+        inputs = [
+            i if p is None else self.dense(p, i.shape, True)
+            for i, p in zip(node.inputs, parts, strict=True)
+        ]
+        made = control_batching.batched(node, inputs, flags, self.size, sources, batch)
+        pairs = zip(build.items(node), made, strict=True)
+        return {item: Rows(result, True) for item, (result, depends) in pairs if depends}
 
     def elementwise(self, node: Node, parts: list[Linear | None], first: bool) -> Node:
         shape = (self.size, *node.shape) if first else (*node.shape, self.size)

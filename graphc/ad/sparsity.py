@@ -14,6 +14,7 @@ import numpy as np
 
 from graphc.ad.formulas import derivative_of
 from graphc.errors import OptionError, SymbolicDimError
+from graphc.ir.control import CONTROL
 from graphc.ir.graph import topological
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_elementwise, is_reduction
@@ -51,9 +52,14 @@ def pattern(output: Node, variable: Node):
     order = topological([output])
     constants = _constants(order)
     for node in order:
-        if node in found or node.dtype.kind not in "fc":
+        if node in found or (node.dtype.kind not in "fc" and node.op not in CONTROL):
             continue
         parts = [found.get(i) for i in node.inputs]
+        if node.op in CONTROL:  # each result may depend on whatever an operand depends on
+            rows = [_united(p, np.zeros(p.shape[0], int), 1) for p in parts if p is not None]
+            if rows:
+                found[node] = _union(rows)
+            continue
         if any(p is not None for p in parts):
             result = _propagate(node, parts, constants)
             if result is not None:

@@ -7,6 +7,7 @@ import pytest
 
 import graphc as gc
 from graphc.ad import transforms
+from graphc.ad.sparsity import pattern
 
 RNG = np.random.default_rng(0)
 W, U, B = RNG.normal(size=(4, 4)), RNG.normal(size=(3, 4)), RNG.normal(size=4)
@@ -266,3 +267,61 @@ def test_integers_and_data_have_no_cotangent_in_the_backward_loop():
     for row, label in zip(x, labels, strict=True):
         expected[label] += 2 * row[label]
     np.testing.assert_allclose(found, expected)
+
+
+# ------------------------------------------------------------- with the other transforms of ad/
+
+
+def series(x):
+    return gc.scan(lambda c, e: (np.sin(c) * e + c, c * e), x[0], x)[1]
+
+
+FOUR = np.array([0.5, 1.2, -0.3, 0.7])
+
+
+def slopes_of(f, x, step=1e-6):
+    columns = [(f(x + step * d) - f(x - step * d)) / (2 * step) for d in np.eye(len(x))]
+    return np.stack(columns, -1)
+
+
+@pytest.mark.parametrize("transform", [gc.jacfwd, gc.jacrev])
+def test_jacobians(transform):
+    np.testing.assert_allclose(transform(series)(FOUR), slopes_of(series, FOUR), atol=1e-7)
+
+
+def test_hessian():
+    def f(x):
+        return (series(x) ** 2).sum()
+
+    slope = gc.interpret(transforms.grad(f))
+    np.testing.assert_allclose(gc.hessian(f)(FOUR), slopes_of(slope, FOUR), atol=1e-5)
+
+
+def test_the_pattern_of_a_loop_is_full():
+    graph = gc.interpret(series).graph(FOUR)
+    assert pattern(graph.outputs[0], graph.inputs[0]).toarray().all()
+
+
+@gc.custom_vjp
+def doubled(c):
+    return c * 2
+
+
+@doubled.backward
+def _(ct, result, c):
+    return 10 * ct
+
+
+def test_custom_rules_and_checkpoints_hold_inside_of_bodies():
+    def f(x):
+        return gc.scan(lambda c, e: (doubled(c) + e, None), x[0] * 0, x)[0]
+
+    np.testing.assert_allclose(gc.interpret(transforms.grad(f))(np.ones(3)), [100.0, 10.0, 1.0])
+    cell = gc.checkpoint(lambda c, e: np.sin(c) * e + c)
+
+    def g(x):
+        return (gc.scan(lambda c, e: (cell(c, e), c), x[0], x)[1] ** 2).sum()
+
+    np.testing.assert_allclose(
+        gc.interpret(transforms.grad(g))(FOUR), slopes_of(g, FOUR), atol=1e-6
+    )
