@@ -25,6 +25,8 @@ def compile(
     dims=None,
     max_paths=None,
     max_compiles=None,
+    checked=None,
+    device=None,
 ) -> CompiledFunction | Callable:
     """Compile a NumPy function to native code on its first call. Also a decorator.
 
@@ -44,6 +46,11 @@ def compile(
         tells what they differ in.
     max_compiles : the next compile beyond these raises errors.CompileLimitError, which lists
         them; ``f.compiles`` does so at any time.
+    checked : where a result is NaN or infinite, raise errors.NonFiniteError, which names the op,
+        your line, the operands, and whether it happened forward or in the backward pass. It costs
+        a look at the results (and the calls go through Python). ``"strict"`` evaluates every call
+        in NumPy and also raises for what a ``where`` masks away or a convention replaces.
+    device : ``"cpu"``, the only one so far; another raises rather than run somewhere else.
 
     Arguments are never changed, except donated ones: after ``x += 1`` inside the function the
     caller's ``x`` is as before. Globals and closures are read once, when the function is traced.
@@ -60,6 +67,7 @@ def compile(
     options = {
         "static_argnums": static_argnums, "static_argnames": static_argnames,
         "donate": donate, "dims": dims, "max_paths": max_paths, "max_compiles": max_compiles,
+        "checked": checked, "device": device,
     }  # fmt: skip
     if fn is None:
         return lambda f: compile(f, **options)

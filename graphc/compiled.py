@@ -32,9 +32,10 @@ from graphc.interp import evaluate
 from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
+from graphc.nonfinite import checked_option, explain
 from graphc.passes import stabilize_nodes
 from graphc.paths import Path, Paths, in_stages
-from graphc.request import Request, became_symbolic, frozen, symbolic
+from graphc.request import Request, became_symbolic, device_option, frozen, symbolic
 from graphc.runtime.c_function import CFunction, example_of
 from graphc.runtime.entry import CallForm, make_entry
 from graphc.runtime.executor import Executable
@@ -48,7 +49,8 @@ _KEPT_SHAPES = 1024
 _MAX_PATHS = 16
 _ENGINES = ("native", "interpreter")
 _OPTIONS = (
-    "dims", "donate", "engine", "max_compiles", "max_paths", "static_argnames", "static_argnums",
+    "checked", "device", "dims", "donate", "engine", "max_compiles", "max_paths",
+    "static_argnames", "static_argnums",
 )  # fmt: skip
 _KEPT_ENTRIES = 16
 _PYTHON_NUMBERS = (bool, int, float, complex)
@@ -75,6 +77,10 @@ class Specialization:
     def structure(self) -> Any:
         """Of the result, with the number of an output for each leaf."""
         return unflatten(self.traced.out_tree, range(len(self.traced.out_weak)))
+
+    def own(self, outputs: Any) -> list[np.ndarray]:
+        """The outputs alone."""
+        return outputs
 
     def served_by(self, outputs: Any) -> tuple:
         """What ran for these outputs, how many guards must hold and outputs are theirs, the trace
@@ -106,6 +112,9 @@ class GuardedSpecialization(Specialization):
     def returned(self, outputs: Any) -> Any:
         path, outputs = outputs
         return path.returned(outputs)
+
+    def own(self, outputs: Any) -> list[np.ndarray]:
+        return outputs[1]
 
     def served_by(self, outputs: Any) -> tuple:
         path, _ = outputs
@@ -143,7 +152,8 @@ class CompiledFunction:
         self, traceable: Callable, *, name: str, static_argnums=(), static_argnames=(),
         donate=(), dims: Mapping[str, Sequence] | None = None, engine: str = "native",
         primal: Callable | None = None, max_paths: int | None = None,
-        max_compiles: int | None = None,
+        max_compiles: int | None = None, checked: bool | str | None = None,
+        device: str | None = None,
     ):  # fmt: skip
         functools.update_wrapper(self, traceable)
         self.traceable = traceable
@@ -158,6 +168,8 @@ class CompiledFunction:
         max_paths = _MAX_PATHS if max_paths is None else max_paths
         self.max_paths = _at_least_one("max_paths", max_paths)
         self.max_compiles = _at_least_one("max_compiles", max_compiles)
+        self.checked = checked_option(checked)
+        self.device = device_option(device)
         self.compiles = Compiles()
         self._parameters = _parameters(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
@@ -212,6 +224,7 @@ class CompiledFunction:
         family_key, family, special = self._variant(
             args, kwargs, statics, leaves, treedef, arrays, key
         )
+        before = [a.copy() for a in arrays] if self.checked and self.donate else arrays
         try:
             outputs = special.run(arrays)
         except SymbolicDimError as error:  # on a path not met before
@@ -219,10 +232,21 @@ class CompiledFunction:
             family.exact[key] = special
             outputs = special.run(arrays)
         program = special.served_by(outputs)
-        if isinstance(program[0], Executable):
+        if self.checked:
+            self._check(program[3], before, special.own(outputs))
+        elif isinstance(program[0], Executable):
             call_key = (program[0], family_key, key, len(given[0]), *given[1])
             self._prepare_entry(call_key, *given, leaves, *program)
         return special.returned(outputs)
+
+    def _check(self, traced: Traced, arrays, outputs) -> None:
+        """Raise NonFiniteError if what is returned, or with "strict" anything, is not finite."""
+        numbered = unflatten(traced.out_tree, range(len(traced.out_weak)))
+        paths = leaf_paths(numbered, "output")
+        strict = self.checked == "strict"
+        error = explain(traced.graph, arrays, outputs, self._shown, paths, strict=strict)
+        if error is not None:
+            raise error
 
     def _variant(self, args, kwargs, statics, leaves, treedef, arrays, key):
         """What serves a call: the key of its family, the family, the specialization."""
@@ -577,9 +601,10 @@ def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict
         inherited = tuple(k for k in inherited if k != "static_argnames")
     own = {
         "static_argnames": sorted(fn._static_names), "dims": fn.dims, "donate": fn.donate,
-        "max_paths": fn.max_paths, "max_compiles": fn.max_compiles,
+        "max_paths": fn.max_paths, "max_compiles": fn.max_compiles, "checked": fn.checked,
+        "device": fn.device,
     }  # fmt: skip
-    inherited = (*inherited, "max_paths", "max_compiles")
+    inherited = (*inherited, "max_paths", "max_compiles", "checked", "device")
     return fn.traceable, {**{k: own[k] for k in inherited}, **given}
 
 

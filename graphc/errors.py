@@ -51,6 +51,18 @@ class OptionError(GraphcError, ValueError):
     """An option outside its range, of an optimizer or of training."""
 
 
+class NonFiniteError(GraphcError, FloatingPointError):
+    """A checked function returned NaN or infinity; says where it first appeared.
+
+    ``op`` and ``index`` say which operation and element, ``source`` the user's line (its
+    ``direction`` is not empty where the operation belongs to a derivative).
+    """
+
+    op: str = ""
+    source = None
+    index: tuple[int, ...] | None = None
+
+
 class VerifyError(GraphcError):
     """An internal graph is malformed: a bug in graphc, never the user's fault."""
 

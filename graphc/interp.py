@@ -11,7 +11,7 @@ from graphc.ir import control
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph
 
-_FIRST_TAPE = 16  # steps that a loop can record at first
+FIRST_TAPE = 16  # steps that a loop can record at first
 
 
 def bind_dims(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
@@ -37,7 +37,7 @@ def bind_dims(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
 def evaluate(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The outputs of ``graph`` for ``arrays`` (one for each input, of its dtype)."""
     env = bind_dims(graph, arrays)
-    env.update(dict.fromkeys(graph.tapes, _FIRST_TAPE))
+    env.update(dict.fromkeys(graph.tapes, FIRST_TAPE))
     with np.errstate(all="ignore"):
         while True:
             try:

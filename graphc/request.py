@@ -12,9 +12,29 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import TraceError
+from graphc.errors import OptionError, TraceError, unknown_name
 from graphc.ir.dims import Dim, symbol
 from graphc.ir.types import TensorType
+
+DEVICES = ("cpu", "cuda")
+
+
+def device_option(name: str | None) -> str:
+    """The option ``device``. Nothing is moved to another device than the one asked for.
+
+    >>> device_option(None)
+    'cpu'
+    """
+    if name is None:
+        return "cpu"
+    if name not in DEVICES:
+        raise unknown_name("device", name, DEVICES)
+    if name == "cuda":
+        raise OptionError(
+            "CUDA not found: this version of graphc makes code for the CPU only.\n"
+            "  Leave device out or give device='cpu'."
+        )
+    return name
 
 
 @dataclass(frozen=True)

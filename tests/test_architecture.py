@@ -25,7 +25,7 @@ LEVELS = (
     ("codegen",),
     ("runtime",),
     ("pipeline",),
-    ("paths", "request"),
+    ("paths", "request", "nonfinite"),
     ("compiled", "data"),
     ("transforms", "check", "optim"),
     ("api",),

@@ -91,7 +91,9 @@ def push(
         alive = node.dtype.kind in "fc" and any(p is not None for p in parts)
         found[node] = _push(node, parts, suspect, sources) if alive else None
         if isinstance(found[node], Tangent) and node in sources:
-            inherit(sources, found[node].node, sources[node])
+            inherit(
+                sources, found[node].node, sources[node].derived("forward-mode derivative", node.op)
+            )
     refuse_complex(order, {n for n, t in found.items() if t is not None}, sources)
     return [found[o] for o in outputs]
 

@@ -105,6 +105,7 @@ def walk(
     wanted, found = set(wrt), {}
     for node in reversed(order):
         source = sources.get(node)
+        backward = source.derived("backward pass", node.op) if source is not None else None
         if node in results and node.op in CONTROL:
             needs = tuple(i in active for i in node.inputs)
             parts = control.pull(node, results.pop(node), needs, moved[node], sources, pull_back)
@@ -119,8 +120,8 @@ def walk(
             ct = _total(parts)
             if node in wanted:
                 found[node] = ct
-            if source is not None:
-                inherit(sources, ct.node, source)
+            if backward is not None:
+                inherit(sources, ct.node, backward)
             if node.op in ("call_result", "item"):
                 results.setdefault(node.inputs[0], {})[node.attr("index")] = ct
                 continue
@@ -132,8 +133,8 @@ def walk(
             if part is None or operand not in active:
                 continue
             pending.setdefault(operand, []).append(part)
-            if source is not None:
-                inherit(sources, part.node, source)
+            if backward is not None:
+                inherit(sources, part.node, backward)
     return found
 
 

@@ -16,7 +16,7 @@ A ``cond`` has inputs ``pred operands``; both its graphs take the operands.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,6 +174,19 @@ def run(graph: Graph, arrays: Sequence[np.ndarray], env: dict[str, int]) -> list
 
 
 def run_loop(node: Node, env, *arrays):
+    """The last carries, and what the steps stacked."""
+    counted, carries = node.attr("counted"), node.attr("carries")
+    carry = arrays[counted : counted + carries]
+    ys = [np.zeros(t.concrete_shape(env), t.dtype) for t in node.type.items[carries:]]
+    for at, _, outputs in loop_steps(node, env, *arrays):
+        carry = outputs[:carries]
+        for y, part in zip(ys, outputs[carries:], strict=True):
+            y[at] = part
+    return (*carry, *ys)
+
+
+def loop_steps(node: Node, env, *arrays) -> Iterator[tuple[int, list, list[np.ndarray]]]:
+    """The steps of a loop: which it is, what its body is given, and the outputs of the body."""
     body, cond, length = node.attr("body"), node.attr("cond"), node.attr("length")
     counted, carries, xs = node.attr("counted"), node.attr("carries"), node.attr("xs")
     capacity = None if length is None else evaluate(length, env)
@@ -182,7 +195,6 @@ def run_loop(node: Node, env, *arrays):
     limit = min(limits) if limits else None
     given = arrays[counted:]
     carry, stacked, consts = given[:carries], given[carries : carries + xs], given[carries + xs :]
-    ys = [np.zeros(t.concrete_shape(env), t.dtype) for t in node.type.items[carries:]]
     step = 0
     while limit is None or step < limit:
         if cond is not None and not run(cond, [*carry, *consts], env)[0]:
@@ -191,12 +203,11 @@ def run_loop(node: Node, env, *arrays):
             raise TapeFull(str(length))
         at = limit - 1 - step if node.attr("reverse") else step
         parts = [np.asarray(x[at]) for x in stacked]
-        outputs = run(body, [*carry, *parts, *consts], env)
+        inputs = [*carry, *parts, *consts]
+        outputs = run(body, inputs, env)
+        yield at, inputs, outputs
         carry = outputs[:carries]
-        for y, part in zip(ys, outputs[carries:], strict=True):
-            y[at] = part
         step += 1
-    return (*carry, *ys)
 
 
 def run_cond(node: Node, env, pred, *arrays):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from graphc.ir import node as _node
@@ -17,6 +17,12 @@ class Source:
     file: str
     line: int
     function: str = ""
+    # Of a node that differentiation made: ``backward pass of `sqrt```.
+    direction: str = field(default="", compare=False)
+
+    def derived(self, direction: str, op: str) -> Source:
+        """The line of the derivative of an op that was written here."""
+        return replace(self, direction=f"{direction} of `{op}`")
 
     def __str__(self) -> str:
         return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"

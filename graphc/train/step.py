@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphc.ad.transforms import value_and_grad
-from graphc.errors import DTypeError, SymbolicDimError
+from graphc.errors import DTypeError, NonFiniteError, SymbolicDimError
 from graphc.ir.dims import symbol
 from graphc.ir.types import TensorType
+from graphc.nonfinite import explain
 from graphc.passes import stabilize_nodes
 from graphc.trace.tracing import ArgSpec, Traced, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
@@ -68,6 +69,24 @@ class TracedStep:
             except SymbolicDimError:
                 self._graphs[rows] = self._trace(rows)
         return self._graphs.get(rows) or self._graphs[None]
+
+    def explain(
+        self, rows: np.ndarray | slice, batch_names: Sequence[str], strict: bool
+    ) -> NonFiniteError | None:
+        """Why the step from the samples ``rows`` is not finite; ``batch_names`` are the user's."""
+        batch = [a[rows] for a in self.data]
+        params, state = unflatten(self._structure, self.leaves)
+        changed = [*leaf_paths(params, "params"), *leaf_paths(state, "state")]
+        graph = self.traced(len(batch[0])).graph
+        names = {}
+        for i in graph.inputs:
+            name = i.attr("name")
+            part, _, rest = name.removeprefix("batch[").partition("]")
+            names[name] = batch_names[int(part)] + rest if name.startswith("batch[") else name
+        paths = ["loss", *(f"the new {path}" for path in changed)]
+        return explain(
+            graph, [*self.leaves, *batch], None, self._name, paths, strict=strict, names=names
+        )
 
     def _trace(self, rows) -> Traced:
         params, state = unflatten(self._structure, [spec_of(v, "params") for v in self.leaves])

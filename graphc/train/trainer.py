@@ -15,12 +15,21 @@ import numpy as np
 
 from graphc import errors
 from graphc.data.check import check_data, check_like
-from graphc.errors import DataError, GradientError, OptionError, TrainingWarning
+from graphc.errors import (
+    DataError,
+    GradientError,
+    NonFiniteError,
+    OptionError,
+    TrainingWarning,
+)
+from graphc.nonfinite import checked_option
 from graphc.trace.context import TOO_LARGE, refuse_lossy
 from graphc.trace.source import located
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 from graphc.train.engine import NONFINITE, STOPPED, Engine, EpochResult, Run
 from graphc.train.progress import Bar, open_bar
+from graphc.train.shuffle import permutation
+from graphc.train.step import TracedStep
 
 ENGINES = ("native", "interpreted")
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.0002, 0.02  # seconds between looks at a run
@@ -38,6 +47,7 @@ class History:
     us_per_step: microseconds a step, of the same time. compile_s: seconds to get the step ready.
     steps: steps done in all, those of an unfinished epoch too.
     stopped: None, ``"interrupted"`` (Ctrl-C) or ``"non-finite loss at step k"``, k from 1.
+    error: with ``Trainer(checked=True)`` what computed the first NaN or infinity of that step.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -48,6 +58,7 @@ class History:
     compile_s: float = math.nan
     steps: int = 0
     stopped: str | None = None
+    error: NonFiniteError | None = None
 
     def __getitem__(self, name: str) -> list[float]:
         """The list called ``name``: loss, val_loss, seconds or a metric."""
@@ -75,6 +86,9 @@ class Trainer:
     ``graphc.optim``, or anything with its ``init`` and ``update``. threads: how many the native
     step uses; so far one (None or 1). engine: ``"native"`` runs whole epochs as compiled code;
     ``"interpreted"`` runs the same graph node by node in NumPy and needs no compiler.
+    checked: where a step is not finite, say which op made the first NaN or infinity, on which line
+    of yours, of what operands, forward or in the backward pass (in the warning and as
+    ``history.error``); steps cost nothing more. ``"strict"`` tells of masked ones first.
 
     >>> import numpy as np
     >>> from graphc import optim
@@ -91,6 +105,7 @@ class Trainer:
     optimizer: Any
     threads: int | None = field(default=None, kw_only=True)
     engine: str = field(default="native", kw_only=True)
+    checked: bool | str = field(default=False, kw_only=True)
 
     def __post_init__(self):
         if not callable(self.loss):
@@ -106,6 +121,7 @@ class Trainer:
             )
         if self.engine not in ENGINES:
             raise errors.unknown_name("engine", self.engine, ENGINES)
+        checked_option(self.checked)
         if self.threads is not None and _positive_int("threads", self.threads) > 1:
             raise OptionError(
                 f"threads={self.threads}: a training step runs on one thread in this version; "
@@ -176,6 +192,7 @@ class Trainer:
             evaluate=self._evaluator(validation, metrics),
             callback=callback,
             history=history,
+            explain=self._explainer(engine, names, samples, shuffle, seed),
         )
         bar = open_bar(progress, epochs, session.steps_per_epoch)
         try:
@@ -191,6 +208,19 @@ class Trainer:
         else:
             from graphc.train.native import NativeEngine as build
         return build(self.loss, self.optimizer, params, state, data, batch_size)
+
+    def _explainer(self, engine: TracedStep, names, samples: int, shuffle: bool, seed: int):
+        """``(epoch, step of the epoch) -> NonFiniteError``, None unless checked."""
+        if not self.checked:
+            return None
+
+        def explain(epoch: int, step: int) -> NonFiniteError | None:
+            first = step * engine.batch_size
+            rows = slice(first, min(first + engine.batch_size, samples))
+            order = permutation(samples, seed, epoch) if shuffle else np.arange(samples)
+            return engine.explain(order[rows], names, self.checked == "strict")
+
+        return explain
 
     def _evaluator(self, validation: tuple | None, metrics: dict[str, Callable]):
         """``params -> {name: value}`` on the validation data, None without."""
@@ -221,6 +251,7 @@ class _Session:
     evaluate: Callable | None
     callback: Callable | None
     history: History
+    explain: Callable[[int, int], NonFiniteError | None] | None = None
     native_seconds: float = 0.0
     shown: dict[str, float] = field(default_factory=dict)
     current: Run | None = None
@@ -273,10 +304,14 @@ class _Session:
         if result.status == NONFINITE:
             step = history.steps + 1
             history.stopped = f"non-finite loss at step {step}"
+            why = ""
+            if self.explain is not None:
+                history.error = self.explain(*divmod(history.steps, self.steps_per_epoch))
+                why = f"\n{history.error}" if history.error is not None else ""
             warnings.warn(
                 f"training stopped: non-finite loss at step {step} "
                 f"(epoch {history.steps // self.steps_per_epoch + 1} of {self.epochs}); the "
-                "parameters before that step are kept. A smaller learning rate may help.",
+                f"parameters before that step are kept. A smaller learning rate may help.{why}",
                 TrainingWarning,
                 stacklevel=5,
             )
