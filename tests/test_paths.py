@@ -737,3 +737,64 @@ def test_random_programs(seed):
         left, right = sides[1] - sides[0], sides[2] - sides[1]
         if logs[0] == logs[1] == logs[2] and abs(left - right) < 1e-9:  # smooth here
             assert slope == pytest.approx((left + right) / 2e-6, rel=1e-4, abs=1e-7)
+
+
+# ------------------------------------------------------------------------- beside loops and choices
+
+
+def test_bodies_have_no_one_path_and_the_error_says_so():
+    steps = np.arange(3.0)
+    programs = [
+        lambda x: gc.cond(x > 0, absolute, np.sin, x),
+        lambda x: gc.scan(lambda c, v: (absolute(c) + v, c), x, steps)[0],
+        lambda x: gc.while_loop(lambda c: c < 5, lambda c: absolute(c) + 1, x),
+        lambda x: gc.fori_loop(0, 3, lambda k, c: absolute(c) * 2, x),
+    ]
+    for fn in programs:
+        with pytest.raises(
+            TraceError, match=r"`if` depends on input(.|\n)*gc.cond(.|\n)*in absolute"
+        ):
+            gc.interpret(fn)(2.0)
+
+
+def until(limit, x):
+    return gc.while_loop(lambda c: c < limit, lambda c: c * 1.5, x)
+
+
+def beside_loops(x, s):
+    y, _ = gc.scan(lambda c, v: (c * (v if s > 0 else -v), c), x, np.array([1.0, 2.0]))
+    if y > 1:
+        z = until(100.0, y)  # would never end on the other way
+        if z > 120:
+            return z * x
+        return z
+    return y
+
+
+@pytest.mark.parametrize("make", [gc.interpret, gc.compile])
+def test_decisions_around_loops(make):
+    f, slope = make(beside_loops), make(gc.grad(beside_loops))
+    points = [(1.0, 2.0), (-1.0, 2.0), (0.0, 1.0), (3.3, 1.0), (1.0, -1.0), (3.0, 1.0)]
+    for x, s in points * 2:
+        y = 2 * x
+        rounds = 0
+        while y > 1 and y * 1.5**rounds < 100:
+            rounds += 1
+        z = y * 1.5**rounds
+        assert f(x, s) == pytest.approx(z * x if z > 120 else z, rel=1e-12)
+        expected = 2 * 1.5**rounds
+        assert slope(x, s) == pytest.approx(2 * x * expected if z > 120 else expected, rel=1e-12)
+
+
+def test_a_decision_by_the_gradient_of_a_loop():
+    """The tape of the loop grows while the condition is evaluated."""
+
+    def fn(x):
+        slope = gc.grad(lambda x: gc.while_loop(lambda c: c < 1e6, lambda c: c * 1.5, x))(x)
+        return slope if slope > 3e4 else slope * 2
+
+    f = gc.interpret(fn)
+    for x in (1.0, 50.0, 2.0):
+        slope = 1.5 ** np.ceil(np.log(1e6 / x) / np.log(1.5))
+        assert f(x) == pytest.approx(slope if slope > 3e4 else slope * 2)
+    assert len(f.compiles) == 2

@@ -51,6 +51,15 @@ class TraceContext:
         self._levels += 1
         return self._levels
 
+    @contextmanager
+    def undecided(self):
+        """For what a call may not come to, a side of a choice: Python decides nothing by values."""
+        kept, self.decisions = self.decisions, Decisions(Values())
+        try:
+            yield
+        finally:
+            self.decisions = kept
+
     def record(self, node: Node) -> Node:
         """Note the user's current line for ``node`` and what is new below it."""
         if node not in self.sources and node.op not in ("input", "const", "placeholder"):

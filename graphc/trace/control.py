@@ -90,7 +90,8 @@ def cond(ctx: TraceContext, pred: Any, on_true: Callable, on_false: Callable, op
     sides: list[list[Tracer]] = []
     trees = []
     for side in (on_true, on_false):
-        leaves, tree = flatten(side(*operands))
+        with ctx.undecided():
+            leaves, tree = flatten(side(*operands))
         sides.append([ctx.lift(leaf) for leaf in leaves])
         trees.append(tree)
     if trees[0] != trees[1]:
