@@ -12,11 +12,11 @@ _LAZY = {
     "jacrev": "transforms", "vmap": "transforms", "check_grads": "check",
     "custom_vjp": "ad.custom", "checkpoint": "ad.checkpoint",
     "cond": "control", "fori_loop": "control", "map": "control", "scan": "control",
-    "while_loop": "control",
+    "while_loop": "control", "elementwise": "symbolic.operation",
     "Trainer": "train", "inspect": "report",
 }  # fmt: skip
 _MODULES = (
-    "data", "errors", "linalg", "nn", "numpy", "optim", "special", "train", "report",
+    "data", "errors", "linalg", "nn", "numpy", "optim", "special", "symbolic", "train", "report",
 )  # fmt: skip
 
 __all__ = [*_LAZY, *_MODULES, "__version__"]

@@ -63,6 +63,10 @@ class NonFiniteError(GraphcError, FloatingPointError):
     index: tuple[int, ...] | None = None
 
 
+class SymbolicError(GraphcError, ValueError):
+    """A formula or expression that has no translation, or a program that is no expression."""
+
+
 class VerifyError(GraphcError):
     """An internal graph is malformed: a bug in graphc, never the user's fault."""
 

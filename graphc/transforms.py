@@ -242,4 +242,5 @@ def _directional(transform, direction, fn, argnums, has_aux, options) -> Compile
 def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
     fn, options = with_own_options(fn, options, "static_argnames", "dims")
     derivative = transform(fn, argnums, has_aux)
+    derivative.argnums = argnums  # for those who show the derivative
     return CompiledFunction(derivative, name=f"{label}_{name_of(fn)}", primal=fn, **options)

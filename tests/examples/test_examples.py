@@ -56,6 +56,14 @@ def test_float32_gradient_goes_into_scipy():
     np.testing.assert_allclose(fit.x, true, atol=1e-3)
 
 
+def test_symbolic(capsys):
+    value, ways = example("symbolic").main()
+    assert value == pytest.approx(11.652, abs=5e-4)
+    for slopes in ways:  # reverse, forward, symbolic
+        np.testing.assert_allclose(slopes, [5.5, 1.716], atol=5e-4)
+    assert "log" in capsys.readouterr().out
+
+
 def test_digits_is_run_as_the_readme_says():
     out = subprocess.run(
         [sys.executable, FOLDER / "digits.py"], capture_output=True, text=True, check=True
@@ -66,7 +74,7 @@ def test_digits_is_run_as_the_readme_says():
 
 def test_no_other_example_is_untested():
     names = {path.stem for path in FOLDER.glob("*.py")}
-    assert names == {"curve_fit", "digits", "linear_regression", "xor"}
+    assert names == {"curve_fit", "digits", "linear_regression", "symbolic", "xor"}
     assert example_path("digits").is_file()
 
 
