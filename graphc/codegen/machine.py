@@ -10,7 +10,9 @@ import numpy as np
 from graphc import vmath
 from graphc.codegen.writer import ProductFunction, Program
 from graphc.ir import library
+from graphc.ir.dims import product
 from graphc.ir.types import parse_type
+from graphc.schedule.convolutions import Convolution
 
 KINDS = {k: parse_type(f"{k}[]").dtype for k in
          ("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64")}  # fmt: skip
@@ -20,8 +22,10 @@ MATH = tuple(name for name in vmath.FUNCTIONS if name not in ("pow", "gelu"))
 def run_as_python(program: Program, arrays, arena: np.ndarray, ints: np.ndarray) -> None:
     """Execute a program without a compiler: ``arrays`` are flat, in the order of the table."""
     namespace = python_words()
-    for product in program.products:
-        namespace |= _product_words(product)
+    for function in program.products:
+        namespace |= _product_words(function)
+    for function in program.convolutions:
+        namespace[function.name] = convolution_word(function.shape)
     exec(compile(program.text, "<graphc program>", "exec"), namespace)
     with np.errstate(all="ignore"):
         namespace["main"](arrays, arena, ints)
@@ -98,6 +102,24 @@ def _product_words(product: ProductFunction) -> dict[str, object]:
         work[: k * product.n] = b[: k * product.n]
 
     return {product.name: multiply, product.pack_name: pack}
+
+
+def convolution_word(shape: Convolution):
+    def convolve(x, w, out, channels):
+        step, strided = x.itemsize, np.lib.stride_tricks.as_strided
+        sizes = (shape.images, channels, *shape.places, *shape.window)
+        strides = (*shape.x_strides[:2], *shape.steps, *shape.reaches)
+        pieces = strided(x, sizes, [s * step for s in strides])
+        inner = [product(shape.window[axis:]) for axis in range(1, len(shape.window) + 1)]
+        sizes = (shape.filters, channels, *shape.window)
+        weights = strided(w, sizes, [s * step for s in (*shape.w_strides, *inner)])
+        rank = len(shape.places)
+        over = [1, *range(2 + rank, 2 + 2 * rank)]
+        result = np.tensordot(pieces, weights, (over, range(1, weights.ndim)))
+        result = np.moveaxis(result, -1, 1)
+        out[: result.size] = result.ravel()
+
+    return convolve
 
 
 def _trsm(lower, trans, unit, n, k, a, b):

@@ -17,6 +17,7 @@ from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
+from graphc.codegen import convolution
 from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
 from graphc.codegen.llvm_backend import target as cpu
 from graphc.codegen.native_main import emit_main, is_straight
@@ -119,13 +120,18 @@ def compile_program(program: Program) -> Compiled:
             scope[p.name] = _linked(p.name, p.kind, argument_types(p))
             if p.method == "whole":
                 scope[p.pack_name] = _linked(p.pack_name, p.kind, pack_argument_types(p))
+        for c in program.convolutions:
+            scope[c.name] = _linked(c.name, c.kind, convolution.argument_types(c))
         for kernel in program.kernels:
             scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
         _export(_main_emitter(program.main, scope, library), library, program.flush_subnormals)
-        finished = []
+        finished, triple = [], cpu().triple
+        machine = registers(dict(llvm.get_host_cpu_features()))
         if program.products:
-            machine = registers(dict(llvm.get_host_cpu_features()))
-            finished = [products_module(program.products, machine, cpu().triple)]
+            finished.append(products_module(program.products, machine, triple))
+        if program.convolutions:
+            made = convolution.convolutions_module(program.convolutions, machine, triple)
+            finished.append(made)
         return optimize_and_emit(library.modules, ENTRY, finished, apart=len(program.calls) > _MANY)
 
 

@@ -17,6 +17,8 @@ _USUAL_ROWS = 64  # stands for a number of rows that is known at run time only
 _RUN_TIME_TILE = 8  # rows of a tile then: a divisor of usual batches
 _MAX_TILE_ROWS = 16
 _LATENCY = 8  # multiply-adds in flight that two units keep busy
+_MAX_VECTORS = 6  # side by side or below each other in the tile of a convolution
+_MAX_PLACES = 8  # whose addresses are in registers
 _PER_STEP = 1.0  # cycles a step of the sum, for what is neither load nor arithmetic
 
 
@@ -104,3 +106,48 @@ def _cycles(rows: int, vectors: int) -> float:
     # measured, those run at 0.8 of the speed.
     loads = (rows + vectors) / 2 if vectors > 1 else rows / 2 * 1.25 + 1
     return max(arithmetic, loads) + _PER_STEP
+
+
+@dataclass(frozen=True)
+class ImageTile:
+    """Of a convolution: ``filters`` by ``rows`` of the result by the vectors of a panel."""
+
+    filters: int
+    rows: int
+    panels: tuple[Panel, ...]
+
+
+@functools.cache
+def image_tile(filters: int, rows: int, columns: int, lanes: int, registers: int) -> ImageTile:
+    """The tile for so many filters and a result of ``rows`` by ``columns``."""
+    best, best_cycles = None, 0.0
+    for f in range(1, min(filters, _MAX_TILE_ROWS) + 1):
+        for vectors in range(1, min(_MAX_VECTORS, -(-columns // lanes)) + 1):
+            for r in range(1, min(rows, _MAX_VECTORS // vectors) + 1):
+                if (f + 1) * r * vectors + 1 > registers and f * r * vectors > 1:
+                    continue
+                panels = _panels(columns, vectors, lanes)
+                steps = -(-filters // f) * -(-rows // r)
+                cycles = steps * sum(p.count * _cycles(f, r * p.vectors) for p in panels)
+                if best is None or cycles < best_cycles * 0.999:
+                    best, best_cycles = ImageTile(f, r, panels), cycles
+    return best
+
+
+@functools.cache
+def sum_tile(filters: int, places: int, registers: int) -> tuple[int, int]:
+    """Filters and places whose sums are vectors, each multiplying two vectors from memory."""
+    sizes = [
+        (f, p)
+        for f in range(1, min(filters, _MAX_TILE_ROWS) + 1)
+        for p in range(1, min(places, _MAX_PLACES) + 1)
+        if f * p + min(f, p) + 1 <= registers
+    ]
+
+    def cycles(size):
+        f, p = size
+        # Vectors of images begin anywhere: most loads touch two lines of the cache.
+        step = max(max(f * p, _LATENCY) / 2, f + p) + _PER_STEP
+        return -(-filters // f) * -(-places // p) * step
+
+    return min(sizes, key=cycles)

@@ -13,6 +13,7 @@ from graphc.codegen.routines import ROUTINES, routine_text
 from graphc.codegen.scalar import ScalarText, dim, symbol_name
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
+from graphc.schedule.convolutions import Convolution
 from graphc.schedule.memory import STATUS_WORDS
 
 _INDENT = "    "
@@ -75,6 +76,26 @@ class ProductFunction:
 
 
 @dataclass(frozen=True)
+class ConvolutionFunction:
+    """``name(x, w, out, channels)``: one convolution, of an image or of all."""
+
+    name: str
+    kind: str
+    shape: Convolution
+
+    @property
+    def text(self) -> str:
+        c = self.shape
+        over = " x ".join(map(str, (c.images, c.filters, *c.places)))
+        window = " x ".join(map(str, ("channels", *c.window)))
+        return (
+            f"# {self.name}(x, w, out, channels): {self.kind} out, {over}, each a sum over "
+            f"{window};\n# stride {c.stride}, dilation {c.dilation}, vectors along "
+            + ("the result" if c.method == "rows" else "the window")
+        )
+
+
+@dataclass(frozen=True)
 class Program:
     """Source text in pieces. ``int_layout`` names the words of the ``ints`` argument of main:
     two status words, the dims, the byte offset of each temporary."""
@@ -84,11 +105,13 @@ class Program:
     calls: tuple[str, ...]  # which function each kernel of the schedule calls
     flush_subnormals: bool = False  # while it runs; for updates in place
     products: tuple[ProductFunction, ...] = ()
+    convolutions: tuple[ConvolutionFunction, ...] = ()
 
     @property
     def text(self) -> str:
-        products = ["\n".join(p.text for p in self.products)] if self.products else []
-        return "\n\n".join([*products, *(k.text for k in self.kernels), self.main])
+        linked = [*self.products, *self.convolutions]
+        heads = ["\n".join(p.text for p in linked)] if linked else []
+        return "\n\n".join([*heads, *(k.text for k in self.kernels), self.main])
 
 
 def write(schedule: L.Schedule) -> Program:
@@ -97,8 +120,9 @@ def write(schedule: L.Schedule) -> Program:
     lines = calls.block(schedule.kernels)
     # The moments of an optimizer decay into subnormals, which cost a hundred cycles each.
     flush = bool(schedule.graph.donated)
-    functions, products = (tuple(d.values()) for d in (calls.functions, calls.products))
-    return Program(functions, _main(schedule, lines), tuple(calls.called), flush, products)
+    tables = calls.functions, calls.products, calls.convolutions
+    functions, *linked = (tuple(table.values()) for table in tables)
+    return Program(functions, _main(schedule, lines), tuple(calls.called), flush, *linked)
 
 
 class _Calls:
@@ -107,6 +131,7 @@ class _Calls:
     def __init__(self):
         self.functions: dict[tuple, KernelFunction] = {}
         self.products: dict[tuple, ProductFunction] = {}
+        self.convolutions: dict[tuple, ConvolutionFunction] = {}
         self.called: list[str] = []
         self.counter = 0
 
@@ -133,7 +158,7 @@ class _Calls:
         if isinstance(kernel, L.LibraryKernel):
             function, arguments = _library_call(kernel)
         else:
-            function, arguments = _function(kernel, self.products)
+            function, arguments = _function(kernel, self.products, self.convolutions)
         kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
         key = (re.sub(r"\s*#.*", "", function.text), kinds)
         name = f"kernel{len(self.functions)}"
@@ -203,12 +228,14 @@ def _named(function: KernelFunction, name: str) -> KernelFunction:
 # ------------------------------------------------------------------------------------- kernels
 
 
-def _function(kernel: L.LoopKernel, products: dict) -> tuple[KernelFunction, list[str]]:
+def _function(
+    kernel: L.LoopKernel, products: dict, convolutions: dict
+) -> tuple[KernelFunction, list[str]]:
     """A kernel as a function of its own names, and the caller's arguments for them."""
     buffers = kernel.buffers
     names = {b: f"{'o' if b in kernel.writes else 'a'}{i}" for i, b in enumerate(buffers)}
     sizes = _runtime_extents(kernel.body)
-    writer = _Body(names, sizes, products)
+    writer = _Body(names, sizes, products, convolutions)
     lines = writer.block(kernel.body, 1)
     head = [_INDENT + line for line in writer.text.constant_lines()]
     parameters = [Parameter(names[b], short_dtype(b.dtype)) for b in buffers]
@@ -264,8 +291,9 @@ def _runtime_extents(body: list[L.Stmt]) -> dict:
 class _Body:
     """Statements of one kernel as lines."""
 
-    def __init__(self, names: dict[L.Buffer, str], sizes: dict, products: dict):
+    def __init__(self, names: dict[L.Buffer, str], sizes: dict, products: dict, convolutions: dict):
         self.names, self.sizes, self.products = names, sizes, products
+        self.convolutions = convolutions
         self.text = _NamedText(names)
 
     def block(self, body: list[L.Stmt], depth: int) -> list[str]:
@@ -281,6 +309,8 @@ class _Body:
             return [f"{pad}for {stmt.var} in range({steps}):", *self.block(stmt.body, depth + 1)]
         if isinstance(stmt, L.Product | L.Pack):
             return [pad + self._product(stmt)]
+        if isinstance(stmt, L.Convolve):
+            return [pad + self._convolution(stmt)]
         if isinstance(stmt, L.Let):
             line = f"{stmt.name} = {text.expr(stmt.expr)}"
         elif isinstance(stmt, L.Store):
@@ -317,6 +347,16 @@ class _Body:
         rows = f"smaller({p.rows}, {dim(p.m)} - {p.block} * {p.rows})"
         comment = f"  # {p.source}" if p.source else ""
         return f"{function.name}({a}, {b}, {c}, {work}{dim(p.m)}, {dim(p.k)}, {rows}){comment}"
+
+    def _convolution(self, stmt: L.Convolve) -> str:
+        key, known = (short_dtype(stmt.out.dtype), stmt.shape), self.convolutions
+        function = known.setdefault(key, ConvolutionFunction(f"convolution{len(known)}", *key))
+        parts = [
+            self._part(buffer, start)
+            for buffer, start in zip((stmt.x, stmt.w, stmt.out), stmt.starts, strict=True)
+        ]
+        comment = f"  # {stmt.source}" if stmt.source else ""
+        return f"{function.name}({', '.join(parts)}, {dim(stmt.channels)}){comment}"
 
     def _part(self, buffer: L.Buffer, start: L.Affine) -> str:
         name = self.names[buffer]

@@ -13,11 +13,19 @@ from graphc.ir.node import Node
 from graphc.ir.ops import is_library, matmul_dims
 from graphc.schedule import loops as L
 from graphc.schedule.canonical import canonicalize, copy_of
-from graphc.schedule.deps import Deps, analyse, domain, nominal, reduced_axes, storage_root
+from graphc.schedule.deps import (
+    Deps,
+    analyse,
+    completes_rows,
+    domain,
+    nominal,
+    reduced_axes,
+    storage_root,
+)
 from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder
-from graphc.schedule.products import is_own, is_product, method, work_size
+from graphc.schedule.products import is_own, method, work_size
 
 
 def schedule(graph: Graph) -> L.Schedule:
@@ -138,7 +146,7 @@ def _same_place(use, writer: Node, group: Group, deps: Deps) -> bool:
     space = domain(writer)
     return (
         not group.opaque
-        and not is_product(writer)  # complete before its readers begin
+        and not completes_rows(writer)  # complete before its readers begin
         and not reduced_axes(writer)
         and domain(use.reader) == space
         and use.unit.shape == writer.shape
@@ -329,7 +337,7 @@ def _last_uses(deps: Deps, order: list[Group]) -> dict[Node, int]:
 
 def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer | None:
     """A temporary that dies here and is read only where ``unit`` writes."""
-    if group.opaque or unit in group.post or is_product(unit):
+    if group.opaque or unit in group.post or completes_rows(unit):
         return None
     for use in deps.uses[unit]:
         buffer = storage.get(use.unit)

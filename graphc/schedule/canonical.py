@@ -9,6 +9,7 @@ from graphc.ir import node as _node
 from graphc.ir.graph import Graph, rebuild, transform
 from graphc.ir.node import Node
 from graphc.ir.ops import matmul_dims
+from graphc.schedule.convolutions import convolution
 from graphc.schedule.deps import storage_root
 from graphc.schedule.products import is_product
 
@@ -16,8 +17,9 @@ _OFTEN = 4
 
 
 def canonicalize(graph: Graph) -> Graph:
-    """Matrix products of what BLAS takes, convolutions as sums, arg-reductions over the last
-    axis, no interior padding, and for each output and each carry a node of its own."""
+    """Matrix products of what BLAS takes, sums for convolutions without a kernel, arg-reductions
+    over the last axis, no interior padding, and for each output and each carry a node of its
+    own."""
     often = _often_transposed(graph)
 
     def lower(node: Node, inputs: tuple[Node, ...]) -> Node:
@@ -42,7 +44,7 @@ def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
     if node.op == "matmul" and (node.dtype.kind != "f" or 1 in node.shape[-2:]):
         return _matmul_as_sum(node, *inputs)
     if node.op == "conv":
-        return _conv_as_sum(node, *inputs)
+        return _conv(build.conv(*inputs, node.attr("stride"), node.attr("dilation")))
     if node.op in ("argmax", "argmin"):
         (x,), axis = inputs, node.attr("axes")[0]
         last = build.transpose(x, [*(a for a in range(x.ndim) if a != axis), axis])
@@ -77,6 +79,11 @@ def _matmul_as_sum(node: Node, a: Node, b: Node) -> Node:
     if node.dtype.kind == "b":
         return build.reduce("max", build.elementwise("logical_and", left, right), (at_k,))
     return build.reduce("sum", build.elementwise("mul", left, right), (at_k,))
+
+
+def _conv(node: Node) -> Node:
+    """A convolution that has a kernel of its own, or a sum."""
+    return node if convolution(node) else _conv_as_sum(node, *node.inputs)
 
 
 def _conv_as_sum(node: Node, x: Node, w: Node) -> Node:

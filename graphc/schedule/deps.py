@@ -14,6 +14,7 @@ from graphc.ir.dims import DimLike
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction
+from graphc.schedule.convolutions import by_image, operand
 from graphc.schedule.products import is_product
 from graphc.schedule.sizes import nominal
 
@@ -23,7 +24,8 @@ _FOLDED = {
 }  # fmt: skip
 _ALIASES = {"reshape", "barrier"}  # another name for the memory of their first input
 _OPAQUE = {
-    "matmul", "concat", "scatter_add", "scatter_set", "cumsum", "cumprod", "loop", "cond", "item",
+    "matmul", "conv", "concat", "scatter_add", "scatter_set", "cumsum", "cumprod", "loop", "cond",
+    "item",
 }  # fmt: skip
 _FOLDED_DEPTH = 40
 _VIRTUAL_FLOPS = 4
@@ -69,7 +71,12 @@ def reduced_axes(unit: Node) -> tuple[int, ...]:
 
 def is_opaque(unit: Node) -> bool:
     """Units that are kernels of their own."""
-    return (unit.op in _OPAQUE and not is_product(unit)) or is_library(unit)
+    return (unit.op in _OPAQUE and not completes_rows(unit)) or is_library(unit)
+
+
+def completes_rows(unit: Node) -> bool:
+    """Units computed by a call for some rows, a block or an image, of a kernel's outer loop."""
+    return is_product(unit) or by_image(unit)
 
 
 def storage_root(node: Node) -> Node:
@@ -127,6 +134,8 @@ def _must_store(graph: Graph) -> set[Node]:
             stored.add(node)
         if node.op in ("matmul", "scatter_add", "scatter_set", "loop", "cond") or is_library(node):
             stored.update(storage_root(i) for i in node.inputs)
+        elif node.op == "conv":
+            stored.update(storage_root(operand(i)[0]) for i in node.inputs)
         elif node.op in ("take", "take_along"):
             stored.add(storage_root(node.inputs[0]))
         elif node.op == "reshape" and not only_unit_axes(node.shape, node.inputs[0].shape):
@@ -186,6 +195,11 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
         axis = unit.attr("axis")
         piece = tuple(a if a != axis else None for a in start)
         stack = [(i, piece) for i in unit.inputs]
+    elif unit.op == "conv":
+        (x, swapped), (w, _) = map(operand, unit.inputs)
+        image = (None, 0) if swapped else (0, None)
+        axes = (*image, *[None] * (x.ndim - 2)) if by_image(unit) else (None,) * x.ndim
+        stack = [(x, axes), (w, (None,) * w.ndim)]
     elif is_opaque(unit) or is_product(unit):
         stack = [(i, (None,) * i.ndim) for i in unit.inputs]
     elif unit.op in _FOLDED:
@@ -272,11 +286,13 @@ def _reshape_axes(below, above, axes: AxisMap) -> AxisMap:
 
 def aligned_depth(use: Use) -> int:
     """How many leading loops reader and unit can share: same index, not reduced by the unit, and
-    not the columns of a product, which are complete when their row is."""
+    not the columns of a product or the pixels of an image, which are complete when their row is."""
     reduced = reduced_axes(use.unit)
     kept = [a for a in range(len(domain(use.unit))) if a not in reduced]
     position = dict(zip(kept, use.axes, strict=True)) if not is_opaque(use.unit) else {}
     depth = 0
     while depth in position and position[depth] == depth:
         depth += 1
+    if by_image(use.unit):
+        return min(depth, 1)
     return min(depth, use.unit.ndim - 1) if is_product(use.unit) else depth

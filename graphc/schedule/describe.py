@@ -66,6 +66,8 @@ def _kernel(kernel: L.LoopKernel | L.GemmKernel, schedule: L.Schedule) -> list[s
         ]
         for p in (s for s in L.statements(kernel.body) if isinstance(s, L.Product)):
             lines.append(f"  {_product(p)} in blocks of {p.rows} rows")
+        for c in (s for s in L.statements(kernel.body) if isinstance(s, L.Convolve)):
+            lines.append(f"  {_convolution(c)}")
     lines.append(f"  reads    {_buffers(kernel.reads)}")
     lines.append(f"  writes   {_buffers(kernel.writes)}")
     return lines
@@ -74,6 +76,16 @@ def _kernel(kernel: L.LoopKernel | L.GemmKernel, schedule: L.Schedule) -> list[s
 def _product(p: L.GemmKernel | L.Product) -> str:
     flags = "".join(f" {name}" for name in ("ta", "tb") if getattr(p, name))
     return f"matmul ({p.m}, {p.k}) @ ({p.k}, {p.n}){flags}"
+
+
+def _convolution(c: L.Convolve) -> str:
+    shape = c.shape
+    one = "an image" if shape.method == "rows" else f"{shape.images} images"
+    result, window = (" x ".join(map(str, s)) for s in (shape.places, shape.window))
+    return (
+        f"conv of {one}, {c.channels} channels: {shape.filters} filters {window}, results {result}"
+        + (", sums of vectors" if shape.method == "sums" else "")
+    )
 
 
 def _where(nodes: tuple[Node, ...], schedule: L.Schedule) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from graphc.ir.dims import DimLike
+from graphc.schedule.convolutions import Convolution
 
 
 @dataclass(eq=False)
@@ -264,13 +265,30 @@ class Product:
 
 
 @dataclass
+class Convolve:
+    """``out = conv(x, w)`` of what begins at the elements ``starts`` of the three; ``shape`` is a
+    ``convolutions.Convolution``."""
+
+    x: Buffer
+    w: Buffer
+    out: Buffer
+    starts: tuple[Affine, Affine, Affine]
+    shape: Convolution
+    channels: DimLike
+    source: object = None
+
+
+@dataclass
 class Pack:
     """Put b of a product into its work memory, for the method ``whole``."""
 
     product: Product
 
 
-Stmt = For | Let | Store | ScatterAdd | Accumulate | AccumulateInto | ArgUpdate | Product | Pack
+Stmt = (
+    For | Let | Store | ScatterAdd | Accumulate | AccumulateInto | ArgUpdate
+    | Product | Convolve | Pack
+)  # fmt: skip
 
 
 @dataclass
@@ -435,7 +453,7 @@ def statements(body: list[Stmt]) -> Iterator[Stmt]:
 
 def expressions(stmt: Stmt) -> Iterator[Expr]:
     """Every expression of one statement (not of nested loops)."""
-    stack = [] if isinstance(stmt, For | Product | Pack) else [stmt.expr]
+    stack = [] if isinstance(stmt, For | Product | Convolve | Pack) else [stmt.expr]
     if isinstance(stmt, ScatterAdd):
         stack.append(stmt.dynamic[0])
     while stack:
@@ -455,7 +473,7 @@ def indices(stmt: Stmt) -> Iterator[Affine]:
     """Every affine index that a statement uses."""
     if isinstance(stmt, Store | ScatterAdd | AccumulateInto | ArgUpdate):
         yield stmt.index
-    elif isinstance(stmt, Product):
+    elif isinstance(stmt, Product | Convolve):
         yield from stmt.starts
     elif isinstance(stmt, Pack):
         yield stmt.product.starts[1]
@@ -479,6 +497,8 @@ def dims_used(body: list[Stmt]) -> Iterator[DimLike]:
             yield from stmt.dynamic[1:3]
         elif isinstance(stmt, Product):
             yield from (stmt.m, stmt.k)
+        elif isinstance(stmt, Convolve):
+            yield stmt.channels
         for expr in expressions(stmt):
             if isinstance(expr, DimValue):
                 yield expr.dim
@@ -544,7 +564,7 @@ def rename(stmt: Stmt, mapping: Mapping[str, Affine]) -> Stmt:
     """``stmt`` with loop variables replaced by affine indices."""
     if isinstance(stmt, For):
         return replace(stmt, body=[rename(s, mapping) for s in stmt.body])
-    if isinstance(stmt, Product):
+    if isinstance(stmt, Product | Convolve):
         return replace(stmt, starts=tuple(_rename_index(i, mapping) for i in stmt.starts))
     if isinstance(stmt, Pack):
         return Pack(rename(stmt.product, mapping))

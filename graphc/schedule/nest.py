@@ -11,8 +11,10 @@ from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, matmul_dims
 from graphc.schedule import loops as L
+from graphc.schedule.convolutions import convolution, image_stride, operand
 from graphc.schedule.deps import (
     Deps,
+    completes_rows,
     domain,
     only_unit_axes,
     reduced_axes,
@@ -36,11 +38,17 @@ Index = tuple[L.Affine, ...]
 @dataclass
 class Segment:
     """Units computed in one inner nest; the kernel's outer loops run its segments in turn.
-    ``products`` are computed a block of rows at a time, each in its own nest."""
+    ``products`` are computed a block of rows at a time, each in its own nest; a convolution is
+    one call, in a segment of its own."""
 
     inner: tuple[DimLike, ...]
     units: list[Node] = field(default_factory=list)
     products: bool = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no units of loops."""
+        return self.products or any(u.op == "conv" for u in self.units)
 
 
 @dataclass
@@ -151,7 +159,7 @@ class NestBuilder:
                     earliest = max(earliest, self.segment_of[use.unit] + (0 if same else 1))
             for position in range(earliest, len(self.segments)):
                 segment = self.segments[position]
-                if segment.inner == inner and not segment.products:
+                if segment.inner == inner and not segment.closed and unit.op != "conv":
                     break
             else:
                 position = len(self.segments)
@@ -174,7 +182,7 @@ class NestBuilder:
         if products:
             sizes = [block_rows(*_columns_and_sum(u), u.dtype.itemsize) for u in products]
             return min([*sizes, rows] if isinstance(rows, int) else sizes)
-        if rows == 1 or nominal(rows) < _MIN_ROWS:
+        if rows == 1 or nominal(rows) < _MIN_ROWS or any(u.op == "conv" for u in self.group.units):
             return 0
         row_cost = inner_cost = row_bytes = 0
         for segment in self.segments:
@@ -194,7 +202,7 @@ class NestBuilder:
 
     def _flows_by_register(self, use, inner) -> bool:
         unit = use.unit
-        if reduced_axes(unit) or is_product(unit) or self._inner(unit) != inner:
+        if reduced_axes(unit) or completes_rows(unit) or self._inner(unit) != inner:
             return False
         return use.axes == tuple(range(len(domain(unit))))
 
@@ -250,7 +258,19 @@ class NestBuilder:
 
     # -------------------------------------------------------------------------------- segments
 
+    def _convolution(self, unit: Node) -> L.Convolve:
+        inner = (L.Affine(),) * (unit.ndim - len(self.group.outer))
+        ((out, start),) = self._targets(unit, self.outer_index + inner)
+        x, w = (self.storage[storage_root(operand(i)[0])] for i in unit.inputs)
+        image = self.outer_index[0] * image_stride(unit) if self.group.outer else L.Affine()
+        return L.Convolve(
+            x, w, out, (image, L.Affine(), start), convolution(unit), unit.inputs[0].shape[1],
+            self.deps.graph.sources.get(unit),
+        )  # fmt: skip
+
     def _segment(self, segment: Segment) -> list[L.Stmt]:
+        if segment.closed:
+            return [self._convolution(unit) for unit in segment.units]
         depth = len(segment.inner)
         index = self.outer_index + _loop_index("j", segment.inner)
         levels = [_Level() for _ in range(depth + 1)]
@@ -603,6 +623,9 @@ def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:
         elif isinstance(stmt, L.Product):
             reads.update({stmt.a: None, stmt.b: None})
             writes.update({stmt.c: None, **({stmt.work: None} if stmt.work else {})})
+        elif isinstance(stmt, L.Convolve):
+            reads.update({stmt.x: None, stmt.w: None})
+            writes[stmt.out] = None
         for expr in L.expressions(stmt):
             if isinstance(expr, L.Load):
                 reads[expr.buffer] = None
