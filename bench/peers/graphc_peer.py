@@ -13,6 +13,7 @@ from bench.models import NUMPY
 OPS = replace(
     NUMPY,
     derivative=gc.elementwise_grad,
+    scan=gc.scan,
     conv2d=gc.nn.conv2d,
     pool2=lambda x: gc.nn.max_pool2d(x, 2),
 )
