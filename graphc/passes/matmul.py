@@ -129,6 +129,27 @@ def batch_into_contraction(node: Node) -> Node | None:
 
 
 @rewrites("sum")
+def sum_of_rows(node: Node) -> Node | None:
+    """``sum(A B, rows)`` is ``sum(A, rows) B``, and alike for columns: a reassociation.
+
+    The gradient of what was subtracted from each row before a product meets it.
+    """
+    (inner,) = node.inputs
+    if inner.op != "matmul" or not is_float(node):
+        return None
+    (a, b), (ta, tb), rank = inner.inputs, _flags(inner), inner.ndim
+    if node.attr("axes") == (rank - 2,) and inner.shape[rank - 2] != 1:
+        row = build.reduce("sum", a, (rank - 1 if ta else rank - 2,))
+        result = build.matmul(build.reshape(row, (*row.shape[:-1], 1, row.shape[-1])), b, 0, tb)
+    elif node.attr("axes") == (rank - 1,) and inner.shape[rank - 1] != 1:
+        column = build.reduce("sum", b, (rank - 2 if tb else rank - 1,))
+        result = build.matmul(a, build.reshape(column, (*column.shape, 1)), ta, 0)
+    else:
+        return None
+    return build.reshape(result, node.shape)
+
+
+@rewrites("sum")
 def sum_of_product(node: Node) -> Node | None:
     """``sum(a[:, :, None] * b[None, :, :], 1)`` is a matrix product, and so are its kin.
 
@@ -190,5 +211,6 @@ RULES = (
     matmul_of_negs,
     scale_after_matmul,
     batch_into_contraction,
+    sum_of_rows,
     sum_of_product,
 )
