@@ -1,0 +1,47 @@
+"""Kernels and bytes moved of each workload: a lost fusion fails on the noisiest machine."""
+
+from __future__ import annotations
+
+import pytest
+import workload_schedules as workloads
+
+from graphc.schedule.fuse import Decision, Fusion
+
+# What a step, or a call, does at most: kernels, and bytes they read from and write to memory.
+# Who improves on a row takes over the numbers printed by ``python tests/workload_schedules.py``;
+# a row may only become larger for a reason that its commit gives.
+AT_MOST = {
+    "digits": (8, 395_172),
+    "W2a": (2, 172),
+    "W2b": (2, 1_240_612),
+    "W3": (9, 24_532),
+    "W4a": (8, 3_464_100),
+    "W4b": (12, 24_060_340),
+    "W5": (19, 6_702_380),
+    "W6": (120, 160_869_636),
+    "W7": (70, 45_707_012),
+    "W9": (30, 18_805_388),
+    "W1": (3, 72),
+    "W8": (1, 88_000_008),
+    "W10a": (2, 22_884),
+    "W10b": (3, 164_960),
+}
+
+
+@pytest.mark.parametrize("name", workloads.WORKLOADS)
+def test_no_more_kernels_and_bytes(name):
+    kernels, moved = workloads.costs(name)
+    assert kernels <= AT_MOST[name][0], f"{name}: {kernels} kernels"
+    assert moved <= AT_MOST[name][1], f"{name}: {moved} bytes"
+
+
+def test_a_lost_fusion_shows(monkeypatch):
+    """The counts are not what is left after fusion has done nothing."""
+    monkeypatch.setattr(Fusion, "can_fuse", lambda *_: Decision(False, "not today"))
+    workloads.schedule_of.cache_clear()
+    try:
+        for name in ("W1", "W4a", "W9"):
+            kernels, moved = workloads.costs(name)
+            assert kernels > AT_MOST[name][0] and moved > AT_MOST[name][1]
+    finally:
+        workloads.schedule_of.cache_clear()
