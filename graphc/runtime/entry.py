@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.runtime.memory import SET_HANDLER, array_interface
 from graphc.runtime.support import word_function
 
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
@@ -46,16 +47,19 @@ _FUNCTIONS = (
     "PyBool_FromLong", "PyLong_AsLongLongAndOverflow", "PyObject_Vectorcall",
     "PyObject_CallOneArg", "PyEval_SaveThread", "PyEval_RestoreThread",
 )  # fmt: skip
-_ARRAY_FUNCTIONS = {"PyArray_Scalar": 60, "PyArray_Empty": 184}
+_ARRAY_FUNCTIONS = {
+    "PyArray_Scalar": 60, "PyArray_Empty": 184, "PyDataMem_SetHandler": SET_HANDLER,
+}  # fmt: skip
 
 # The words of an entry. Places of sections are word numbers from the start.
 (
     BUSY, RESULT, OVERFLOW, TRUE, GENERAL, KERNEL, TABLE, ARENA, INTS, RELEASE, ARGS, NAMES,
     NAMES_AT, STEPS, STEPS_AT, FOUND_AT, LEAVES, LEAVES_AT, WRITTEN, WRITTEN_AT, ARRAYS,
     ARRAYS_AT, MADE_AT, BUILDS, BUILDS_AT, STACK_AT, GUARDS, HELD_AT,
-) = range(28)  # fmt: skip
-_CALL = {name: 28 + k for k, name in enumerate([*_FUNCTIONS, *_ARRAY_FUNCTIONS])}
-_HEAD = 28 + len(_CALL)
+    ALLOCATOR,
+) = range(29)  # fmt: skip
+_CALL = {name: 29 + k for k, name in enumerate([*_FUNCTIONS, *_ARRAY_FUNCTIONS])}
+_HEAD = 29 + len(_CALL)
 # Steps that walk the arguments, four words each: what, of which object found, and two more.
 GET, CONTAINER, SAME, LEAF = range(4)
 # What is expected of a leaf, then its sizes; how the value of a scalar is taken.
@@ -185,7 +189,7 @@ def hold(w, reference):
         c_call1(reference, found[leaves[2 * k]])
     return 0
 
-def allocate(w):
+def allocate_arrays(w):
     h = words_at(w)
     table = words_at(h[{TABLE}])
     made = words_at(w + 8 * h[{MADE_AT}])
@@ -200,6 +204,18 @@ def allocate(w):
         made[k] = array
         table[arrays[4 * k]] = words_at(array + {_DATA})[0]
     return 1
+
+def allocate(w):
+    h = words_at(w)
+    if h[{ALLOCATOR}] == 0:
+        return allocate_arrays(w)
+    before = c_call1({_called("PyDataMem_SetHandler")}, h[{ALLOCATOR}])
+    if before == 0:
+        return 0
+    good = allocate_arrays(w)
+    c_call1({_called("Py_DecRef")}, c_call1({_called("PyDataMem_SetHandler")}, before))
+    c_call1({_called("Py_DecRef")}, before)
+    return good
 
 def collect(w, what, a, first):
     h = words_at(w)
@@ -498,6 +514,7 @@ class _Writer:
             FOUND_AT: self.section(*[0] * self.found),
             LEAVES: len(form.leaves), LEAVES_AT: self.section(*self.leaf_words),
             WRITTEN: len(written), WRITTEN_AT: self.section(*written),
+            ALLOCATOR: 0 if binding.allocator is None else id(binding.allocator.capsule),
         }  # fmt: skip
         for word, value in values.items():
             data[word] = value
@@ -630,17 +647,8 @@ def _interfaces() -> dict[str, int]:
     found = {}
     for name in _FUNCTIONS:
         found[name] = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
-    table = _array_interface()
+    table = array_interface()
     return found | {name: table[k] for name, k in _ARRAY_FUNCTIONS.items()}
-
-
-def _array_interface():
-    from numpy._core import _multiarray_umath
-
-    read = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-        ctypes.cast(ctypes.pythonapi.PyCapsule_GetPointer, ctypes.c_void_p).value
-    )
-    return ctypes.cast(read(_multiarray_umath._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
 
 
 def _layout_is_known() -> bool:
@@ -652,7 +660,7 @@ def _layout_is_known() -> bool:
     if ctypes.sizeof(ctypes.c_void_p) != 8:
         return False
     try:
-        table = _array_interface()
+        table = array_interface()
         abi = ctypes.PYFUNCTYPE(ctypes.c_uint)(table[0])()
         if abi != _NUMPY_ABI or table[2] != id(np.ndarray):
             return False

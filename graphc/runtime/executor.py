@@ -14,6 +14,7 @@ from graphc.ir.dims import Dim
 from graphc.ir.types import TensorType
 from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
+from graphc.runtime.memory import allocator
 from graphc.runtime.tape import Capacities
 from graphc.schedule.memory import ALIGNMENT, STATUS_WORDS, Plan, plan
 
@@ -40,6 +41,7 @@ class Binding:
         # Of the inputs, and of the outputs that take none of an input's memory.
         self.types = [TensorType(t.dtype, t.concrete_shape(env)) for t in kinds]
         self._own = [(t.shape, t.dtype) for t in self.types[len(artifact.inputs) :]]
+        self.allocator = allocator(self._own)
         self.table = (ctypes.c_void_p * max(len(kinds) + len(artifact.consts), 1))()
         self.plan: Plan = plan(artifact.temps, env)
         self.arena = aligned_empty(max(self.plan.nbytes, ALIGNMENT))
@@ -54,6 +56,8 @@ class Binding:
 
     def new_outputs(self) -> list[np.ndarray]:
         """Memory for the outputs that take none of an input's; it follows the inputs."""
+        if self.allocator is not None:
+            return self.allocator.empty(self._own)
         return [np.empty(shape, dtype) for shape, dtype in self._own]
 
 
