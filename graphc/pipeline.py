@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from graphc.ir.graph import Graph
 from graphc.ir.ops import is_library
+from graphc.ir.parts import in_parts
 from graphc.ir.printer import print_graph
 from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact, Output
@@ -41,11 +42,11 @@ def compile_graph(graph: Graph) -> Artifact:
     from graphc.schedule import schedule
 
     started = time.perf_counter()
-    optimized = passes.optimize(graph)
+    optimized = passes.optimize(in_parts(graph))
     scheduled = schedule(optimized)
     program = write(scheduled)
     object_code = _compile(program).object_code
-    return package(scheduled, program, object_code, time.perf_counter() - started)
+    return package(graph, scheduled, program, object_code, time.perf_counter() - started)
 
 
 def _compile(program: Program):
@@ -54,12 +55,13 @@ def _compile(program: Program):
     return compile_program(program)
 
 
-def package(scheduled: Schedule, program: Program, object_code: bytes, seconds: float) -> Artifact:
-    """Object code with what is needed to call it."""
+def package(
+    graph: Graph, scheduled: Schedule, program: Program, object_code: bytes, seconds: float
+) -> Artifact:
+    """Object code with what is needed to call it, by the types of the user's ``graph``."""
     from graphc.schedule.loops import leaves
     from graphc.schedule.memory import lifetimes
 
-    graph = scheduled.graph
     kernels = list(leaves(scheduled.kernels))
     return Artifact(
         name=graph.name,
@@ -102,12 +104,12 @@ def stages(primal: Graph, adjoint: Callable[[], Graph], subject: Graph) -> dict[
 
     @functools.cache
     def scheduled() -> Schedule:
-        return schedule(passes.optimize(subject))
+        return schedule(passes.optimize(in_parts(subject)))
 
     return {
         "traced": lambda: print_graph(primal),
         "adjoint": lambda: print_graph(adjoint()),
-        "optimized": lambda: print_graph(passes.optimize(subject)),
+        "optimized": lambda: print_graph(passes.optimize(in_parts(subject))),
         "fused": lambda: describe(scheduled()),
         "numba": lambda: write(scheduled()).text + "\n",
         "llvm": lambda: _compile(write(scheduled())).llvm,

@@ -8,6 +8,7 @@ from graphc import interp, passes, pipeline
 from graphc.codegen.machine import run_as_python
 from graphc.codegen.writer import Program, write
 from graphc.ir.graph import Graph
+from graphc.ir.parts import in_parts
 from graphc.schedule import schedule
 from graphc.schedule.memory import lifetimes, plan
 
@@ -23,6 +24,9 @@ def python_run(graph: Graph, arrays, optimize: bool = False) -> list[np.ndarray]
 
     Donated inputs are overwritten, as in native code.
     """
+    types = [o.dtype for o in graph.outputs]
+    graph = in_parts(graph)
+    arrays = [_pairs(a) if a.dtype.kind == "c" else a for a in arrays]
     scheduled = schedule(passes.optimize(graph) if optimize else graph)
     program = write(scheduled)
     env = interp.bind_dims(graph, arrays)
@@ -40,7 +44,16 @@ def python_run(graph: Graph, arrays, optimize: bool = False) -> list[np.ndarray]
     run_as_python(program, flat, arena, ints)
     if ints[0]:
         raise IndexError(f"check {ints[0]}: {ints[1]}")
-    return [fresh[id(b)] if b.kind == "output" else inputs[b.index] for b in scheduled.outputs]
+    found = [fresh[id(b)] if b.kind == "output" else inputs[b.index] for b in scheduled.outputs]
+    return [
+        a.view(kind).reshape(a.shape[:-1]) if kind.kind == "c" else a
+        for a, kind in zip(found, types, strict=True)
+    ]
+
+
+def _pairs(a: np.ndarray) -> np.ndarray:
+    """A complex array as the real one that generated code reads."""
+    return np.ascontiguousarray(a).reshape(*a.shape, 1).view(a.real.dtype)
 
 
 def native_run(graph: Graph, arrays) -> list[np.ndarray]:

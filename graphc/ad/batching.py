@@ -118,6 +118,11 @@ def _reduction(node, inputs, mapped, size):
 # ------------------------------------------------------------------------------------- views
 
 
+@rule("real", "imag", "complex")
+def _parts(node, inputs, mapped, size):
+    return _elementwise(node, inputs, mapped, size)
+
+
 @rule("reshape")
 def _reshape(node, inputs, mapped, size):
     return build.reshape(inputs[0], (size, *node.shape))

@@ -27,6 +27,7 @@ from graphc.ad.guards import (
     refusing_at,
     zeros_of,
 )
+from graphc.ad.in_parts import flat, flows_through_complex, in_two, joined, outputs_in_parts
 from graphc.ad.jvp_rules import RULES, Tangent, add
 from graphc.errors import GradientError
 from graphc.ir import build
@@ -67,6 +68,13 @@ def push(
 ) -> list[Tangent | None]:
     """As :func:`jvp`, with None where nothing changes."""
     order = topological(outputs)
+    active = {w for w, t in zip(wrt, tangents, strict=True) if t is not None}
+    for node in order:
+        if node.dtype.kind in "fc" and not active.isdisjoint(node.inputs):
+            active.add(node)
+    if flows_through_complex((*order, *wrt), active):
+        parts = outputs_in_parts(outputs, wrt, order, sources)
+        return joined(push(parts, flat(wrt), in_two(tangents, wrt), sources), outputs)
     found: dict[Node, Tangent | None] = {}
     results: dict[Node, list[Tangent | None]] = {}  # of loops and choices
     for node, t in zip(wrt, tangents, strict=True):

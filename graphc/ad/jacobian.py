@@ -24,6 +24,7 @@ from graphc.errors import GradientError
 from graphc.ir import build
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
+from graphc.ir.parts import is_complex
 from graphc.trace.source import located
 from graphc.trace.tracing import wrap
 from graphc.trace.tree import leaf_paths, unflatten
@@ -72,6 +73,7 @@ def _jacobian(fn, argnums, has_aux, blocks_of) -> Callable:
         result, aux = split(fn, run.result) if has_aux else (run.result, None)
         leaves, structure = results(ctx, fn, result)
         outputs = [run.settled(leaf.node) for leaf in leaves]
+        _refuse_complex(fn, run, outputs)
         _refuse_integers(fn, outputs, result)
         blocks = blocks_of(run, run.prepared(outputs))
         trees = [_tree(run, row, leaf.weak) for row, leaf in zip(blocks, leaves, strict=True)]
@@ -79,6 +81,19 @@ def _jacobian(fn, argnums, has_aux, blocks_of) -> Callable:
         return (found, run.returned(aux)) if has_aux else found
 
     return wrapped
+
+
+def _refuse_complex(fn, run: Run, outputs: list[Node]) -> None:
+    """A complex matrix is the derivative of holomorphic functions only."""
+    arguments = [(f"`{x.attr('name')}`", x) for x in run.placeholders]
+    for name, x in [*arguments, *((f"the result of `{name_of(fn)}`", o) for o in outputs)]:
+        if is_complex(x):
+            raise GradientError(
+                located(
+                    f"a Jacobian is of floats, {name} is {x.dtype}.\nTake that of a function of "
+                    "the real and the imaginary part, or products with a direction: jvp, vjp."
+                )
+            )
 
 
 @dataclass

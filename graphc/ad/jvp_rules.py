@@ -64,7 +64,7 @@ def add(a: Tangent | None, b: Tangent | None) -> Tangent | None:
 # ---------------------------------------------------------------------------------- linear ops
 
 
-@rule("reshape", "transpose", "broadcast", "slice", "windows", "sum", "cumsum")
+@rule("reshape", "transpose", "broadcast", "slice", "windows", "sum", "cumsum", "real", "imag")
 def _same(node, tangents):
     (t,) = tangents
     return Tangent(rebuild(node, (t.node,)), t.zeros)
@@ -90,7 +90,7 @@ def _scatter_set(node, tangents):
     return Tangent(rebuild(node, parts), joint_zeros([by_x, by_updates]))
 
 
-@rule("pad", "concat")
+@rule("pad", "concat", "complex")
 def _assemble(node, tangents):
     parts = (filled(t, x) for t, x in zip(tangents, node.inputs, strict=True))
     return Tangent(rebuild(node, tuple(parts)), joint_zeros(tangents))

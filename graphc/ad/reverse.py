@@ -31,6 +31,7 @@ from graphc.ad.guards import (
     refusing_at,
     zeros_of,
 )
+from graphc.ad.in_parts import flat, flows_through_complex, in_two, joined, outputs_in_parts
 from graphc.ad.rules import RULES, Cotangent
 from graphc.errors import GradientError
 from graphc.ir import build
@@ -76,6 +77,9 @@ def pull_back(
 ) -> list[Cotangent | None]:
     """As :func:`vjp`, with what is known of zeros; None where no output depends on a node."""
     order = topological(outputs)
+    if flows_through_complex((*order, *wrt), _active(order, wrt)[0]):
+        parts = outputs_in_parts(outputs, wrt, order, sources)
+        return joined(pull_back(parts, in_two(cotangents, outputs), flat(wrt), sources), wrt)
     found = walk(order, outputs, cotangents, wrt, may_be_nonfinite(order, wrt), sources)
     return [found.get(w) for w in wrt]
 

@@ -18,6 +18,7 @@ from graphc.ad.guards import ANYWHERE, CLEAN, Zeros
 from graphc.ir import build
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
+from graphc.ir.parts import Parts, join, parts_of
 
 
 class Cotangent(NamedTuple):
@@ -72,6 +73,15 @@ def _where(cond: Node, a: Node, b: Node) -> Node:
 @rule("cast")
 def _cast(node, ct, needs):
     return [Cotangent(build.cast(ct.node, node.inputs[0].dtype), ct.zeros)]
+
+
+@rule("real", "imag", "complex")
+def _parts(node, ct, needs):
+    """Adjoint by the real inner product: see ad/in_parts.py."""
+    if node.op == "complex":
+        return [Cotangent(part, ct.zeros) for part in parts_of(ct.node)]
+    pair = (ct.node, _zero(ct.node))
+    return [Cotangent(join(Parts(*(pair if node.op == "real" else pair[::-1]))), ct.zeros)]
 
 
 @rule("barrier", "call_arg")

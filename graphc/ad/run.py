@@ -95,11 +95,9 @@ class Run:
             )
         tracer = self.ctx.lift(leaf)
         kind = tracer.node.dtype.kind
-        if kind == "f":
+        if kind in "fc":
             return tracer
-        if kind == "c":
-            fix = "differentiate a function of its real and its imaginary part"
-        elif isinstance(leaf, bool | int):
+        if isinstance(leaf, bool | int):
             fix = f"pass {float(leaf)}"
         elif tracer.node.ndim:
             fix = f"pass floats: {path}.astype(float)"

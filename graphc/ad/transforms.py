@@ -29,8 +29,9 @@ def value_and_grad(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) ->
 
     ``fn`` returns one real number (an array of shape ``()``), or with ``has_aux`` a pair of it
     and any other values, which come back as ``((value, aux), gradient)``. The gradient has the
-    structure and the dtypes of argument ``argnums``; for a tuple of argnums it is a tuple.
-    Raises GradientError for integer or complex arguments and for other results.
+    structure and the dtypes of argument ``argnums``; for a tuple of argnums it is a tuple. By a
+    complex argument x + iy it is df/dx + i df/dy, the direction of steepest ascent.
+    Raises GradientError for integer arguments and for other results.
 
     Where a derivative does not exist it is 0 (``sqrt``, ``cbrt``, ``x**0.5``, ``norm`` and
     ``abs`` at 0), and ties share it evenly (``max``, ``maximum(x, y)``), but that of

@@ -30,7 +30,8 @@ class Op:
 
     name: str
     doc: str
-    # elementwise, reduction, view, leaf, contraction, indexing, library, control, mark, scan, sort
+    # elementwise, part, reduction, view, leaf, contraction, indexing, library, control, mark, scan
+    # or sort
     kind: str
     infer: Callable | None
     evaluate: Callable | None
@@ -286,6 +287,38 @@ _register(
     Op("cast", "Conversion to another dtype, as ndarray.astype.", "elementwise", _infer_cast,
        lambda node, env, x: x.astype(node.dtype), ("dtype",), formula="x", derivative=("1",))
 )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------- complex parts
+
+
+def _infer_part(attrs, z):
+    if z.dtype.kind != "c":
+        raise DTypeError(f"the parts of {z}, which is not complex")
+    return TensorType(z.dtype.type(0).real.dtype, z.shape)
+
+
+def _infer_complex(attrs, re, im):
+    dtype = _same_dtype("complex", (re, im))
+    if dtype.kind != "f":
+        raise DTypeError(f"complex takes two real arrays, not {re}")
+    return TensorType(np.result_type(dtype, np.complex64), _same_shape("complex", (re, im)))
+
+
+def _eval_complex(node, env, re, im):
+    out = np.empty(re.shape, node.dtype)
+    out.real, out.imag = re, im
+    return out
+
+
+def _part(name, doc, infer, evaluate_part):
+    _register(Op(name, doc, "part", infer, evaluate_part))
+
+
+# Of interpreted graphs only: derivatives and compiled code split values first (ir/parts.py).
+_part("real", "The real part.", _infer_part, lambda node, env, z: z.real)
+_part("imag", "The imaginary part.", _infer_part, lambda node, env, z: z.imag)
+_part("complex", "x + iy of two real arrays.", _infer_complex, _eval_complex)
 
 
 # ----------------------------------------------------------------------------- structural rows

@@ -13,9 +13,10 @@ from graphc.ir.build import elementwise as op
 from graphc.ir.build import full_like
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
+from graphc.ir.parts import Parts, is_complex, join, modulus, parts_of
 from graphc.trace import special
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, implements
-from graphc.trace.dtypes import cast, common_dtype, promotion_key, require_real, resolve
+from graphc.trace.dtypes import cast, common_dtype, promotion_key, resolve
 from graphc.trace.source import operand_texts
 
 _SYMBOLS = {
@@ -94,8 +95,6 @@ def _handler(ufunc: np.ufunc, name: str, function: Callable):
         _refuse_half(context, name, operands, resolved)
         shape = broadcast_shapes(name, *(o.shape for o in operands))
         nodes = [fit(o, d, shape) for o, d in zip(operands, dtypes, strict=True)]
-        if ufunc in _REAL_ONLY:
-            require_real(ufunc.__name__, *nodes)
         result = function(*nodes)
         if isinstance(result, tuple):
             return tuple(context.wrap(r) for r in result)
@@ -144,7 +143,7 @@ def _primitive(name: str):
 
 
 _SAME_NAME = (
-    "sign exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh "
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh tanh "
     "arcsinh arccosh arctanh sqrt cbrt maximum minimum arctan2 copysign isnan isinf isfinite "
     "bitwise_and bitwise_or bitwise_xor invert left_shift right_shift gcd bitwise_count nextafter"
 )
@@ -154,14 +153,9 @@ for _name, _ufunc in (
     ("neg", np.negative), ("div", np.true_divide), ("floor_div", np.floor_divide),
     ("mod", np.remainder), ("eq", np.equal), ("ne", np.not_equal), ("lt", np.less),
     ("le", np.less_equal), ("gt", np.greater), ("ge", np.greater_equal),
-    ("sub", np.subtract), ("abs", np.absolute), ("abs", np.fabs),
+    ("sub", np.subtract), ("abs", np.fabs),
 ):  # fmt: skip
     rule(_ufunc)(_primitive(_name))
-
-_REAL_ONLY = frozenset({
-    np.absolute, np.fabs, np.sign, np.sqrt, np.maximum, np.minimum, np.conjugate, np.logical_not,
-    np.less, np.less_equal, np.greater, np.greater_equal,
-})  # fmt: skip
 
 
 def _is_float(x: Node) -> bool:
@@ -183,9 +177,33 @@ for _name, _ufunc in (("floor", np.floor), ("ceil", np.ceil), ("trunc", np.trunc
 rule(np.rint)(_primitive("rint"))
 
 
-@rule(np.positive, np.conjugate)
+@rule(np.positive)
 def _identity(x):
     return x
+
+
+@rule(np.conjugate)
+def _conjugate(x):
+    if not is_complex(x):
+        return x
+    re, im = parts_of(x)
+    return join(Parts(re, op("neg", im)))
+
+
+@rule(np.absolute)
+def _absolute(x):
+    return modulus(*parts_of(x)) if is_complex(x) else op("abs", x)
+
+
+@rule(np.sign)
+def _sign(x):
+    """Of complex numbers: z / |z|."""
+    if not is_complex(x):
+        return op("sign", x)
+    size = modulus(*parts_of(x))
+    zero = op("eq", size, full_like(size, 0))
+    size = op("where", zero, full_like(size, 1), size)
+    return join(Parts(*(op("div", p, size) for p in parts_of(x))))
 
 
 @rule(np.square)
@@ -508,15 +526,22 @@ def sinc(context, x):
 @implements(np.real)
 def real(context, val):
     value = context.lift(val)
-    require_real("real", value)
-    return value
+    return context.wrap(parts_of(value.node).re) if is_complex(value.node) else value
 
 
 @implements(np.imag)
 def imag(context, val):
     value = context.lift(val)
-    require_real("imag", value)
+    if is_complex(value.node):
+        return context.wrap(parts_of(value.node).im)
     return context.wrap(full_like(value.node, 0))
+
+
+@implements(np.angle)
+def angle(context, z, deg=False):
+    z = context.lift(z)
+    result = np.arctan2(z.imag, z.real)
+    return result * (180 / math.pi) if deg else result
 
 
 @implements(np.astype)

@@ -13,7 +13,7 @@ from graphc.ir.build import elementwise as op
 from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
 from graphc.trace.dispatch import UFUNCS, call, implements
-from graphc.trace.dtypes import cast, promotion_key, require_real, resolve
+from graphc.trace.dtypes import cast, promotion_key, resolve
 from graphc.trace.elementwise import broadcast_shapes, mismatch, shape_text
 
 _TYPICAL = 64  # stands for a symbolic size when einsum chooses an order
@@ -102,8 +102,7 @@ def dot(context, a, b):
 @implements(np.vdot)
 def vdot(context, a, b):
     x, y = context.lift(a), context.lift(b)
-    require_real("vdot", x, y)
-    return dot(context, x.ravel(), y.ravel())
+    return dot(context, x.conj().ravel(), y.ravel())
 
 
 @implements(np.inner)

@@ -407,7 +407,10 @@ def cond(context, x, p=None):
 @implements(_linalg.norm)
 def norm(context, x, ord=None, axis=None, keepdims=False):
     x = context.lift(x)
-    require_real("linalg.norm", x)
+    if x.dtype.kind == "c":
+        if ord in (2, -2, "nuc") and (x.ndim if axis is None else np.size(axis)) == 2:
+            require_real(f"linalg.norm(ord={ord!r})", x)
+        x = np.abs(x)  # all but the norms by singular values are norms of the magnitudes
     if x.dtype.kind in "biu":
         x = x.astype(np.float64)
     if ord is None and axis is None:

@@ -12,8 +12,9 @@ from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.dims import product
 from graphc.ir.node import Node
+from graphc.ir.parts import is_complex, parts_of
 from graphc.trace.dispatch import FUNCTIONS, implements
-from graphc.trace.dtypes import cast, require_real
+from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, fit, truth
 
 _NONE = np._NoValue
@@ -178,7 +179,6 @@ def mean(context, a, axis=None, dtype=None, *, keepdims=False, where=None):
 
 def _variance(context, a, axis, dtype, ddof, keepdims, where, correction, mean=None) -> Node:
     x = context.lift(a).node
-    require_real("var", x)
     ddof = correction if given(correction) else ddof
     dtype = _mean_dtype(x, dtype)
     axes = axes_of(axis, x.ndim)
@@ -188,7 +188,12 @@ def _variance(context, a, axis, dtype, ddof, keepdims, where, correction, mean=N
     else:
         center = mean_node(context, x, axes, True, dtype, where)
     off = op("sub", x, build.broadcast_to(center, x.shape))
-    total = reduce_node("sum", _masked(context, op("mul", off, off), where, 0), axes, keepdims)
+    if is_complex(off):  # |off|**2
+        re, im = parts_of(off)
+        square, dtype = op("add", op("mul", re, re), op("mul", im, im)), re.dtype
+    else:
+        square = op("mul", off, off)
+    total = reduce_node("sum", _masked(context, square, where, 0), axes, keepdims)
     count = _count(context, x, axes, where, keepdims, dtype)
     if not isinstance(ddof, int | float):
         ddof = ddof.__index__()

@@ -88,6 +88,9 @@ CASES = {
         )
         for side in ("left", "right")
     ],
+    "real": [(lambda z: build.make("real", (z,)), [("complex128", (3, 2))])],
+    "imag": [(lambda z: build.make("imag", (z,)), [("complex128", (3,))])],
+    "complex": [(lambda x, y: build.make("complex", (x, y)), [(F, (3, 2)), (F, (3, 2))])],
     "sum": [(lambda x: build.reduce("sum", x, (0, 2)), [(F, (2, 3, 4))])],
     "prod": [(lambda x: build.reduce("prod", x, (1,)), [(F, (2, 3))])],
     "max": [(lambda x: build.reduce("max", x, (0,)), [(F, (2, 3))])],

@@ -293,13 +293,6 @@ def test_an_op_without_a_rule_is_named_with_the_line(monkeypatch):
     assert other is build.full_like(x, 0)
 
 
-def test_complex_values_are_refused():
-    (x,) = inputs((3,))
-    z = build.cast(x, np.complex128)
-    with pytest.raises(GradientError, match="complex"):
-        vjp([e("mul", z, z)], [build.full_like(z, 1)], [x])
-
-
 def test_a_cotangent_of_another_type_is_refused():
     (x,) = inputs((3,))
     with pytest.raises(GradientError, match="cotangent"):

@@ -583,6 +583,58 @@ case("graphc.special.digamma", "gc.special.digamma(x)", "gc.special.gammaln(x)",
      "gc.special.polygamma(1, x)", x=N(3, 4))  # fmt: skip
 case("scipy.special.zeta", "sp.zeta(2.5, x)", x=P(3))
 
+# ------------------------------------------------------------------------------ complex values
+
+section("Complex values")
+# Results are shown by both parts, so that each has its gradient.
+for _name in [
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "arcsinh",
+    "arccosh",
+    "arctanh",
+    "sqrt",
+    "square",
+    "reciprocal",
+    "negative",
+    "conj",
+    "sign",
+    "cumsum",
+    "cumprod",
+]:
+    case(f"np.{_name} of complex", f"np.{_name}(x + 1j * y).real",
+         f"np.{_name}(x + 1j * y).imag", x=N(3), y=P(3), dtypes=FLOATS)  # fmt: skip
+for _name in ("abs", "angle", "real", "imag", "var", "std", "linalg.norm"):
+    case(f"np.{_name} of complex", f"np.{_name}(x + 1j * y)", x=N(3), y=P(3), dtypes=FLOATS)
+for _name in ("add", "subtract", "multiply", "divide", "power", "where", "maximum"):
+    _call = f"np.{_name}({'x > 0, ' if _name == 'where' else ''}x + 1j * y, y - 2j * x)"
+    case(f"np.{_name} of complex", f"{_call}.real", f"{_call}.imag", x=N(2, 3), y=P(3),
+         dtypes=FLOATS)  # fmt: skip
+for _call in ("sum(z, axis=0)", "mean(z)", "prod(z, axis=1)", "matmul(z, z.T)", "vdot(z, z + 1)",
+              "transpose(z)", "concatenate([z, z[:1]])", "take(z, [2, 0], axis=0)",
+              "einsum('ij,kj->ik', z, np.conj(z))"):  # fmt: skip
+    _shown = f"np.{_call}".replace("z", "(x + 1j * y)")
+    case(f"np.{_call.split('(')[0]} of complex", f"{_shown}.real", f"{_shown}.imag", x=N(3, 2),
+         y=P(3, 2), dtypes=FLOATS)  # fmt: skip
+flat("comparisons of complex", "x + 1j * y == y + 1j * x", "x + 1j * y < y + 1j * x",
+     "np.isfinite(x + 1j * y)", "np.isnan(x + 1j * y)", x=N(3), y=P(3), dtypes=FLOATS)  # fmt: skip
+case("complex arguments", "np.exp(1j * x) * (2 - 1j)", "(x + 0j) @ np.ones((3, 2), complex)",
+     "np.sqrt(x.astype(complex))", x=N(4, 3), dtypes=FLOATS)  # fmt: skip
+
 # What the issue asks for by name.
 REQUIRED = [
     "sum",

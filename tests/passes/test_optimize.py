@@ -119,7 +119,9 @@ def test_random_graphs_are_reproducible_and_varied():
     met = {n.op for g in graphs for n in g.order}
     bitwise = {"bitwise_and", "bitwise_or", "bitwise_xor", "invert"}
     bitwise |= {"left_shift", "right_shift", "gcd", "bitwise_count"}
-    special = {n for n, row in OPS.items() if row.kind in ("library", "mark")} | {"implicit"}
+    special = {n for n, row in OPS.items() if row.kind in ("library", "mark", "part")} | {
+        "implicit"
+    }
     assert set(OPS) - met <= bitwise | special | {"placeholder", "size"}
     assert {g.symbols for g in graphs} == {(), ("n",)}
 

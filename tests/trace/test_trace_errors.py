@@ -358,12 +358,12 @@ def list_argument(x):
 
 @case(
     "-",
-    "np.conjugate of complex values is not supported",
+    "np.linalg.inv of complex values is not supported",
     error=DTypeError,
-    args=(np.ones(2, complex),),
+    args=(np.ones((2, 2), complex),),
 )
 def complex_values(x):
-    return np.conjugate(x)
+    return np.linalg.inv(x)
 
 
 @case("-", "`np.asarray` needs the elements", "graphc.numpy.asarray(...)")
