@@ -22,9 +22,14 @@ from graphc.ir.ops import OPS
 ANYWHERE = -1
 #: Zeros only where the operand itself has a plain finite value (``sqrt`` and ``abs`` at 0).
 SOFT = -2
+#: Beside others: some of the zeros may stand where the operand is NaN, since a ``where`` or an
+#: index that is computed from arguments did not want it. Those of ``maximum`` never do (NaN wins),
+#: and what is known beforehand, such as a slice or a causal mask, can be cut off before a product.
+HIDING = -3
 
 Zeros = frozenset[int]
 CLEAN: Zeros = frozenset()
+ANYWHERE_ONLY: Zeros = frozenset([ANYWHERE])
 
 # Their zero derivative is a convention at an ordinary finite argument, not a dead branch.
 SOFT_ROWS = frozenset({"abs", "sqrt", "cbrt", "pow", "copysign"})
@@ -34,6 +39,8 @@ def zeros_of(node: Node, derivative: Derivative) -> Zeros:
     """Which zeros a derivative formula brings into what is multiplied by it."""
     if not derivative.branches:
         return CLEAN
+    if node.op == "where":
+        return ANYWHERE_ONLY | hiding(node.inputs[0])
     return frozenset([SOFT if node.op in SOFT_ROWS else ANYWHERE])
 
 
@@ -41,7 +48,7 @@ def needs_guard(node: Node, factors: Sequence[Node], zeros: Zeros, suspect: set[
     """Whether a flow with ``zeros`` can meet an infinite or NaN derivative of ``node``."""
     if not zeros or not factors:
         return False
-    return is_singular(node) or (zeros != {SOFT} and any(f in suspect for f in factors))
+    return is_singular(node) or (zeros - {HIDING} != {SOFT} and any(f in suspect for f in factors))
 
 
 def guarded(ct: Node, product: Node) -> Node:
@@ -99,6 +106,24 @@ def is_singular(node: Node) -> bool:
     if node.op == "div":
         return number == 0
     return not (node.op == "pow" and number >= 1 and number == int(number))
+
+
+def hiding(choice: Node) -> Zeros:
+    """Whether what ``choice`` (a condition, indices) leaves out may be NaN."""
+    return CLEAN if is_constant(choice) else frozenset([HIDING])
+
+
+def is_constant(node: Node) -> bool:
+    """Whether a node depends on no argument."""
+    stack, seen = [node], {node}
+    while stack:
+        current = stack.pop()
+        if current.op in ("input", "placeholder"):
+            return False
+        new = [i for i in current.inputs if i not in seen]
+        seen.update(new)
+        stack += new
+    return True
 
 
 class refusing_at:

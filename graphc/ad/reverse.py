@@ -9,7 +9,8 @@ side of the logarithm, and ``0 * nan`` must stay 0. A cotangent knows whether it
 structure (:class:`graphc.ad.rules.Cotangent`), and only then, and only where the other factor
 can be infinite or NaN, its product is guarded. The factor is taken as finite when it is computed
 from constants and the differentiated values by rows that are not ``singular``; arguments that
-are not differentiated (data) may hold NaN. Products inside ``matmul`` are not guarded.
+are not differentiated (data) may hold NaN. Products inside ``matmul`` and ``conv`` have a guard
+of their own, ``ad/products.py``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from graphc.ad.guards import (
     zeros_of,
 )
 from graphc.ad.in_parts import flat, flows_through_complex, in_two, joined, outputs_in_parts
+from graphc.ad.products import without_hidden
 from graphc.ad.rules import RULES, Cotangent
 from graphc.errors import GradientError
 from graphc.ir import build
@@ -155,7 +157,7 @@ def _pull(node, ct, needs, suspect, source) -> list[Cotangent | None]:
     """Cotangents of the inputs of one node."""
     if node.op in RULES:
         with refusing_at(source):
-            return RULES[node.op](node, ct, needs)
+            return RULES[node.op](without_hidden(node, ct, needs, suspect), ct, needs)
     if is_elementwise(node):
         env = environment(node)
         return [

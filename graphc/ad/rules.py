@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphc.ad.guards import ANYWHERE, CLEAN, Zeros
+from graphc.ad.guards import ANYWHERE, CLEAN, HIDING, Zeros, hiding
 from graphc.ir import build
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
@@ -25,9 +25,9 @@ class Cotangent(NamedTuple):
     """A cotangent and where it can be zero by structure.
 
     ``zeros`` holds the axes along which positions are dead (a slice, an index or a maximum did
-    not pick them), or the markers ``ANYWHERE`` and ``SOFT``. A sum over all those axes is alive
-    again. Dead positions must stay zero whatever their operands are: the walker pays for
-    ``0 * inf`` only where this says so.
+    not pick them), or the markers ``ANYWHERE`` and ``SOFT``, beside them ``HIDING``. A sum over
+    all those axes is alive again. Dead positions must stay zero whatever their operands are: the
+    walker pays for ``0 * inf`` only where this says so.
     """
 
     node: Node
@@ -52,7 +52,8 @@ def rule(*ops: str):
 def _moved(zeros: Zeros, axis_of: Callable[[int], int | None]) -> Zeros:
     """``zeros`` with its axes renamed; None drops an axis (it was summed over)."""
     moved = (a if a < 0 else axis_of(a) for a in zeros)
-    return frozenset(a for a in moved if a is not None)
+    kept = frozenset(a for a in moved if a is not None)
+    return CLEAN if kept == {HIDING} else kept
 
 
 def _position(axes: Iterable[int]) -> Callable[[int], int | None]:
@@ -207,14 +208,14 @@ def _take(node, ct, needs):
         return a if a < axis else max(axis, a - indices.ndim + 1)
 
     value = build.scatter_add(indices, ct.node, axis, x.shape[axis])
-    return [Cotangent(value, _moved(ct.zeros, axis_of) | {axis}), None]
+    return [Cotangent(value, _moved(ct.zeros, axis_of) | {axis} | hiding(indices)), None]
 
 
 @rule("take_along")
 def _take_along(node, ct, needs):
     x, indices = node.inputs
     axis, count = node.attr("axis"), node.shape[node.attr("axis")]
-    zeros = ct.zeros | {axis}
+    zeros = ct.zeros | {axis} | hiding(indices)
     if isinstance(count, int) and count == 1:
         if indices.dtype not in (np.int32, np.int64):
             indices = build.cast(indices, np.int64)  # a narrow counter would wrap around
@@ -250,7 +251,7 @@ def _scatter_set(node, ct, needs):
     result: list[Cotangent | None] = [None, None, None]
     if needs[0]:
         kept = build.scatter_set(ct.node, indices, _zero(updates), axis)
-        result[0] = Cotangent(kept, ct.zeros | {axis})
+        result[0] = Cotangent(kept, ct.zeros | {axis} | hiding(indices))
     if needs[2]:
         count = indices.type.size
         order = build.reshape(build.iota((count,), 0), indices.shape)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import gradient, make_graph, vjp_graph
 
+import graphc as gc
 from graphc import interp
 from graphc.ir import build
 
@@ -260,3 +261,116 @@ def test_cross_entropy_of_a_relu_network_needs_no_guard():
         return e("neg", total(build.take_along(logp, label, 1)))
 
     assert "isnan" not in ops_of_gradient(loss, x, w1, w2, label, wrt=[1, 2])
+
+
+# ------------------------------------------------------------------------------------- products
+
+ROWS = np.array([[1.0, 2.0], [NAN, 3.0], [INF, -1.0], [0.5, 0.25]])
+KEEP = np.array([True, False, False, True])
+WEIGHTS = np.array([[0.3, -0.2, 1.0], [0.7, 0.1, 0.4]])
+
+
+def kept_rows(x, w, keep):
+    y = x @ w
+    return np.sum(np.where(keep[:, None], np.sin(y), 0.0) ** 2)
+
+
+def by_the_data(x, w, keep):
+    y = np.tanh(x @ w)
+    return np.sum(np.where(np.isfinite(y) & keep[:, None], y, 0.0) ** 2)
+
+
+def picked_rows(x, w, keep):
+    return np.sum(np.sin(x @ w)[np.argsort(~keep, kind="stable")[:2]] ** 2)
+
+
+def two_layers(x, w, keep):
+    h = np.maximum(x @ w, 0.0)
+    return np.sum(np.where(keep[:, None], h @ (w.T @ w), 0.0) ** 2)
+
+
+def transposed(x, w, keep):
+    return np.sum(np.where(keep, np.sin(w.T @ x.T), 0.0) ** 2)
+
+
+def batched(x, w, keep):
+    return np.sum(np.where(keep[:, None], np.stack([x, 2 * x]) @ np.stack([w, w]), 0.0) ** 2)
+
+
+PRODUCTS = [kept_rows, by_the_data, picked_rows, two_layers, transposed, batched]
+
+
+@pytest.mark.parametrize("fn", PRODUCTS, ids=lambda f: f.__name__)
+def test_hidden_rows_of_a_product_do_not_leak_into_its_weights(fn):
+    found = gc.interpret(gc.grad(fn, argnums=1))(ROWS, WEIGHTS, KEEP)
+    clean = gc.interpret(gc.grad(fn, argnums=1))(ROWS[KEEP], WEIGHTS, KEEP[KEEP])
+    np.testing.assert_allclose(found, clean, rtol=1e-12)
+    missing = np.where(np.isfinite(ROWS), ROWS, NAN)
+    second = gc.interpret(gc.hessian(fn, argnums=1))(missing, WEIGHTS, KEEP)
+    np.testing.assert_allclose(
+        second, gc.interpret(gc.hessian(fn, argnums=1))(ROWS[KEEP], WEIGHTS, KEEP[KEEP])
+    )
+
+
+def test_hidden_rows_natively():
+    found = gc.grad(kept_rows, argnums=1)(ROWS, WEIGHTS, KEEP)
+    clean = gc.interpret(gc.grad(kept_rows, argnums=1))(ROWS[KEEP], WEIGHTS, KEEP[KEEP])
+    np.testing.assert_allclose(found, clean, rtol=1e-12)
+
+
+def test_hidden_columns_of_weights():
+    w = np.array([[1.0, NAN], [2.0, 0.5]])
+
+    def fn(x, w, use):
+        return np.sum(np.where(use, x @ w, 0.0) ** 2)
+
+    x, use = np.ones((3, 2)), np.array([True, False])
+    dx = gc.interpret(gc.grad(fn))(x, w, use)
+    np.testing.assert_allclose(dx, [[6, 12]] * 3)
+
+
+def test_a_nan_that_is_used_stays():
+    grad = gc.interpret(gc.grad(kept_rows, argnums=1))(ROWS, WEIGHTS, np.ones(4, bool))
+    assert np.isnan(grad).all()
+
+
+def test_hidden_windows_of_a_convolution():
+    x = np.arange(1.0, 11.0).reshape(1, 1, 1, 10)
+    x[..., 6] = NAN
+    w = np.array([0.5, -1.0, 0.25]).reshape(1, 1, 1, 3)
+
+    def fn(x, w):
+        y = gc.nn.conv2d(x, w)
+        return np.sum(np.where(np.isnan(y), 0.0, y) ** 2)
+
+    (dw,) = gc.interpret(gc.grad(fn, argnums=(1,)))(x, w)
+    windows = np.lib.stride_tricks.sliding_window_view(x.ravel(), 3)
+    good = windows[np.isfinite(windows).all(1)]
+    np.testing.assert_allclose(dw.ravel(), good.T @ (2 * good @ w.ravel()))
+
+
+def test_a_zero_cotangent_by_chance_keeps_the_second_derivative_of_a_product():
+    """d2/dw2 of where(keep, x @ w, 0)**2 at w = 0: all cotangents of the product are 0."""
+
+    def fn(w, x, keep):
+        return np.sum(np.where(keep, x @ w, 0.0) ** 2)
+
+    x = np.array([[1.0, 2.0], [3.0, 5.0]])
+    found = gc.interpret(gc.hessian(fn))(np.zeros(2), x, np.ones(2, bool))
+    np.testing.assert_allclose(found, 2 * x.T @ x)
+
+
+def test_ordinary_networks_have_no_guards_in_products():
+    x, w = np.ones((5, 4)), np.ones((4, 4))
+    causal = np.tril(np.ones((5, 5), bool))
+
+    def attention(w, x):
+        q = np.maximum(x @ w, 0) / np.sqrt(np.sum(x**2))
+        s = np.where(causal, q @ q.T, -np.inf)
+        e = np.exp(s - np.max(s, axis=1, keepdims=True))
+        return np.sum((e / np.sum(e, axis=1, keepdims=True) @ q)[:, 1:3] @ w[1:3])
+
+    graph = gc.grad(attention).graph(w, x)
+    assert "isfinite" not in {n.op for n in graph.order}
+    graph = gc.grad(kept_rows, argnums=1).graph(ROWS, WEIGHTS, KEEP)
+    assert "isfinite" in {n.op for n in graph.order}
