@@ -51,7 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     from bench import registry, report
+    from bench.limits import measure_rates
     from bench.measure import ERROR, WRONG, run_workload
 
     console = make_console()
@@ -73,10 +76,14 @@ def run(options: argparse.Namespace) -> int:
         found = run_workload(known[name], effort, peer_filter(options), say)
         report.print_table(console, known[name], found)
         rows += found
+    rates = measure_rates()
+    limits = {n: rates.limit_us(w.work) for n, w in known.items() if w.work is not None}
     meta = describe() | {
         "rounds": effort.rounds,
         "seconds_per_round": effort.seconds,
         "workloads": {name: known[name].title for name in options.workloads or known},
+        "rates": asdict(rates),
+        "limits_us": {n: us for n, us in limits.items() if n in (options.workloads or known)},
     }
     target = options.out / options.name
     report.write_json(target.with_name(f"{options.name}.json"), meta, rows)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.limits import Work
+
 Params = dict[str, np.ndarray]
 
 
@@ -119,3 +121,4 @@ class Workload:
     name: str
     title: str
     make: Callable[[], Case]
+    work: Work | None = None  # for the limit of the hardware, see bench/limits.py

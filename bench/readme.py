@@ -7,13 +7,15 @@ import os
 import re
 from pathlib import Path
 
-from bench.report import microseconds
+from bench.report import family, microseconds
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "bench" / "README.md")
 BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
-VERSIONS = ("python", "numpy", "numba", "jax", "torch", "autograd", "scikit-learn")
-COMMAND = "python -m bench && python -m bench --readme"
+VERSIONS = ("python", "numpy", "numba", "jax", "torch", "autograd", "scikit-learn",
+            "casadi", "pytensor")  # fmt: skip
+COMMAND = "python -m bench --torch-compile && python -m bench --readme"
+FIRST = ("graphc", "jax", "torch", "autograd", "numpy")  # then the others as they come
 
 
 def publish(results: Path, documents=DOCUMENTS) -> None:
@@ -34,19 +36,28 @@ def publish(results: Path, documents=DOCUMENTS) -> None:
 
 
 def markdown(content: dict, chart: str) -> str:
-    """A table with a row for each peer and a column for each workload, and how it was measured."""
-    meta, cells = content["meta"], {}
-    for row in content["rows"]:
-        cells[row["peer"], row["workload"]] = _cell(row)
-    workloads = list(dict.fromkeys(row["workload"] for row in content["rows"]))
-    peers = [p for p in _in_order(content["rows"]) if any(cells.get((p, w)) for w in workloads)]
+    """A table with a row for each workload and a column for each library, and how it was made."""
+    meta, rows = content["meta"], content["rows"]
+    found = dict.fromkeys(family(row["peer"]) for row in rows if _is_shown(row))
+    libraries = [n for n in (*FIRST, *found) if n in found]
+    libraries = list(dict.fromkeys(libraries))
+    limits = meta.get("limits_us", {})
     lines = [
-        f"| us a step | {' | '.join(workloads)} |",
-        f"|---|{'---:|' * len(workloads)}",
-        *(f"| {p} | {' | '.join(cells.get((p, w), '') for w in workloads)} |" for p in peers),
+        f"| us a step | limit | {' | '.join(libraries)} |",
+        f"|---|---:|{'---:|' * len(libraries)}",
+    ]
+    for name in dict.fromkeys(row["workload"] for row in rows):
+        of_workload = [row for row in rows if row["workload"] == name and _is_shown(row)]
+        limit = microseconds(limits[name]) if name in limits else ""
+        own = _best(of_workload, "graphc")
+        cells = [_cell(_best(of_workload, library), own) for library in libraries]
+        lines.append(f"| {name} | {limit} | {' | '.join(cells)} |")
+    lines += [
         "",
-        "In brackets: times graphc's row of the same kind. `-epoch` rows and `sklearn` run whole "
-        "epochs in a call, the others are called from Python once a step.",
+        "The fastest row of each library, compiled once, on one thread; in brackets: times "
+        "graphc's. Limit: what arithmetic and memory alone allow at rates measured in the same "
+        "run, without math functions, latency and calls. All rows (called from Python once a "
+        "step, whole epochs in one call, interpreted) are in the chart.",
         "",
         *(f"- **{name}**: {title}" for name, title in meta.get("workloads", {}).items()),
         "",
@@ -57,17 +68,22 @@ def markdown(content: dict, chart: str) -> str:
     return "\n".join(lines)
 
 
-def _cell(row: dict) -> str:
-    if row["us_per_step"] is None:
-        return "" if row["status"] == "skipped" else row["status"]
-    ratio = row["ratio_to_graphc"]
-    return microseconds(row["us_per_step"]) + (f" ({ratio:.2g}x)" if ratio else "")
+def _is_shown(row: dict) -> bool:
+    return row["status"] != "skipped" and row["peer"] != "graphc-interp"
 
 
-def _in_order(rows: list[dict]) -> list[str]:
-    """The peers as the workload with the most of them has them, then any others."""
-    by_workload: dict[str, list[str]] = {}
-    for row in rows:
-        by_workload.setdefault(row["workload"], []).append(row["peer"])
-    longest = max(by_workload.values(), key=len, default=[])
-    return list(dict.fromkeys([*longest, *(row["peer"] for row in rows)]))
+def _best(rows: list[dict], library: str) -> dict | None:
+    """The fastest row of a library; one that was wrong or failed only where there is no other."""
+    own = [row for row in rows if family(row["peer"]) == library]
+    return min(own, key=lambda row: row["us_per_step"] or float("inf"), default=None)
+
+
+def _cell(row: dict | None, own: dict | None) -> str:
+    if row is None:
+        return ""
+    us = row["us_per_step"]
+    if us is None:
+        return row["status"]
+    if own is None or row is own or own["us_per_step"] is None:
+        return f"**{microseconds(us)}**" if row is own else microseconds(us)
+    return f"{microseconds(us)} ({us / own['us_per_step']:.2g}x)"

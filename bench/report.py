@@ -85,14 +85,14 @@ def write_chart(path: Path, meta: dict, rows: list[Row]) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis, (name, timed) in zip(axes, panels.items(), strict=False):
-        _draw_panel(axis, name, timed)
+        _draw_panel(axis, name, timed, meta.get("limits_us", {}).get(name))
     for axis in axes[len(panels) :]:
         axis.remove()
     figure.suptitle(f"Microseconds a step, one core of {meta['processor']}", fontsize=11)
     figure.savefig(path, dpi=130)
 
 
-def _draw_panel(axis, name: str, rows: list[Row]) -> None:
+def _draw_panel(axis, name: str, rows: list[Row], limit: float | None) -> None:
     from matplotlib.ticker import NullFormatter
 
     rows = sorted(rows, key=lambda row: row.us_per_step, reverse=True)
@@ -101,8 +101,13 @@ def _draw_panel(axis, name: str, rows: list[Row]) -> None:
         [row.peer for row in rows], times, color=[COLOURS.get(family(r.peer), "k") for r in rows]
     )
     axis.bar_label(bars, [microseconds(t) for t in times], padding=3, fontsize=8)
+    if limit is not None:
+        axis.axvline(limit, color="k", linestyle=":", linewidth=1.2)
+        axis.annotate(
+            " limit", (limit, 1), xycoords=("data", "axes fraction"), va="bottom", fontsize=7
+        )
     axis.set_xscale("log")
-    axis.set_xlim(min(times) / 2, max(times) * 6)
+    axis.set_xlim(min([*times, limit or times[-1]]) / 2, max(times) * 6)
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_title(name, loc="left", fontsize=10, fontweight="bold")
     axis.set_xlabel("us per step, log scale", fontsize=8)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.core import Tolerance, Workload
+from bench.limits import dense
 from bench.models import MLP, Adam
 from bench.training import Task, training_case
 
@@ -23,4 +24,9 @@ def make():
     return training_case(task, Tolerance(loss=1e-4, params=1e-3), extra_peers=("sklearn",))
 
 
-WORKLOAD = Workload("digits", "MLP 64-128-10 relu, softmax-CE, batch 32, Adam, float32", make)
+WORKLOAD = Workload(
+    "digits",
+    "MLP 64-128-10 relu, softmax-CE, batch 32, Adam, float32",
+    make,
+    dense(SIZES, BATCH, "adam"),
+)

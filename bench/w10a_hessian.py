@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.core import Case, Workload
 from bench.derivative_matrices import case
+from bench.limits import Work
 
 SIZE = 50
 
@@ -52,4 +53,9 @@ def make() -> Case:
     return case("hessian", make_rosenbrock, list(points), by_hand, in_numba)
 
 
-WORKLOAD = Workload("W10a", "Hessian of the 50-dim Rosenbrock function, float64, one call", make)
+WORKLOAD = Workload(
+    "W10a",
+    "Hessian of the 50-dim Rosenbrock function, float64, one call",
+    make,
+    Work(0, 8 * 2500, double=True),
+)

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.core import Case, Workload
 from bench.derivative_matrices import case
+from bench.limits import Work
 
 INPUTS, OUTPUTS = 20, 200
 _rng = np.random.default_rng(10)
@@ -50,4 +51,9 @@ def make() -> Case:
     return case("jacobian", make_layer, list(points), by_hand, in_numba)
 
 
-WORKLOAD = Workload("W10b", "Jacobian of tanh(A x + b), 20 -> 200, float64, one call", make)
+WORKLOAD = Workload(
+    "W10b",
+    "Jacobian of tanh(A x + b), 20 -> 200, float64, one call",
+    make,
+    Work(0, 2 * 8 * 4000, double=True),
+)

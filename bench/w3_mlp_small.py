@@ -3,6 +3,7 @@
 import numpy as np
 
 from bench.core import Tolerance, Workload
+from bench.limits import dense
 from bench.models import MLP, SGD
 from bench.training import Task, training_case
 
@@ -19,4 +20,9 @@ def make():
     return training_case(task, Tolerance(loss=1e-4, params=1e-4))
 
 
-WORKLOAD = Workload("W3", "MLP 2-16-16-1 tanh, MSE, batch 32, SGD, float32", make)
+WORKLOAD = Workload(
+    "W3",
+    "MLP 2-16-16-1 tanh, MSE, batch 32, SGD, float32",
+    make,
+    dense((2, 16, 16, 1), BATCH, "sgd"),
+)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from bench.core import Params, Tolerance, Workload
+from bench.limits import training
 from bench.models import SGD, Ops
 from bench.training import Task, classification_data, training_case
 
@@ -136,4 +137,12 @@ def make():
     return training_case(task, Tolerance(loss=1e-4, params=1e-3))
 
 
-WORKLOAD = Workload("W5", "LeNet, 2 conv 3x3 and 3 dense layers, batch 32, SGD, float32", make)
+def work():
+    first = 2 * BATCH * 26 * 26 * 6 * 9
+    second = 2 * BATCH * 11 * 11 * 16 * 6 * 9
+    dense = 2 * BATCH * (400 * 120 + 120 * 84 + 84 * 10)
+    return training(first + second + dense, first, 60_000, "sgd", BATCH * 28 * 28)
+
+
+TITLE = "LeNet, 2 conv 3x3 and 3 dense layers, batch 32, SGD, float32"
+WORKLOAD = Workload("W5", TITLE, make, work())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core import Params, Tolerance, Workload
+from bench.limits import training
 from bench.models import SGD, Ops
 from bench.training import Task, training_case
 
@@ -135,4 +136,12 @@ def make():
     return training_case(task, Tolerance(loss=1e-4, params=1e-3))
 
 
-WORKLOAD = Workload("W6", "LSTM 64 -> 128, T 50, batch 16, CE at each step, SGD, float32", make)
+def work():
+    rows = 2 * BATCH * TIME
+    inputs, recurrent, outputs = rows * 64 * 512, rows * 128 * 512, rows * 128 * 64
+    parameters = 192 * 512 + 512 + 129 * 64
+    return training(inputs + recurrent + outputs, inputs, parameters, "sgd", BATCH * TIME * 128)
+
+
+TITLE = "LSTM 64 -> 128, T 50, batch 16, CE at each step, SGD, float32"
+WORKLOAD = Workload("W6", TITLE, make, work())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core import Params, Tolerance, Workload
+from bench.limits import training
 from bench.models import Adam, Ops
 from bench.training import Task, training_case
 
@@ -230,4 +231,13 @@ def make():
     return training_case(task, Tolerance(loss=1e-4, params=5e-3))
 
 
-WORKLOAD = Workload("W7", "GPT, 2 blocks, d 64, 4 heads, T 64, batch 8, Adam, float32", make)
+def work():
+    d, time, vocabulary, blocks = 64, 64, 65, 2
+    block = 12 * d * d + 2 * time * d  # weights, and scores with their mixing, for each token
+    products = 2 * BATCH * time * (blocks * block + d * vocabulary)
+    parameters = blocks * (12 * d * d + 13 * d) + (2 * vocabulary + time + 2) * d
+    return training(products, 0, parameters, "adam", 2 * BATCH * time)
+
+
+TITLE = "GPT, 2 blocks, d 64, 4 heads, T 64, batch 8, Adam, float32"
+WORKLOAD = Workload("W7", TITLE, make, work())

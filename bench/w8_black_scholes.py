@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.calls import CallRunner, call_reference
 from bench.core import Case, Params, Runner, Tolerance, Workload
+from bench.limits import Work
 
 OPTIONS = 1_000_000
 NAMES = ("spot", "strike", "expiry", "rate", "volatility")
@@ -186,4 +187,5 @@ def make() -> Case:
     return Case(reference, Tolerance(loss=1e-12, params=1e-10), peers)
 
 
-WORKLOAD = Workload("W8", "Black-Scholes price and 5 derivatives, 1e6 options, float64", make)
+TITLE = "Black-Scholes price and 5 derivatives, 1e6 options, float64"
+WORKLOAD = Workload("W8", TITLE, make, Work(0, 11 * 8 * OPTIONS, double=True))
