@@ -78,6 +78,7 @@ ALLOWED = {
     "numba": {
         "graphc.codegen.numba_cpu": "at import",
         "graphc.codegen.native_main": "at import",
+        "graphc.codegen.native_scalars": "at import",
         "graphc.codegen.native_words": "at import",
         "graphc.codegen.numba_call": "at import",
     },
@@ -92,6 +93,7 @@ ALLOWED = {
     "llvmlite": {
         "graphc.codegen.numba_cpu": "at import",
         "graphc.codegen.native_main": "at import",
+        "graphc.codegen.native_scalars": "at import",
         "graphc.codegen.native_words": "at import",
         "graphc.codegen.numba_call": "at import",
         "graphc.codegen.llvm_backend": "at import",

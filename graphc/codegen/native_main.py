@@ -53,7 +53,7 @@ def emit_main(text: str, scope: dict, context, builder, arguments) -> None:
     assert isinstance(function, ast.FunctionDef)
     kinds = (types.voidptr, types.voidptr, BufferType(types.int64))
     names = [a.arg for a in function.args.args]
-    emitter = _Emitter(scope, context, builder)
+    emitter = Emitter(scope, context, builder)
     emitter.names.update(zip(names, zip(kinds, arguments, strict=True), strict=True))
     emitter.done = builder.append_basic_block("main.done")
     emitter.block(function.body)
@@ -61,7 +61,7 @@ def emit_main(text: str, scope: dict, context, builder, arguments) -> None:
     builder.position_at_end(emitter.done)
 
 
-class _Emitter:
+class Emitter:
     def __init__(self, scope: dict, context, builder):
         self.scope, self.context, self.builder = scope, context, builder
         self.names: dict[str, tuple] = {}  # to (Numba type, LLVM value)
@@ -165,7 +165,7 @@ class _Emitter:
                 place = self.builder.gep(pointer, [self._int(node.slice)], inbounds=True)
                 return kind.dtype, self.context.unpack_value(self.builder, kind.dtype, place)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            return self._call(self.scope[node.func.id], [self.value(a) for a in node.args])
+            return self.call(self.scope[node.func.id], [self.value(a) for a in node.args])
         self._unsupported(node)
         raise AssertionError
 
@@ -175,7 +175,7 @@ class _Emitter:
             self._unsupported(node)
         return value
 
-    def _call(self, word, arguments: list[tuple]) -> tuple:
+    def call(self, word, arguments: list[tuple]) -> tuple:
         """A word is an intrinsic: a function of types that gives a signature and an emitter."""
         signature, emit = word._defn(None, *(kind for kind, _ in arguments))
         values = [

@@ -6,6 +6,7 @@ All kernels and ``main`` go into one code library, so they are optimized and emi
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import functools
 import threading
@@ -20,7 +21,8 @@ from numba.core.registry import cpu_target
 from graphc.codegen import convolution
 from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
 from graphc.codegen.llvm_backend import target as cpu
-from graphc.codegen.native_main import emit_main, is_straight
+from graphc.codegen.native_main import Unsupported, emit_main, is_straight
+from graphc.codegen.native_scalars import emit_kernel, is_long
 from graphc.codegen.native_words import SCALARS, BufferType, FloatMode, inline, native_words
 from graphc.codegen.product import argument_types, pack_argument_types, products_module
 from graphc.codegen.tiles import registers
@@ -123,7 +125,7 @@ def compile_program(program: Program) -> Compiled:
         for c in program.convolutions:
             scope[c.name] = _linked(c.name, c.kind, convolution.argument_types(c))
         for kernel in program.kernels:
-            scope[kernel.name] = _callable(kernel.name, _compile_kernel(kernel, scope, library))
+            scope[kernel.name] = _compile_kernel(kernel, scope, library)
         _export(_main_emitter(program.main, scope, library), library, program.flush_subnormals)
         finished, triple = [], cpu().triple
         machine = registers(dict(llvm.get_host_cpu_features()))
@@ -173,8 +175,22 @@ def _function(text: str, name: str, scope: dict):
 
 
 def _compile_kernel(kernel: KernelFunction, scope, library):
+    """The word that calls ``kernel``, whose code is added to ``library``."""
     arguments = tuple(_argument_type(p.kind) for p in kernel.parameters)
-    return _compile(_function(kernel.text, kernel.name, scope), arguments, library)
+    if is_long(kernel.text):
+        with contextlib.suppress(Unsupported):
+            return _emit_scalars(kernel, arguments, scope, library)
+    function = _function(kernel.text, kernel.name, scope)
+    return _callable(kernel.name, _compile(function, arguments, library))
+
+
+def _emit_scalars(kernel: KernelFunction, arguments, scope, library):
+    _, target = _contexts()
+    module = library.create_ir_module(f"graphc_{kernel.name}")
+    function = emit_kernel(module, kernel.text, arguments, scope, target)
+    _after_lowering(module, library)
+    library.add_ir_module(module)
+    return _linked_as(kernel.name, function.name, arguments, function.ftype.args)
 
 
 def _compile(function, arguments, library, result=types.none):
@@ -210,11 +226,16 @@ def _linked(name: str, kind: str, arguments: list[ir.Type]):
     """An intrinsic that calls a function of the products' module."""
     pointer = BufferType(SCALARS[kind])
     kinds = [pointer if isinstance(a, ir.PointerType) else types.int64 for a in arguments]
+    return _linked_as(name, name, kinds, arguments)
+
+
+def _linked_as(name: str, symbol: str, kinds, arguments):
+    """An intrinsic ``name`` that calls the function ``symbol`` of another module."""
     sig = types.none(*kinds)
 
     def emit(context, builder, sig, args):
         signature = ir.FunctionType(ir.VoidType(), arguments)
-        builder.call(cgutils.get_or_insert_function(builder.module, signature, name), args)
+        builder.call(cgutils.get_or_insert_function(builder.module, signature, symbol), args)
         return context.get_dummy_value()
 
     return inline(name, len(arguments), lambda *_: sig, emit)

@@ -79,6 +79,20 @@ def completes_rows(unit: Node) -> bool:
     return is_product(unit) or by_image(unit)
 
 
+def is_stack(unit: Node) -> bool:
+    """Whether a unit joins single values, and constants between them: ``np.stack`` of scalars."""
+    if unit.op != "concat":
+        return False
+    return all(i.type.size == 1 or fill_value(i) is not None for i in unit.inputs)
+
+
+def fill_value(node: Node) -> Node | None:
+    """The scalar constant that ``node`` repeats."""
+    while node.op in ("broadcast", "reshape"):
+        node = node.inputs[0]
+    return node if is_scalar_const(node) else None
+
+
 def storage_root(node: Node) -> Node:
     """The node whose memory a chain of reshapes and barriers shares."""
     while node.op in _ALIASES:

@@ -17,6 +17,7 @@ from graphc.schedule.deps import (
     aligned_depth,
     domain,
     is_opaque,
+    is_stack,
     reduced_axes,
 )
 from graphc.schedule.products import is_product
@@ -26,6 +27,9 @@ _MAX_UNITS = 96
 _TOLD = {"loop", "cond", "item"}  # they are seen in the list of kernels: nothing to explain
 _MAX_BUFFERS = 40
 _MIN_SCALARS, _MAX_SCALARS = 64, 512  # units of a kernel cut from a long run of scalars
+# A run of scalars is one kernel whatever its length where a stacked result comes of so few of them:
+# then it is wide (a system of equations) and not long (an unrolled loop).
+_SCALARS_A_RESULT, _MAX_WIDE = 32, 50_000
 _MAX_SIBLINGS = 12  # tried for each unit: an array that all read would make that quadratic
 
 
@@ -246,14 +250,26 @@ class Fusion:
         nothing has to be weighed and no other kernel can have to run between them."""
         run: list[Node] = []
         for unit in [*self.deps.units, None]:
-            if unit is not None and self._is_scalar(unit):
+            if unit is not None and (self._is_scalar(unit) or self._is_result(unit)):
                 run.append(unit)
                 if unit not in self.deps.gathered:
                     continue
-            if len(run) >= _MIN_SCALARS:
+            if self._is_wide(run):
+                self._close(run)
+            elif len(run) >= _MIN_SCALARS:
+                run = [u for u in run if not is_stack(u)]
                 for part in _parts([self._shape_of(u) for u in run]):
                     self._close(run[part])
             run = []
+
+    def _is_wide(self, run: list[Node]) -> bool:
+        results = sum(len(u.inputs) for u in run if is_stack(u))
+        long = _MIN_SCALARS <= len(run) - sum(map(is_stack, run)) <= _MAX_WIDE
+        return long and results * _SCALARS_A_RESULT >= len(run)
+
+    def _is_result(self, unit: Node) -> bool:
+        """Scalars put together, for nobody here to read."""
+        return is_stack(unit) and not self.deps.used_by.get(unit) and unit not in self.deps.alone
 
     def _shape_of(self, unit: Node) -> tuple:
         """What the same unit of another step of an unrolled loop has in common with this one."""

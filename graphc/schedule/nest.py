@@ -16,6 +16,8 @@ from graphc.schedule.deps import (
     Deps,
     completes_rows,
     domain,
+    fill_value,
+    is_stack,
     only_unit_axes,
     reduced_axes,
     storage_root,
@@ -96,7 +98,10 @@ class NestBuilder:
             "concat": self._concat, "scatter_add": self._scatter_add,
             "scatter_set": self._scatter_set, "cumsum": self._scan, "cumprod": self._scan,
         }  # fmt: skip
-        body = alone[first.op](first) if first.op in alone else self._fused()
+        if self.group.closed:
+            body = self._scalars()
+        else:
+            body = alone[first.op](first) if first.op in alone else self._fused()
         body = L.collapse(body)
         reads, writes = _touched(body)
         symbols = sorted(
@@ -135,6 +140,42 @@ class NestBuilder:
         for unit in self.group.post:
             self._store_units([unit], _loop_index("", unit.shape))
         return [*self.prologue, *body, *self.epilogue]
+
+    def _scalars(self) -> list[L.Stmt]:
+        """A run of scalars, and the arrays that they are put together to. All is computed before
+        anything is stored; constants between the values are filled in first."""
+        stacks = [u for u in self.group.units if is_stack(u)]
+        self.current, self.body = 0, []
+        scalars = [u for u in self.group.units if not is_stack(u)]
+        self.segment_of = dict.fromkeys(scalars, 0)
+        for unit in scalars:
+            self._compute(unit, ())
+        stores: list[L.Stmt] = []
+        fills: list[L.Stmt] = []
+        for unit in stacks:
+            most = _most_repeated(unit)
+            offset = 0
+            if most is not None:
+                fills += self._filling(unit, most, 0, unit.type.size)
+            for piece in unit.inputs:
+                constant = fill_value(piece)
+                if constant is None:
+                    self.source = self.deps.graph.sources.get(unit)
+                    value = self.value(piece, _loop_index("", (1,) * piece.ndim))
+                    stores.append(L.Store(self.storage[unit], L.Affine() + offset, value))
+                elif constant is not most:
+                    fills += self._filling(unit, constant, offset, piece.type.size)
+                offset += piece.type.size
+        self._store_units(scalars, ())
+        return [*fills, *self.body, *stores]
+
+    def _filling(self, unit: Node, constant: Node, start: int, size: int) -> list[L.Stmt]:
+        """``constant`` stored to ``size`` elements of ``unit`` from ``start`` on."""
+        literal = L.Lit(unit.dtype, _literal(constant.attr("value").array.reshape(())))
+        if size == 1:
+            return [L.Store(self.storage[unit], L.Affine() + start, literal)]
+        store = L.Store(self.storage[unit], L.variable("j0") + start, literal)
+        return [L.For("j0", size, [store])]
 
     # ------------------------------------------------------------------------------- placement
 
@@ -613,6 +654,17 @@ def _loop_index(prefix: str, extents) -> Index:
 def _columns_and_sum(unit: Node) -> tuple[int, DimLike]:
     _, _, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
     return n, k
+
+
+def _most_repeated(stack: Node) -> Node | None:
+    """The constant that fills most of a stack, None where constants are no more than single."""
+    sizes: dict[Node, int] = {}
+    for piece in stack.inputs:
+        constant = fill_value(piece)
+        if constant is not None:
+            sizes[constant] = sizes.get(constant, 0) + piece.type.size
+    most = max(sizes, key=sizes.__getitem__, default=None)
+    return most if most is not None and sizes[most] > len(stack.inputs) // 2 else None
 
 
 def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:
