@@ -100,6 +100,7 @@ ALLOWED = {
         "graphc.codegen.vectors": "at import",
         "graphc.codegen.product": "at import",
         "graphc.codegen.convolution": "at import",
+        "graphc.codegen.pooling": "at import",
         "graphc.runtime.loader": "lazily",
         "graphc.runtime.blas": "lazily",
         "graphc.runtime.cache": "lazily",

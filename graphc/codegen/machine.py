@@ -13,6 +13,7 @@ from graphc.ir import library
 from graphc.ir.dims import product
 from graphc.ir.types import parse_type
 from graphc.schedule.convolutions import Convolution
+from graphc.schedule.pooling import Pooling
 
 KINDS = {k: parse_type(f"{k}[]").dtype for k in
          ("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64")}  # fmt: skip
@@ -26,6 +27,8 @@ def run_as_python(program: Program, arrays, arena: np.ndarray, ints: np.ndarray)
         namespace |= _product_words(function)
     for function in program.convolutions:
         namespace[function.name] = convolution_word(function.shape)
+    for function in program.poolings:
+        namespace[function.name] = pooling_word(function.shape)
     exec(compile(program.text, "<graphc program>", "exec"), namespace)
     with np.errstate(all="ignore"):
         namespace["main"](arrays, arena, ints)
@@ -105,6 +108,8 @@ def _product_words(product: ProductFunction) -> dict[str, object]:
 
 
 def convolution_word(shape: Convolution):
+    """The Python meaning of a convolution."""
+
     def convolve(x, w, out, channels):
         step, strided = x.itemsize, np.lib.stride_tricks.as_strided
         sizes = (shape.images, channels, *shape.places, *shape.window)
@@ -120,6 +125,26 @@ def convolution_word(shape: Convolution):
         out[: result.size] = result.ravel()
 
     return convolve
+
+
+def pooling_word(shape: Pooling):
+    """The Python meaning of a pooling."""
+    rows, columns = shape.rows, shape.columns
+
+    def pool(*arguments):
+        *operands, out = arguments
+        sizes = (rows, shape.down, columns, shape.across)
+        x = operands[0][: np.prod(sizes)].reshape(sizes)
+        others = [o[: rows * columns].reshape(rows, 1, columns, 1) for o in operands[1:]]
+        if shape.method == "max":
+            result = x.max((1, 3))
+        elif shape.method == "count":
+            result = (x == others[0]).sum((1, 3))
+        else:
+            result = np.where(x == others[0], others[1], 0)
+        out[: result.size] = result.ravel()
+
+    return pool
 
 
 def _trsm(lower, trans, unit, n, k, a, b):

@@ -18,7 +18,7 @@ from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from graphc.codegen import convolution
+from graphc.codegen import convolution, pooling
 from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
 from graphc.codegen.llvm_backend import target as cpu
 from graphc.codegen.native_main import Unsupported, emit_main, is_straight
@@ -124,6 +124,8 @@ def compile_program(program: Program) -> Compiled:
                 scope[p.pack_name] = _linked(p.pack_name, p.kind, pack_argument_types(p))
         for c in program.convolutions:
             scope[c.name] = _linked(c.name, c.kind, convolution.argument_types(c))
+        for p in program.poolings:
+            scope[p.name] = _linked(p.name, p.kind, pooling.argument_types(p))
         for kernel in program.kernels:
             scope[kernel.name] = _compile_kernel(kernel, scope, library)
         _export(_main_emitter(program.main, scope, library), library, program.flush_subnormals)
@@ -134,6 +136,8 @@ def compile_program(program: Program) -> Compiled:
         if program.convolutions:
             made = convolution.convolutions_module(program.convolutions, machine, triple)
             finished.append(made)
+        if program.poolings:
+            finished.append(pooling.poolings_module(program.poolings, machine, triple))
         return optimize_and_emit(library.modules, ENTRY, finished, apart=len(program.calls) > _MANY)
 
 

@@ -77,7 +77,8 @@ class Vectors:
 
     def call(self, name: str, result, arguments):
         kind = ir.FunctionType(result, [a.type for a in arguments])
-        lanes = result.count if isinstance(result, ir.VectorType) else self.lanes
+        kinds = (result, *kind.args)
+        lanes = next(k.count for k in kinds if isinstance(k, ir.VectorType))
         suffix = f"v{lanes}{self.kind}" + (".p0" if "masked" in name else "")
         full = f"llvm.{name}.{suffix}"
         function = self.module.globals.get(full) or ir.Function(self.module, kind, full)
@@ -119,15 +120,48 @@ class Vectors:
         """``live`` elements that lie ``step`` apart; no element behind the last is read."""
         if step == 1:
             return self.load(pointer, live)
-        width, last = self.lanes * step, (live - 1) * step
-        kind, bits = ir.VectorType(self.real, width), ir.VectorType(I1, width)
-        mask = ir.Constant(bits, [I1(lane <= last) for lane in range(width)])
+        wide = self._wide_load(step, pointer, (live - 1) * step + 1)
+        return self._every(step, wide, 0)
+
+    def load_apart(self, step: int, pointer, live: int) -> list:
+        """``live`` times ``step`` elements: the first, second, ... of every ``step``."""
+        if step == 1:
+            return [self.load(pointer, live)]
+        wide = self._wide_load(step, pointer, live * step)
+        return [self._every(step, wide, first) for first in range(step)]
+
+    def store_together(self, vectors: list, pointer, live: int) -> None:
+        """The inverse of ``load_apart``, for powers of two."""
+        step = len(vectors)
+        if step == 1:
+            return self.store(vectors[0], pointer, live)
+        while len(vectors) > 1:  # halves interleaved give every other element of the result
+            half = len(vectors) // 2
+            width = vectors[0].type.count
+            order = self._order([i for lane in range(width) for i in (lane, width + lane)])
+            pairs = zip(vectors[:half], vectors[half:], strict=True)
+            vectors = [self.builder.shuffle_vector(x, y, order) for x, y in pairs]
+        wide, none = vectors[0], ir.VoidType()
+        place = self.builder.bitcast(pointer, wide.type.as_pointer())
+        mask = self._bits(self.lanes * step, live * step)
+        self.call("masked.store", none, [wide, place, I32(self.itemsize), mask])
+
+    def _wide_load(self, step: int, pointer, count: int):
+        """The first ``count`` elements of a vector of ``step`` times the usual lanes."""
+        width = self.lanes * step
+        kind = ir.VectorType(self.real, width)
         zero = ir.Constant(kind, [self.real(0.0)] * width)
         place = self.builder.bitcast(pointer, kind.as_pointer())
-        arguments = [place, I32(self.itemsize), mask, zero]
-        wide = self.call("masked.load", kind, arguments)
-        order = self._order(range(0, width, step))
-        return self.builder.shuffle_vector(wide, ir.Constant(kind, ir.Undefined), order)
+        arguments = [place, I32(self.itemsize), self._bits(width, count), zero]
+        return self.call("masked.load", kind, arguments)
+
+    def _bits(self, width: int, count: int) -> ir.Constant:
+        kind = ir.VectorType(I1, width)
+        return ir.Constant(kind, [I1(lane < count) for lane in range(width)])
+
+    def _every(self, step: int, wide, first: int):
+        order = self._order(range(first, self.lanes * step, step))
+        return self.builder.shuffle_vector(wide, ir.Constant(wide.type, ir.Undefined), order)
 
     def store(self, value, pointer, live: int) -> None:
         place = self.builder.bitcast(pointer, self.type.as_pointer())

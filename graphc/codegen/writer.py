@@ -15,6 +15,7 @@ from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
 from graphc.schedule.convolutions import Convolution
 from graphc.schedule.memory import STATUS_WORDS
+from graphc.schedule.pooling import Pooling
 
 _INDENT = "    "
 _ACCUMULATE = {"sum": "accumulate_sum", "prod": "accumulate_prod"}
@@ -96,6 +97,24 @@ class ConvolutionFunction:
 
 
 @dataclass(frozen=True)
+class PoolingFunction:
+    """``name(x, [m, [g,]] out)``: one pooling, as ``schedule.pooling`` defines it."""
+
+    name: str
+    kind: str
+    shape: Pooling
+
+    @property
+    def text(self) -> str:
+        p = self.shape
+        operands = {"max": "x", "count": "x, m", "spread": "x, m, g"}[p.method]
+        return (
+            f"# {self.name}({operands}, out): {p.method} of {self.kind} x "
+            f"[{p.rows}, {p.down}, {p.columns}, {p.across}] over blocks"
+        )
+
+
+@dataclass(frozen=True)
 class Program:
     """Source text in pieces. ``int_layout`` names the words of the ``ints`` argument of main:
     two status words, the dims, the byte offset of each temporary."""
@@ -106,10 +125,11 @@ class Program:
     flush_subnormals: bool = False  # while it runs; for updates in place
     products: tuple[ProductFunction, ...] = ()
     convolutions: tuple[ConvolutionFunction, ...] = ()
+    poolings: tuple[PoolingFunction, ...] = ()
 
     @property
     def text(self) -> str:
-        linked = [*self.products, *self.convolutions]
+        linked = [*self.products, *self.convolutions, *self.poolings]
         heads = ["\n".join(p.text for p in linked)] if linked else []
         return "\n\n".join([*heads, *(k.text for k in self.kernels), self.main])
 
@@ -120,7 +140,7 @@ def write(schedule: L.Schedule) -> Program:
     lines = calls.block(schedule.kernels)
     # The moments of an optimizer decay into subnormals, which cost a hundred cycles each.
     flush = bool(schedule.graph.donated)
-    tables = calls.functions, calls.products, calls.convolutions
+    tables = calls.functions, calls.products, calls.convolutions, calls.poolings
     functions, *linked = (tuple(table.values()) for table in tables)
     return Program(functions, _main(schedule, lines), tuple(calls.called), flush, *linked)
 
@@ -132,6 +152,7 @@ class _Calls:
         self.functions: dict[tuple, KernelFunction] = {}
         self.products: dict[tuple, ProductFunction] = {}
         self.convolutions: dict[tuple, ConvolutionFunction] = {}
+        self.poolings: dict[tuple, PoolingFunction] = {}
         self.called: list[str] = []
         self.counter = 0
 
@@ -158,7 +179,7 @@ class _Calls:
         if isinstance(kernel, L.LibraryKernel):
             function, arguments = _library_call(kernel)
         else:
-            function, arguments = _function(kernel, self.products, self.convolutions)
+            function, arguments = _function(kernel, self)
         kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
         key = (re.sub(r"\s*#.*", "", function.text), kinds)
         name = f"kernel{len(self.functions)}"
@@ -228,14 +249,12 @@ def _named(function: KernelFunction, name: str) -> KernelFunction:
 # ------------------------------------------------------------------------------------- kernels
 
 
-def _function(
-    kernel: L.LoopKernel, products: dict, convolutions: dict
-) -> tuple[KernelFunction, list[str]]:
+def _function(kernel: L.LoopKernel, calls: _Calls) -> tuple[KernelFunction, list[str]]:
     """A kernel as a function of its own names, and the caller's arguments for them."""
     buffers = kernel.buffers
     names = {b: f"{'o' if b in kernel.writes else 'a'}{i}" for i, b in enumerate(buffers)}
     sizes = _runtime_extents(kernel.body)
-    writer = _Body(names, sizes, products, convolutions)
+    writer = _Body(names, sizes, calls)
     lines = writer.block(kernel.body, 1)
     head = [_INDENT + line for line in writer.text.constant_lines()]
     parameters = [Parameter(names[b], short_dtype(b.dtype)) for b in buffers]
@@ -291,9 +310,8 @@ def _runtime_extents(body: list[L.Stmt]) -> dict:
 class _Body:
     """Statements of one kernel as lines."""
 
-    def __init__(self, names: dict[L.Buffer, str], sizes: dict, products: dict, convolutions: dict):
-        self.names, self.sizes, self.products = names, sizes, products
-        self.convolutions = convolutions
+    def __init__(self, names: dict[L.Buffer, str], sizes: dict, calls: _Calls):
+        self.names, self.sizes, self.calls = names, sizes, calls
         self.text = _NamedText(names)
 
     def block(self, body: list[L.Stmt], depth: int) -> list[str]:
@@ -311,6 +329,8 @@ class _Body:
             return [pad + self._product(stmt)]
         if isinstance(stmt, L.Convolve):
             return [pad + self._convolution(stmt)]
+        if isinstance(stmt, L.Pool):
+            return [pad + self._pooling(stmt)]
         if isinstance(stmt, L.Let):
             line = f"{stmt.name} = {text.expr(stmt.expr)}"
         elif isinstance(stmt, L.Store):
@@ -332,7 +352,7 @@ class _Body:
 
     def _product(self, stmt: L.Product | L.Pack) -> str:
         p = stmt.product if isinstance(stmt, L.Pack) else stmt
-        function = _product_function(p, p.rows, self.products)
+        function = _product_function(p, p.rows, self.calls.products)
         a, b, c = (
             self._part(buffer, start)
             for buffer, start in zip((p.a, p.b, p.c), p.starts, strict=True)
@@ -349,7 +369,7 @@ class _Body:
         return f"{function.name}({a}, {b}, {c}, {work}{dim(p.m)}, {dim(p.k)}, {rows}){comment}"
 
     def _convolution(self, stmt: L.Convolve) -> str:
-        key, known = (short_dtype(stmt.out.dtype), stmt.shape), self.convolutions
+        key, known = (short_dtype(stmt.out.dtype), stmt.shape), self.calls.convolutions
         function = known.setdefault(key, ConvolutionFunction(f"convolution{len(known)}", *key))
         parts = [
             self._part(buffer, start)
@@ -357,6 +377,14 @@ class _Body:
         ]
         comment = f"  # {stmt.source}" if stmt.source else ""
         return f"{function.name}({', '.join(parts)}, {dim(stmt.channels)}){comment}"
+
+    def _pooling(self, stmt: L.Pool) -> str:
+        key, known = (short_dtype(stmt.out.dtype), stmt.shape), self.calls.poolings
+        function = known.setdefault(key, PoolingFunction(f"pooling{len(known)}", *key))
+        buffers = zip((*stmt.operands, stmt.out), stmt.starts, strict=True)
+        parts = [self._part(buffer, start) for buffer, start in buffers]
+        comment = f"  # {stmt.source}" if stmt.source else ""
+        return f"{function.name}({', '.join(parts)}){comment}"
 
     def _part(self, buffer: L.Buffer, start: L.Affine) -> str:
         name = self.names[buffer]

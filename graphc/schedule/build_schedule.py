@@ -18,6 +18,7 @@ from graphc.schedule.deps import (
     analyse,
     completes_rows,
     domain,
+    is_call,
     nominal,
     reduced_axes,
     storage_root,
@@ -122,7 +123,8 @@ def _is_one_pass(group: Group, deps: Deps) -> bool:
         if domain(unit) != space:
             return False
         for use in deps.uses[unit]:
-            waits = reduced_axes(use.unit) or use.axes != tuple(range(len(space)))
+            elsewhere = use.axes != tuple(range(len(space)))
+            waits = elsewhere or reduced_axes(use.unit) or is_call(use.unit)
             if use.unit in members and waits:
                 return False
     return True

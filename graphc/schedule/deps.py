@@ -15,6 +15,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction
 from graphc.schedule.convolutions import by_image, operand
+from graphc.schedule.pooling import pooling
 from graphc.schedule.products import is_product
 from graphc.schedule.sizes import nominal
 
@@ -76,7 +77,12 @@ def is_opaque(unit: Node) -> bool:
 
 def completes_rows(unit: Node) -> bool:
     """Units computed by a call for some rows, a block or an image, of a kernel's outer loop."""
-    return is_product(unit) or by_image(unit)
+    return is_product(unit) or is_call(unit)
+
+
+def is_call(unit: Node) -> bool:
+    """Units computed by a call for one index of a kernel's outer loop."""
+    return by_image(unit) or pooling(unit) is not None
 
 
 def is_stack(unit: Node) -> bool:
@@ -150,6 +156,8 @@ def _must_store(graph: Graph) -> set[Node]:
             stored.update(storage_root(i) for i in node.inputs)
         elif node.op == "conv":
             stored.update(storage_root(operand(i)[0]) for i in node.inputs)
+        elif (found := pooling(node)) is not None:
+            stored.update(storage_root(i) for i in found[1])
         elif node.op in ("take", "take_along"):
             stored.add(storage_root(node.inputs[0]))
         elif node.op == "reshape" and not only_unit_axes(node.shape, node.inputs[0].shape):
@@ -214,6 +222,8 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
         image = (None, 0) if swapped else (0, None)
         axes = (*image, *[None] * (x.ndim - 2)) if by_image(unit) else (None,) * x.ndim
         stack = [(x, axes), (w, (None,) * w.ndim)]
+    elif (found := pooling(unit)) is not None:
+        stack = [(i, (0, *[None] * (i.ndim - 1))) for i in found[1]]
     elif is_opaque(unit) or is_product(unit):
         stack = [(i, (None,) * i.ndim) for i in unit.inputs]
     elif unit.op in _FOLDED:
@@ -307,6 +317,6 @@ def aligned_depth(use: Use) -> int:
     depth = 0
     while depth in position and position[depth] == depth:
         depth += 1
-    if by_image(use.unit):
+    if is_call(use.unit):
         return min(depth, 1)
     return min(depth, use.unit.ndim - 1) if is_product(use.unit) else depth

@@ -68,6 +68,9 @@ def _kernel(kernel: L.LoopKernel | L.GemmKernel, schedule: L.Schedule) -> list[s
             lines.append(f"  {_product(p)} in blocks of {p.rows} rows")
         for c in (s for s in L.statements(kernel.body) if isinstance(s, L.Convolve)):
             lines.append(f"  {_convolution(c)}")
+        for p in (s.shape for s in L.statements(kernel.body) if isinstance(s, L.Pool)):
+            over = f"{p.rows} rows of {p.columns} blocks of {p.down} x {p.across}"
+            lines.append(f"  {p.method} over {over}")
     lines.append(f"  reads    {_buffers(kernel.reads)}")
     lines.append(f"  writes   {_buffers(kernel.writes)}")
     return lines

@@ -10,12 +10,12 @@ import numpy as np
 from graphc.ir.dims import DimLike
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
-from graphc.schedule.convolutions import by_image
 from graphc.schedule.deps import (
     Deps,
     Use,
     aligned_depth,
     domain,
+    is_call,
     is_opaque,
     is_stack,
     reduced_axes,
@@ -64,8 +64,8 @@ def initial_depth(unit: Node) -> int:
     rank, reduced = len(domain(unit)), reduced_axes(unit)
     if is_product(unit):
         return rank - 1
-    if unit.op == "conv":
-        return int(by_image(unit))
+    if is_call(unit) or unit.op == "conv":
+        return int(is_call(unit))
     if reduced and (reduced == tuple(range(rank - len(reduced), rank)) or _is_arg(unit)):
         return rank - len(reduced) or (0 if _is_arg(unit) else rank)
     return rank

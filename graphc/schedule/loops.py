@@ -13,6 +13,7 @@ import numpy as np
 
 from graphc.ir.dims import DimLike
 from graphc.schedule.convolutions import Convolution
+from graphc.schedule.pooling import Pooling
 
 
 @dataclass(eq=False)
@@ -279,6 +280,18 @@ class Convolve:
 
 
 @dataclass
+class Pool:
+    """``out`` of operands that begin, like out, at the elements ``starts``; ``shape`` is a
+    ``pooling.Pooling``."""
+
+    operands: tuple[Buffer, ...]
+    out: Buffer
+    starts: tuple[Affine, ...]
+    shape: Pooling
+    source: object = None
+
+
+@dataclass
 class Pack:
     """Put b of a product into its work memory, for the method ``whole``."""
 
@@ -287,7 +300,7 @@ class Pack:
 
 Stmt = (
     For | Let | Store | ScatterAdd | Accumulate | AccumulateInto | ArgUpdate
-    | Product | Convolve | Pack
+    | Product | Convolve | Pool | Pack
 )  # fmt: skip
 
 
@@ -453,7 +466,7 @@ def statements(body: list[Stmt]) -> Iterator[Stmt]:
 
 def expressions(stmt: Stmt) -> Iterator[Expr]:
     """Every expression of one statement (not of nested loops)."""
-    stack = [] if isinstance(stmt, For | Product | Convolve | Pack) else [stmt.expr]
+    stack = [] if isinstance(stmt, For | Product | Convolve | Pool | Pack) else [stmt.expr]
     if isinstance(stmt, ScatterAdd):
         stack.append(stmt.dynamic[0])
     while stack:
@@ -473,7 +486,7 @@ def indices(stmt: Stmt) -> Iterator[Affine]:
     """Every affine index that a statement uses."""
     if isinstance(stmt, Store | ScatterAdd | AccumulateInto | ArgUpdate):
         yield stmt.index
-    elif isinstance(stmt, Product | Convolve):
+    elif isinstance(stmt, Product | Convolve | Pool):
         yield from stmt.starts
     elif isinstance(stmt, Pack):
         yield stmt.product.starts[1]
@@ -564,7 +577,7 @@ def rename(stmt: Stmt, mapping: Mapping[str, Affine]) -> Stmt:
     """``stmt`` with loop variables replaced by affine indices."""
     if isinstance(stmt, For):
         return replace(stmt, body=[rename(s, mapping) for s in stmt.body])
-    if isinstance(stmt, Product | Convolve):
+    if isinstance(stmt, Product | Convolve | Pool):
         return replace(stmt, starts=tuple(_rename_index(i, mapping) for i in stmt.starts))
     if isinstance(stmt, Pack):
         return Pack(rename(stmt.product, mapping))

@@ -17,12 +17,14 @@ from graphc.schedule.deps import (
     completes_rows,
     domain,
     fill_value,
+    is_call,
     is_stack,
     only_unit_axes,
     reduced_axes,
     storage_root,
 )
 from graphc.schedule.fuse import Group
+from graphc.schedule.pooling import pooling
 from graphc.schedule.products import TILE_ROWS, block_rows, is_product, method, work_size
 from graphc.schedule.sizes import nominal
 
@@ -50,7 +52,7 @@ class Segment:
     @property
     def closed(self) -> bool:
         """Whether it takes no units of loops."""
-        return self.products or any(u.op == "conv" for u in self.units)
+        return self.products or any(_has_segment(u) for u in self.units)
 
 
 @dataclass
@@ -200,7 +202,7 @@ class NestBuilder:
                     earliest = max(earliest, self.segment_of[use.unit] + (0 if same else 1))
             for position in range(earliest, len(self.segments)):
                 segment = self.segments[position]
-                if segment.inner == inner and not segment.closed and unit.op != "conv":
+                if segment.inner == inner and not segment.closed and not _has_segment(unit):
                     break
             else:
                 position = len(self.segments)
@@ -223,7 +225,7 @@ class NestBuilder:
         if products:
             sizes = [block_rows(*_columns_and_sum(u), u.dtype.itemsize) for u in products]
             return min([*sizes, rows] if isinstance(rows, int) else sizes)
-        if rows == 1 or nominal(rows) < _MIN_ROWS or any(u.op == "conv" for u in self.group.units):
+        if rows == 1 or nominal(rows) < _MIN_ROWS or any(map(_has_segment, self.group.units)):
             return 0
         row_cost = inner_cost = row_bytes = 0
         for segment in self.segments:
@@ -309,9 +311,20 @@ class NestBuilder:
             self.deps.graph.sources.get(unit),
         )  # fmt: skip
 
+    def _pooling(self, unit: Node) -> L.Pool:
+        shape, nodes = pooling(unit)
+        reduced = reduced_axes(unit)
+        inner = (L.Affine(),) * (len(domain(unit)) - len(reduced) - len(self.group.outer))
+        ((out, start),) = self._targets(unit, self.outer_index + inner)
+        starts = [self.outer_index[0] * product(n.shape[1:]) for n in nodes]
+        buffers = tuple(self.storage[storage_root(n)] for n in nodes)
+        source = self.deps.graph.sources.get(unit)
+        return L.Pool(buffers, out, (*starts, start), shape, source)
+
     def _segment(self, segment: Segment) -> list[L.Stmt]:
         if segment.closed:
-            return [self._convolution(unit) for unit in segment.units]
+            (unit,) = segment.units
+            return [self._convolution(unit) if unit.op == "conv" else self._pooling(unit)]
         depth = len(segment.inner)
         index = self.outer_index + _loop_index("j", segment.inner)
         levels = [_Level() for _ in range(depth + 1)]
@@ -651,6 +664,11 @@ def _loop_index(prefix: str, extents) -> Index:
     )
 
 
+def _has_segment(unit: Node) -> bool:
+    """Whether a unit is a segment of its own: one call."""
+    return unit.op == "conv" or is_call(unit)
+
+
 def _columns_and_sum(unit: Node) -> tuple[int, DimLike]:
     _, _, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
     return n, k
@@ -677,6 +695,9 @@ def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:
             writes.update({stmt.c: None, **({stmt.work: None} if stmt.work else {})})
         elif isinstance(stmt, L.Convolve):
             reads.update({stmt.x: None, stmt.w: None})
+            writes[stmt.out] = None
+        elif isinstance(stmt, L.Pool):
+            reads.update(dict.fromkeys(stmt.operands))
             writes[stmt.out] = None
         for expr in L.expressions(stmt):
             if isinstance(expr, L.Load):
