@@ -17,7 +17,13 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def python_blocks():
-    for document in ("README.md", "docs/design.md", "docs/linalg.md", "bench/README.md"):
+    for document in (
+        "README.md",
+        "docs/design.md",
+        "docs/linalg.md",
+        "docs/gradients.md",
+        "bench/README.md",
+    ):
         for index, block in enumerate(blocks(document, "python")):
             yield pytest.param(block, id=f"{document}-{index}")
 

@@ -32,7 +32,7 @@ CLEAN: Zeros = frozenset()
 ANYWHERE_ONLY: Zeros = frozenset([ANYWHERE])
 
 # Their zero derivative is a convention at an ordinary finite argument, not a dead branch.
-SOFT_ROWS = frozenset({"abs", "sqrt", "cbrt", "pow", "copysign"})
+SOFT_ROWS = frozenset({"abs", "sqrt", "cbrt", "pow", "copysign", "arctan2"})
 
 
 def zeros_of(node: Node, derivative: Derivative) -> Zeros:

@@ -234,8 +234,11 @@ _e("minimum", "Min(x, y)", np.minimum,
    ("where(x < y, 1, where(x == y, 0.5, 0))", "where(y < x, 1, where(x == y, 0.5, 0))"),
    "Smaller of two, NaN if either is; a tie splits the gradient.", result="same",
    arity=2)  # fmt: skip
-_e("arctan2", "atan2(x, y)", np.arctan2, ("y/(x*x + y*y)", "-x/(x*x + y*y)"),
-   "Angle of the point (y, x).", arity=2, singular=True, cost=26)  # fmt: skip
+_e("arctan2", "atan2(x, y)", np.arctan2,
+   ("where((x == 0) & (y == 0), 0, y/(x*x + y*y))",
+    "where((x == 0) & (y == 0), 0, -x/(x*x + y*y))"),
+   "Angle of the point (y, x); the gradient at the origin is taken as 0.", arity=2,
+   singular=True, cost=26)  # fmt: skip
 _e("zeta", "zeta(x, y)", _vmath("zeta"), (None, "-x*zeta(x + 1, y)"),
    "Hurwitz zeta function for x > 1, y > 0, NaN elsewhere; x is a constant to differentiation.",
    arity=2, singular=True, cost=500)  # fmt: skip
