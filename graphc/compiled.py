@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,9 @@ from graphc.trace.context import is_lossy
 from graphc.trace.source import is_user
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
+
+if TYPE_CHECKING:
+    from graphc.memory import Memory
 
 _WARN_AT_COMPILES = 3
 _KEPT_SHAPES = 1024
@@ -574,6 +577,41 @@ class CompiledFunction:
                 stacklevel=_frames_to_user(),
             )
 
+    def memory(self, *args, **kwargs) -> Memory:
+        """Bytes that a call with these arguments needs, told without compiling or calling it.
+
+        Arguments may be types of known sizes alone; OptionError for symbolic ones.
+
+        >>> import numpy as np, graphc as gc
+        >>> gc.grad(lambda x: np.sum(x ** 2)).memory(np.zeros(1000)).peak
+        16000
+        """
+        from graphc.memory import predict  # passes and schedule: not in a process that only calls
+
+        args, kwargs, statics = self._split_static(args, kwargs)
+        leaves, treedef = flatten((args, kwargs))
+        request = self._request(args, kwargs, statics, leaves, treedef)
+        for kind, path in zip(request.types, request.paths, strict=True):
+            if kind.symbols:
+                raise OptionError(
+                    f"memory: give the size {min(kind.symbols)} of {path} as a number"
+                )
+        family = self._families.get((treedef, request.weak, frozen(statics)), _Family())
+        types = next((v.types for v in family.variants if v.fits(request.types)), None)
+        types = types or self._with_declared_dims(request.types, request.paths)
+        try:
+            traced = self._trace(request.of_types(types), _values(leaves))
+        except SymbolicDimError:
+            types = request.types
+            traced = self._trace(request, _values(leaves))
+        sizes = {
+            str(dim): size
+            for kind, given in zip(types, request.types, strict=True)
+            for dim, size in zip(kind.shape, given.shape, strict=True)
+            if isinstance(dim, Dim)
+        }
+        return predict(self._with_donation(traced, request), sizes)
+
     def graph(self, *args, **kwargs) -> Graph:
         """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves).
 
@@ -582,8 +620,7 @@ class CompiledFunction:
         args, kwargs, statics = self._split_static(args, kwargs)
         leaves, treedef = flatten((args, kwargs))
         request = self._request(args, kwargs, statics, leaves, treedef)
-        arrays = [None if isinstance(leaf, ArgSpec) else _arrays([leaf])[0][0] for leaf in leaves]
-        return self._with_donation(self._trace(request, arrays), request)
+        return self._with_donation(self._trace(request, _values(leaves)), request)
 
 
 def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
@@ -648,6 +685,11 @@ def _arrays(leaves: Iterable) -> tuple[list[np.ndarray], tuple]:
         key.append(leaf.dtype)
         key.append(leaf.shape)
     return arrays, tuple(key)
+
+
+def _values(leaves: Iterable) -> list[np.ndarray | None]:
+    """Leaves as arrays, None for types alone."""
+    return [None if isinstance(leaf, ArgSpec) else _arrays([leaf])[0][0] for leaf in leaves]
 
 
 def _scalars(traced: Traced, graph: Graph) -> tuple[tuple[int, bool], ...]:

@@ -24,7 +24,7 @@ LEVELS = (
     ("schedule",),
     ("codegen",),
     ("runtime",),
-    ("pipeline",),
+    ("pipeline", "memory"),
     ("paths", "request", "nonfinite"),
     ("compiled", "data"),
     ("transforms", "check", "optim"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc import errors
 from graphc.errors import GraphcError
+
+if TYPE_CHECKING:
+    from graphc.memory import Memory
 
 _NOT_FUSED = "not fused:"
 
@@ -19,8 +24,11 @@ class Report:
     compiler made of that. ``str(report)`` is a summary.
     """
 
-    def __init__(self, name: str, stages: Mapping[str, Callable[[], str]]):
+    def __init__(
+        self, name: str, stages: Mapping[str, Callable[[], str]], memory: Callable[[], Memory]
+    ):
         self.name = name
+        self._predict = memory
         self._stages = dict(stages)
         self._texts: dict[str, str] = {}
 
@@ -56,6 +64,11 @@ class Report:
         blocks = [b for b in self._blocks() if b.startswith(_NOT_FUSED)]
         return [line.strip() for b in blocks for line in b.splitlines()[1:]]
 
+    @functools.cached_property
+    def memory(self) -> Memory:
+        """Bytes that a call needs; raises OptionError where sizes are not known."""
+        return self._predict()
+
     def _blocks(self) -> list[str]:
         return self.fused.strip().split("\n\n")
 
@@ -67,6 +80,8 @@ class Report:
         heads = [kernel.splitlines()[0] for kernel in self.kernels]
         lines += [f"    {head}" for head in heads]
         lines += [f"    not fused: {reason}" for reason in self.why_not_fused]
+        with contextlib.suppress(GraphcError):  # of sizes that are not known
+            lines.append(f"  {'memory':<10}{self.memory}")
         lines.append(f"Read a stage by .stage(name): {', '.join(self.stages)}")
         return "\n".join(lines)
 
@@ -99,7 +114,8 @@ def inspect(f: Any, *args: Any, **kwargs: Any) -> Report:
     if isinstance(f, Trainer):
         return _training_report(f, *args, **kwargs)
     name = getattr(f, "name", None) or getattr(f, "__name__", type(f).__name__)
-    return Report(name, api.stages(f, *args, **kwargs))
+    stages = api.stages(f, *args, **kwargs)
+    return Report(name, stages, lambda: api.compile(f).memory(*args, **kwargs))
 
 
 def _training_report(trainer: Any, params: Any, *batch: Any) -> Report:
@@ -113,4 +129,8 @@ def _training_report(trainer: Any, params: Any, *batch: Any) -> Report:
     stages = pipeline.stages(
         primal, lambda: api.value_and_grad(loss).graph(params, *batch), subject
     )
-    return Report(f"{primal.name} training step", stages)
+    in_place = api.compile(training_step(loss, optimizer), donate=(0, 1))
+    return Report(
+        f"{primal.name} training step", stages,
+        lambda: in_place.memory(params, optimizer.init(params), *batch),
+    )  # fmt: skip

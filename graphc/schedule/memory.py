@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphc.ir.dims import DimLike, evaluate
 
 STATUS_WORDS = 2  # of a program, before its sizes and offsets: a failed check, its value
 ALIGNMENT = 64  # a cache line, and the widest vector
+_SMALL = 512  # bytes; whole cache lines for less would waste more than an eighth
+_GOOD_ENOUGH = 1.02  # of the live peak
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Plan:
 
     offsets: tuple[int, ...]
     nbytes: int
-    live_peak: int  # the largest sum of simultaneously live values: the lower bound
+    live_peak: int  # the largest sum of simultaneously live values: no arena is smaller
 
 
 def lifetimes(kernels: Sequence, temps: Sequence) -> list[Lifetime]:
@@ -59,35 +63,31 @@ def lifetimes(kernels: Sequence, temps: Sequence) -> list[Lifetime]:
 def plan(lives: Sequence[Lifetime], env: Mapping[str, int]) -> Plan:
     """Offsets by best fit, largest first: an interval-colouring heuristic that stays close to
     the live peak on the graphs of networks (Sekiyama et al. 2018, "Profile-guided memory
-    optimization for deep neural networks")."""
-    sizes = [_aligned(evaluate(life.nbytes, env)) for life in lives]
-    order = sorted(range(len(lives)), key=lambda i: (-sizes[i], lives[i].first, i))
-    offsets = [0] * len(lives)
-    placed: list[int] = []
-    for i in order:
-        overlapping = sorted(
-            (offsets[j], offsets[j] + sizes[j])
-            for j in placed
-            if lives[j].first <= lives[i].last and lives[i].first <= lives[j].last
-        )
-        offsets[i] = _best_gap(overlapping, sizes[i])
-        placed.append(i)
-    total = max((offsets[i] + sizes[i] for i in range(len(lives))), default=0)
-    return Plan(tuple(offsets), total, _live_peak(lives, sizes))
+    optimization for deep neural networks"). Where that leaves gaps, what lives longest goes first,
+    or what is there first, if the arena is smaller then."""
+    sizes = [evaluate(life.nbytes, env) for life in lives]
+    peak = live_peak(lives, env)
+    best: Plan | None = None
+    for key in (
+        lambda i: (-sizes[i], lives[i].first),
+        lambda i: (-sizes[i] * (lives[i].last - lives[i].first + 1), lives[i].first),
+        lambda i: (lives[i].first - lives[i].last, -sizes[i]),
+        lambda i: (lives[i].first, -sizes[i]),
+    ):
+        made = _placed(lives, sizes, sorted(range(len(lives)), key=key), peak)
+        if best is None or made.nbytes < best.nbytes:
+            best = made
+        if best.nbytes <= peak * _GOOD_ENOUGH:
+            break
+    assert best is not None
+    return best
 
 
-def _best_gap(taken: list[tuple[int, int]], size: int) -> int:
-    best, best_waste, end = None, None, 0
-    for start, stop in taken:
-        if start - end >= size and (best_waste is None or start - end - size < best_waste):
-            best, best_waste = end, start - end - size
-        end = max(end, stop)
-    return end if best is None else best
-
-
-def _live_peak(lives, sizes) -> int:
+def live_peak(lives: Sequence[Lifetime], env: Mapping[str, int]) -> int:
+    """The largest sum of bytes that are alive at once: no arena is smaller."""
     change: dict[int, int] = {}
-    for life, size in zip(lives, sizes, strict=True):
+    for life in lives:
+        size = evaluate(life.nbytes, env)
         change[life.first] = change.get(life.first, 0) + size
         change[life.last + 1] = change.get(life.last + 1, 0) - size
     peak = alive = 0
@@ -97,5 +97,35 @@ def _live_peak(lives, sizes) -> int:
     return peak
 
 
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+def _placed(lives, sizes: list[int], order: list[int], peak: int) -> Plan:
+    """Each in turn at the tightest gap that what is there leaves for as long as it lives."""
+    first, last, start = (np.zeros(len(lives), np.int64) for _ in range(3))
+    for count, i in enumerate(order):
+        life = lives[i]
+        together = np.flatnonzero((first[:count] <= life.last) & (last[:count] >= life.first))
+        taken = sorted((int(start[j]), int(start[j]) + sizes[order[j]]) for j in together)
+        first[count], last[count] = life.first, life.last
+        start[count] = _best_gap(taken, sizes[i])
+    offsets = [0] * len(lives)
+    for i, place in zip(order, start.tolist(), strict=True):
+        offsets[i] = place
+    total = max((place + size for place, size in zip(offsets, sizes, strict=True)), default=0)
+    return Plan(tuple(offsets), total, peak)
+
+
+def _best_gap(taken: list[tuple[int, int]], size: int) -> int:
+    best, best_waste, end = None, None, 0
+    unit = alignment(size)
+    for start, stop in taken:
+        place = -(-end // unit) * unit
+        if start - place >= size and (best_waste is None or start - end - size < best_waste):
+            best, best_waste = place, start - end - size
+        end = max(end, stop)
+    return -(-end // unit) * unit if best is None else best
+
+
+def alignment(nbytes: int) -> int:
+    """Of a value: that of its elements at least, and cache lines where they waste little."""
+    if nbytes >= _SMALL:
+        return ALIGNMENT
+    return min(nbytes & -nbytes, ALIGNMENT) or ALIGNMENT
