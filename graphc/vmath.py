@@ -477,6 +477,17 @@ class LLVMOps(_Ops):
 # ------------------------------------------------------------------------------- building blocks
 
 
+def divided(v: Any, x: Value, divisor: Value, reciprocal: Value) -> Value:
+    """x / divisor by the divisor's rounded reciprocal, for divisors of moderate size.
+
+    A step of Markstein's (1990) corrects the product: with FMA it is the rounded quotient (exact
+    where that is), without it is within an ulp. Zeros, infinities and NaN pass through.
+    """
+    q = x * reciprocal
+    rest = v.fma(-q, divisor, x)
+    return v.select(v.abs(rest) < v.abs(x), v.fma(rest, reciprocal, q), q)
+
+
 def _split(x: str, *bits: int) -> tuple[float, ...]:
     """Cut a decimal constant into float64 pieces: each of ``bits`` bits, then a rounded rest."""
     from fractions import Fraction

@@ -135,6 +135,14 @@ def _strict(builder, emit):
     return value
 
 
+def _divided_emit(context, builder, sig, args):
+    def emit():
+        v = vmath.LLVMOps(builder, sig.return_type.name)
+        return vmath.divided(v, *map(v.arg, args)).raw
+
+    return _strict(builder, emit)
+
+
 def _extremum(name: str, llvm: str, signed: str):
     def emit(context, builder, sig, args):
         kind = sig.return_type
@@ -701,6 +709,7 @@ def native_words() -> dict[str, object]:
         "isinf": inline("isinf", 1, types.boolean, _magnitude_test("==", False)),
         "isfinite": inline("isfinite", 1, types.boolean, _magnitude_test("<", True)),
         "relu": inline("relu", 1, _same, _relu_emit),
+        "divided": inline("divided", 3, _same, _divided_emit),
         "floor_div": inline("floor_div", 2, _same, _floor_div_emit),
         "floor_mod": inline("floor_mod", 2, _same, _floor_mod_emit),
         "power": inline("power", 2, _power_typing, _power_emit),

@@ -51,7 +51,7 @@ _TAKEN = re.compile(
     r"(a|c|const|i|in|j|k|kernel|o|out|p|product|row|s|t|tmp|work)\d+|[a-z]\d+|(argument|temporary|gemm|dim)_.*"
     r"|INF|NAN|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|main|part|power"
     r"|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
-    r"|shift_left|shift_right|common_divisor|count_bits|next_after|copysign|isinf|isfinite|True|False|None|"
+    r"|shift_left|shift_right|common_divisor|count_bits|next_after|divided|copysign|isinf|isfinite|True|False|None|"
     + "|".join(sorted(_VECTOR_MATH))
 )
 _NONFINITE = {"inf": "INF", "-inf": "-INF", "nan": "NAN"}
@@ -98,6 +98,10 @@ class ScalarText:
             args = [self._cast(a, x.dtype, e.dtype) for a, x in zip(args, e.args, strict=True)]
         if kind == "bool" and e.args[0].dtype == e.dtype and e.op in _BOOL:
             return _BOOL[e.op].format(*args)
+        if e.op == "div" and isinstance(e.args[1], L.Lit):
+            reciprocal = _reciprocal(e.args[1])
+            if reciprocal is not None:
+                return f"divided({args[0]}, {args[1]}, {self.constant(e.dtype, reciprocal)})"
         if e.op == "pow":
             return f"power({args[0]}, {args[1]})"
         if e.op in _VECTOR_MATH:
@@ -147,6 +151,16 @@ class ScalarText:
             at = f"checked(status, {check}, i64({self.expr(expr)}), {dim(size)})"
             parts.append(at if stride == 1 else f"{at} * {dim(stride)}")
         return " + ".join(parts)
+
+
+def _reciprocal(divisor: L.Lit) -> str | None:
+    """Of a float constant of moderate size, which multiplies faster than it divides."""
+    if divisor.dtype.name not in ("float32", "float64"):
+        return None
+    value = divisor.dtype.type(float(divisor.text))
+    if not 2.0**-16 <= abs(value) <= 2.0**16:
+        return None
+    return repr(float(divisor.dtype.type(1) / value))
 
 
 def dim(value) -> str:

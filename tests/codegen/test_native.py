@@ -109,3 +109,15 @@ def test_sums_are_vectorized_and_products_fused():
 def test_the_target_is_this_processor():
     machine = llvm_backend.host_target_machine()
     assert machine.triple == llvm_backend.target().triple
+
+
+def test_a_kernel_uses_whole_vectors_wherever_it_is_inlined():
+    """A kernel takes the attributes of the function that it is inlined into."""
+    import llvmlite.binding as llvm
+
+    from graphc.api import stages
+
+    text = stages(lambda x: np.exp(x) + 1.0, np.ones(4096))["llvm"]()
+    entry = next(f for f in llvm.parse_assembly(text).functions if f.name == "graphc_main")
+    attributes = b" ".join(entry.attributes).decode()
+    assert '"prefer-vector-width"="512"' in attributes and "stackrealign" in attributes

@@ -200,3 +200,28 @@ def test_isfinite_of_an_overflowing_product_is_not_contracted():
     array = np.array([1e200, 2.0, np.inf, np.nan])
     for a, b in zip(native_run(graph, [array]), interp.evaluate(graph, [array]), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_division_by_a_constant_is_within_an_ulp_and_exact_where_it_can_be(dtype):
+    import graphc as gc
+
+    info = np.finfo(dtype)
+    rng = np.random.default_rng(5)
+    many = (rng.normal(size=2000) * 10.0 ** rng.integers(-30, 30, 2000)).astype(dtype)
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny,
+               info.smallest_subnormal, -info.smallest_subnormal]  # fmt: skip
+    for divisor in (3.0, 7.0, -49.0, 255.0, 0.1, 1 / 3, 6.02e4):
+        divisor = float(dtype(divisor))
+        whole = np.arange(-300, 300).astype(dtype) * dtype(divisor)
+        x = np.concatenate([many, np.array(special, dtype), whole])
+        with np.errstate(all="ignore"):
+            expected = x / dtype(divisor)
+        found = gc.compile(lambda x, c=divisor: x / c)(x)
+        assert found.dtype == expected.dtype
+        bound = np.spacing(np.abs(np.where(np.isfinite(expected), expected, 1)))
+        with np.errstate(invalid="ignore"):
+            near = np.abs(found - expected) <= bound
+        assert np.all(near | (found == expected) | (np.isnan(found) & np.isnan(expected)))
+        assert np.array_equal(np.signbit(found), np.signbit(expected))
+        assert np.array_equal(found[-600:], expected[-600:])  # multiples of the divisor
