@@ -1203,20 +1203,19 @@ _ERF = {  # erf(x) = x + x p(x**2), |x| <= 1
         -1.620571806639967e-07, 1.3716192059780687e-08, -7.801518144527432e-10,
     ),
 }  # fmt: skip
-_ERFQ = {  # log(erfc(1 + u)), 0 <= u <= 2.93 or 4.93
-    True: (
-        -1.84960556, -2.63896179, -0.843203008, -0.041014187, 0.00867803488,
-        -0.000411734829, -0.000558838132, 0.0001397343,
-    ),
-    False: (
-        -1.8496055099332482, -2.6389675142347886, -0.843107256358659, -0.04156109804218235,
-        0.010033825378453896, -0.0019779025939906424, 0.0002373225904857818,
-        2.6277562963476305e-05, -2.715847767128447e-05, 9.607961574897909e-06,
-        -2.0587455651377317e-06, 1.4203914291428575e-07, 9.805540623545944e-08,
-        -5.226646888350691e-08, 1.4986383189080805e-08, -2.881391233742216e-09,
-        3.7093190934542645e-10, -2.906392242324228e-11, 1.0494807577660124e-12,
-    ),
-}  # fmt: skip
+_ERFQ = (  # log(erfc(1 + u)), 0 <= u <= 2.93
+    -1.84960556, -2.63896179, -0.843203008, -0.041014187, 0.00867803488,
+    -0.000411734829, -0.000558838132, 0.0001397343,
+)  # fmt: skip
+_ERF_ROOT_AT = 0.962890625  # where the first coefficient is nearly exact
+_ERF_ROOT = (  # fourth root of erfc(_ERF_ROOT_AT + u), error relative to erf, up to 5.93
+    0.6451912497532862, -0.4155946077225272, -0.001380592747403587, 0.05142022119872053,
+    -0.0031005727332860345, -0.005095017195517292, 0.000697087256340496, 0.0003174119254500502,
+    -7.000481373760566e-05, -1.082778329169661e-05, 3.5061195383158795e-06, 3.2510476685085253e-07,
+    -1.3516000173739579e-07, -8.456156286997351e-09, 9.911256797713084e-10, 2.8434987428944333e-09,
+    -1.0622471140971288e-09, 1.845792540141484e-10, -1.8130635064293826e-11, 9.796503608836422e-13,
+    -2.2806265576444405e-14,
+)  # fmt: skip
 # log(erfc(x) exp(x**2) (x + k)) in t = scale / (x + k) - shift, x >= 0: (k, scale, shift)
 _ERFC = (2.5, 4.0, {True: 0.9375, False: 0.875})
 _ERFC_POLY = {
@@ -1259,14 +1258,19 @@ _PHI_POLY = {
 
 
 def _erf(v: Any, x: Value) -> Value:
-    """erf: odd polynomial below 1, then 1 - exp(q(x)) with a polynomial for log(erfc)."""
+    """erf: odd polynomial below 1, then 1 - erfc: exp of a polynomial in float32, the fourth power
+    of one in float64, which saves the exp."""
     ax = v.abs(x)
     z = ax * ax
     small = v.fma(ax, _poly(v, z, _ERF[v.f32]), ax)
-    u = _min(v, ax, 3.93 if v.f32 else 5.93) - 1.0
-    t, r = _exp_reduce(v, _poly(v, u, _ERFQ[v.f32]))
-    a = v.from_bits((v.bits(t) - v.bias) << v.mant)
-    big = 1.0 - _exp_poly(v, r) * a
+    if v.f32:
+        t, r = _exp_reduce(v, _poly(v, _min(v, ax, 3.93) - 1.0, _ERFQ))
+        a = v.from_bits((v.bits(t) - v.bias) << v.mant)
+        big = 1.0 - _exp_poly(v, r) * a
+    else:
+        root = _poly(v, _min(v, ax, 5.93) - _ERF_ROOT_AT, _ERF_ROOT)
+        square = root * root
+        big = v.fma(-square, square, 1.0)
     return v.copysign(v.select(ax < 1.0, small, big), x)
 
 
@@ -1665,7 +1669,7 @@ _entry("arcsin", _arcsin, 1.8, 1.8)
 _entry("arccos", _arccos, 1.3, 1.3)
 _entry("arctan", _arctan, 1.5, 1.8)
 _entry("arctan2", _arctan2, 1.8, 1.9, 2)
-_entry("erf", _erf, 1.4, 1.3)
+_entry("erf", _erf, 1.4, 1.9)
 _entry("erfc", _erfc, 1.9, 1.9)
 _entry("gelu", _gelu, 2.0, 1.7)
 _entry("cbrt", _cbrt, 1.1, 1.1)

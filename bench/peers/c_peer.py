@@ -14,20 +14,24 @@ FLAGS = ("-Ofast", "-march=native", "-mprefer-vector-width=512", "-shared", "-fP
 
 def compile_c(name: str) -> Callable:
     """The function `name(long, pointers...)` of `name.c` in this folder."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise ImportError("no C compiler `cc`")
-    source = Path(__file__).with_name(f"{name}.c")
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / f"{name}.so"
-        command = [compiler, *FLAGS, str(source), "-o", str(library), "-lmvec", "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise ImportError(f"{compiler}: {done.stderr.strip().splitlines()[-1]}")
-        function = getattr(ctypes.CDLL(str(library)), name)
+    text = Path(__file__).with_name(f"{name}.c").read_text()
+    function = getattr(compile_text(text), name)
     function.restype = None
 
     def call(count: int, *addresses: int) -> None:
         function(ctypes.c_long(count), *map(ctypes.c_void_p, addresses))
 
     return call
+
+
+def compile_text(text: str) -> ctypes.CDLL:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise ImportError("no C compiler `cc`")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "peer.so"
+        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(library), "-lmvec", "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, input=text)
+        if done.returncode:
+            raise ImportError(f"{compiler}: {done.stderr.strip().splitlines()[-1]}")
+        return ctypes.CDLL(str(library))
