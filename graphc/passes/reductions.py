@@ -177,7 +177,22 @@ def sum_of_one_hot(node: Node) -> Node | None:
     return None
 
 
+@rewrites("sum")
+def sum_of_pad(node: Node) -> Node | None:
+    """Zeros around what is summed."""
+    (x,) = node.inputs
+    if x.op != "pad" or any(x.attr("interior")) or constant(x.inputs[1]) != 0:
+        return None
+    sizes = list(zip(x.attr("low"), x.attr("high"), strict=True))
+    if any(not isinstance(d, int) or d < 0 for pair in sizes for d in pair):
+        return None
+    if any(pair != (0, 0) and a not in node.attr("axes") for a, pair in enumerate(sizes)):
+        return None
+    return build.reduce("sum", x.inputs[0], node.attr("axes"))
+
+
 RULES = (
+    sum_of_pad,
     sum_of_one_hot,
     reduce_of_reduce,
     reduce_unit_axes,

@@ -374,6 +374,40 @@ def _scalar_source(node: Node) -> Node:
     return node.inputs[0] if node.op == "broadcast" else node
 
 
+@rewrites("pad")
+def pad_of_pad(node: Node) -> Node | None:
+    """Twice the same padding is one."""
+    inner, fill = node.inputs
+    if not _is_frame(node) or not _is_frame(inner) or inner.inputs[1] is not fill:
+        return None
+    low, high = (
+        [p + q for p, q in zip(node.attr(key), inner.attr(key), strict=True)]
+        for key in ("low", "high")
+    )
+    return build.pad(inner.inputs[0], low, high, None, fill)
+
+
+@rewrites("where")
+def where_of_pad(node: Node) -> Node | None:
+    """What masks the adjoint of a slice with zeros need not look at the padding."""
+    mask, x, zero = node.inputs
+    if not _is_frame(x) or constant(x.inputs[1]) != 0 or constant(zero) != 0:
+        return None
+    inner = x.inputs[0]
+    mask = build.slice_(mask, x.attr("low"), inner.shape, (1,) * x.ndim)
+    zero = build.slice_(zero, x.attr("low"), inner.shape, (1,) * x.ndim)
+    chosen = build.make("where", (mask, inner, zero))
+    return build.pad(chosen, x.attr("low"), x.attr("high"), None, x.inputs[1])
+
+
+def _is_frame(node: Node) -> bool:
+    """Whether a node is an array with elements around it."""
+    if node.op != "pad" or any(node.attr("interior")):
+        return False
+    sizes = (*node.attr("low"), *node.attr("high"))
+    return all(not isinstance(d, int) or d >= 0 for d in sizes)
+
+
 RULES = (
     elementwise_of_reshapes,
     reshape_of_reshape,
@@ -391,6 +425,8 @@ RULES = (
     slice_of_concat,
     concat_of_slices,
     add_of_pads,
+    pad_of_pad,
+    where_of_pad,
     elementwise_of_stacked_scalars,
     elementwise_of_broadcasts,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from graphc.ir.dims import DimLike
+from graphc.ir.dims import DimLike, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction
@@ -29,6 +29,7 @@ _OPAQUE = {
     "item",
 }  # fmt: skip
 _FOLDED_DEPTH = 40
+_MAX_FRAME = 1 << 16  # elements that are written twice while they are in the cache
 _VIRTUAL_FLOPS = 4
 _VIRTUAL_READS = 1.25  # elements read for one recomputed
 
@@ -81,8 +82,20 @@ def completes_rows(unit: Node) -> bool:
 
 
 def is_call(unit: Node) -> bool:
-    """Units computed by a call for one index of a kernel's outer loop."""
-    return by_image(unit) or pooling(unit) is not None
+    """Units computed at once for one index of a kernel's outer loop."""
+    return by_image(unit) or pooling(unit) is not None or is_frame(unit)
+
+
+def is_frame(unit: Node) -> bool:
+    """A padded array that is filled and then written into, for one index of its first axis: no
+    element is asked whether it lies outside."""
+    if unit.op != "pad" or any(unit.attr("interior")) or unit.shape == unit.inputs[0].shape:
+        return False
+    (first_low, *low), (first_high, *high) = unit.attr("low"), unit.attr("high")
+    inner = unit.shape[1:]
+    if first_low != 0 or first_high != 0 or not all(isinstance(d, int) for d in inner):
+        return False
+    return min(low + high) >= 0 and product(inner) <= _MAX_FRAME
 
 
 def is_stack(unit: Node) -> bool:

@@ -18,6 +18,7 @@ from graphc.schedule.deps import (
     domain,
     fill_value,
     is_call,
+    is_frame,
     is_stack,
     only_unit_axes,
     reduced_axes,
@@ -321,10 +322,30 @@ class NestBuilder:
         source = self.deps.graph.sources.get(unit)
         return L.Pool(buffers, out, (*starts, start), shape, source)
 
+    def _frame(self, unit: Node) -> list[L.Stmt]:
+        x, fill = unit.inputs
+        rank = len(self.group.outer)
+        self.source = self.deps.graph.sources.get(unit)
+        index = self.outer_index + _loop_index("j", unit.shape[rank:])
+        self.body, self.memo = [], {}
+        outside = self.value(fill, ())
+        for target, position in self._targets(unit, index):
+            self.body.append(L.Store(target, position, outside))
+        filled = _loops(self.body, "j", unit.shape[rank:])
+        index = self.outer_index + _loop_index("j", x.shape[rank:])
+        self.body, self.memo = [], {}
+        inside = self.value(x, index)
+        moved = tuple(i + low for i, low in zip(index, unit.attr("low"), strict=True))
+        for target, position in self._targets(unit, moved):
+            self.body.append(L.Store(target, position, inside))
+        return filled + _loops(self.body, "j", x.shape[rank:])
+
     def _segment(self, segment: Segment) -> list[L.Stmt]:
         if segment.closed:
             (unit,) = segment.units
-            return [self._convolution(unit) if unit.op == "conv" else self._pooling(unit)]
+            if unit.op == "conv":
+                return [self._convolution(unit)]
+            return self._frame(unit) if is_frame(unit) else [self._pooling(unit)]
         depth = len(segment.inner)
         index = self.outer_index + _loop_index("j", segment.inner)
         levels = [_Level() for _ in range(depth + 1)]
@@ -662,6 +683,13 @@ def _loop_index(prefix: str, extents) -> Index:
     return tuple(
         L.Affine() if size == 1 else L.variable(f"{prefix}{k}") for k, size in enumerate(extents)
     )
+
+
+def _loops(body: list[L.Stmt], prefix: str, extents) -> list[L.Stmt]:
+    """``body`` inside loops over ``_loop_index(prefix, extents)``."""
+    for position, extent in reversed(list(enumerate(extents))):
+        body = [L.For(f"{prefix}{position}", extent, body)]
+    return body
 
 
 def _has_segment(unit: Node) -> bool:

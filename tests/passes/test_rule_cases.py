@@ -142,6 +142,12 @@ SIMPLIFY = [
      " slice(a, (4, 0), (12, 32), (1, 1)))", "a"),
     ("concat_of_slices", "concat(0, concat(0, x, y), w)", "concat(0, x, y, w)"),
     ("add_of_pads", "add(pad(x, (0, 0), (0, 3)), pad(y, (0, 3), (0, 0)))", "concat(1, x, y)"),
+    ("pad_of_pad", "pad(pad(a, (2, 0), (3, 0)), (1, 0), (0, 4))", "pad(a, (3, 0), (3, 4))"),
+    ("where_of_pad", "where(gt(pad(exp(x), (1, 0), (0, 2)), full(1, n+1, 5)),"
+     " pad(x, (1, 0), (0, 2)), full(0, n+1, 5))",
+     "pad(where(slice(gt(pad(exp(x), (1, 0), (0, 2)), full(1, n+1, 5)), (1, 0), (n, 3), (1, 1)),"
+     " x, full(0, n, 3)), (1, 0), (0, 2))"),
+    ("sum_of_pad", "sum(pad(x, (1, 0), (0, 2)), 0, 1)", "sum(x, 0, 1)"),
     ("elementwise_of_stacked_scalars",
      "mul(concat(0, reshape(s, 1), reshape(exp(s), 1)), broadcast(s, (), 2))",
      "concat(0, reshape(mul(s, s), 1), reshape(mul(exp(s), s), 1))"),
