@@ -66,8 +66,21 @@ def _check(tree: ast.FunctionDef) -> None:
             if node.targets[0].id in stored:  # no one value of a name
                 raise Unsupported(node.targets[0].id)
             stored.add(node.targets[0].id)
-        if isinstance(node, ast.For) and len(node.iter.args) != 1:  # type: ignore[attr-defined]
-            raise Unsupported("range")
+        if isinstance(node, ast.For) and not _only_fills(node):  # may be worth vectorising
+            raise Unsupported("for")
+
+
+def _only_fills(loop: ast.For) -> bool:
+    """``for j in range(n): o[j] = c``"""
+    (statement, *more) = loop.body
+    return (
+        not more
+        and isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Subscript)
+        and isinstance(statement.value, ast.Name)
+        and isinstance(loop.iter, ast.Call)
+        and len(loop.iter.args) == 1
+    )
 
 
 class _Scalars(Emitter):

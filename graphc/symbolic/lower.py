@@ -23,7 +23,7 @@ import graphc.numpy as gnp
 from graphc import special
 from graphc.errors import ShapeError, SymbolicError
 from graphc.ir.build import broadcast_to
-from graphc.symbolic.formula import natural
+from graphc.symbolic.formula import names_in, natural, parse
 from graphc.symbolic.stable import sigmoid, softplus
 from graphc.trace.elementwise import broadcast_shapes, fit_all
 from graphc.trace.tracing import Tracer, current_trace
@@ -321,7 +321,10 @@ def _short(part) -> str:
 
 def prepared(expression: Any) -> sympy.Basic:
     """An expression that can be walked: sums written out, derivatives and integrals done."""
-    expression = sympy.sympify(expression)
+    if isinstance(expression, str):  # SymPy would evaluate it as Python
+        names = names_in(expression)
+        expression = parse(expression, {n: sympy.Symbol(n) for n in names})
+    expression = sympy.sympify(expression, strict=True)
     for part in expression.atoms(sympy.Sum, sympy.Product):
         terms = [
             int(high) - int(low) + 1
@@ -359,7 +362,8 @@ def from_sympy(expression: Any, args: Arguments | None = None, name: str = "f") 
 
     Parameters
     ----------
-    expression : an expression, a (nested) list of them or a Matrix. Equal parts are computed once.
+    expression : an expression (of SymPy, or text as for :func:`graphc.elementwise`), a (nested)
+        list of them or a Matrix. Equal parts are computed once.
     args : the parameters in order. A symbol is a number or an array, and arrays broadcast; a tuple
         of symbols is one array with an element for each along axis 0; a MatrixSymbol or an
         IndexedBase is an array whose elements the expression names. Without it: every symbol of
@@ -403,6 +407,7 @@ class Parameters:
     """The parameters of a function of expressions, and the symbols that their elements are."""
 
     def __init__(self, expressions: Sequence[sympy.Basic], args: Arguments | None):
+        args = [args] if isinstance(args, sympy.Symbol | sympy.MatrixSymbol) else args
         self.given = free_symbols(expressions) if args is None else list(args)
         self._by_name = _parameters(self.given)
         self._elements = _elements(self._by_name, expressions)

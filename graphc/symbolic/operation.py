@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphc.ad.custom import custom_vjp
-from graphc.errors import SymbolicError
+from graphc.errors import DTypeError, SymbolicError
 from graphc.ir import build
 from graphc.symbolic.formula import names_in, natural, parse
 from graphc.trace.elementwise import fit_all
+from graphc.trace.source import located
 from graphc.trace.tracing import Tracer, current_trace
 
 
@@ -147,18 +148,24 @@ class Elementwise:
         if context is None:
             return self._on_arrays(values)
         nodes = fit_all(context, self.__name__, *values)
-        if nodes[0].dtype.kind != "f":
-            nodes = [build.cast(n, "float64") for n in nodes]
+        nodes = [build.cast(n, self._float(n.dtype)) for n in nodes]
         weak = all(not isinstance(v, Tracer) or v.weak for v in values)
         return self._marked(*(context.wrap(n, weak) for n in nodes))
 
     def _on_arrays(self, values):
         import numpy as np
 
-        dtype = np.result_type(*values)
-        dtype = dtype if dtype.kind == "f" else np.dtype(float)
+        dtype = self._float(np.result_type(*values))
         arrays = np.broadcast_arrays(*(np.asarray(v, dtype) for v in values))
         return self._function(*(a[()] for a in arrays))
+
+    def _float(self, dtype):
+        """The dtype that arguments of ``dtype`` are computed in."""
+        if dtype.kind == "c":
+            raise DTypeError(
+                located(f"{self.__name__} takes real values, not {dtype}: {self.formula}")
+            )
+        return dtype if dtype.kind == "f" else "float64"
 
     def _value(self, *values):
         return self._function(*values)

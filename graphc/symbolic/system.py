@@ -48,21 +48,26 @@ def value_and_jacobian(
     >>> f.rows, f.cols
     (array([0, 0, 1]), array([0, 1, 0]))
     """
-    listed = [stable(prepared(e)) for e in sympy.flatten(expressions)]
+    listed = [stable(prepared(e)) for e in expressions]
     parameters = Parameters(listed, args)
     by = parameters.symbols if wrt is None else list(wrt)
     unknown = [s for s in by if s not in set(parameters.symbols)]
     if unknown:
         raise SymbolicError(f"wrt has {', '.join(map(str, unknown))}, not among the arguments")
-    entries = _entries(listed, by)
     steps = Steps()
     for symbol in parameters.symbols:
         steps.argument(symbol)
     parameters.check(listed)
-    shared, reduced = sympy.cse([*listed, *entries.values()], order="none", list=True)
-    for symbol, part in shared:
+    shared, reduced = sympy.cse(listed, order="none", list=True)
+    system = _Derivatives(by, shared)
+    entries = {
+        (row, system.column[symbol]): slope
+        for row, expression in enumerate(reduced)
+        for symbol, slope in system.of(expression).items()
+    }
+    for symbol, part in system.definitions:
         steps.define(symbol, part)
-    steps.outputs = [steps.add(e) for e in reduced]
+    steps.outputs = [steps.add(e) for e in (*reduced, *entries.values())]
     rows, cols = (np.array([key[k] for key in entries], int) for k in (0, 1))
     flat = rows * len(by) + cols
     shape = (len(listed), len(by))
@@ -86,16 +91,42 @@ def value_and_jacobian(
     return function
 
 
-def _entries(expressions, by) -> dict[tuple[int, int], sympy.Expr]:
-    """The derivatives that are not zero, by row and column, in row-major order."""
-    column = {s: k for k, s in enumerate(by)}
-    entries = {}
-    for row, expression in enumerate(expressions):
-        for symbol in sorted(expression.free_symbols & set(column), key=column.__getitem__):
-            slope = derivative(expression, symbol)
-            if slope != 0:
-                entries[row, column[symbol]] = slope
-    return entries
+class _Derivatives:
+    """Derivatives by the chain rule over shared subexpressions: SymPy differentiates each small
+    part by what it is made of, once, however many equations and arguments it stands between."""
+
+    def __init__(self, by: Sequence[sympy.Symbol], shared: Sequence[tuple]):
+        self.column = {s: k for k, s in enumerate(by)}
+        self.definitions: list[tuple[sympy.Symbol, sympy.Expr]] = []
+        self._slopes: dict[sympy.Symbol, dict[sympy.Symbol, sympy.Expr]] = {}
+        for symbol, part in shared:
+            self.definitions.append((symbol, part))
+            slopes = self.of(part)
+            self._slopes[symbol] = {by: self._named(slope) for by, slope in slopes.items()}
+
+    def of(self, expression: sympy.Expr) -> dict[sympy.Symbol, sympy.Expr]:
+        """The derivatives of an expression that are not zero, by symbol, in order."""
+        found: dict[sympy.Symbol, list[sympy.Expr]] = {}
+        for symbol in sorted(expression.free_symbols, key=str):
+            inner = self._slopes.get(symbol) or ({symbol: 1} if symbol in self.column else {})
+            if not inner:
+                continue
+            local = derivative(expression, symbol)
+            if local == 0:
+                continue
+            local = self._named(local) if len(inner) > 1 else local
+            for by, slope in inner.items():
+                found.setdefault(by, []).append(local * slope)
+        totals = {by: sympy.Add(*parts) for by, parts in found.items()}
+        return {s: totals[s] for s in sorted(totals, key=self.column.__getitem__) if totals[s] != 0}
+
+    def _named(self, expression: sympy.Expr) -> sympy.Expr:
+        """A symbol that stands for ``expression``; atoms stand for themselves."""
+        if not expression.args:
+            return expression
+        symbol = sympy.Dummy()
+        self.definitions.append((symbol, expression))
+        return symbol
 
 
 def _placed(values: list, places: np.ndarray, count: int, scalars: list):

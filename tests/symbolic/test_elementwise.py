@@ -10,7 +10,7 @@ from generated import assert_same, program_of, python_run
 
 import graphc as gc
 from graphc import passes
-from graphc.errors import SymbolicError
+from graphc.errors import DTypeError, SymbolicError
 
 X = np.array([-1000.0, -3.0, -0.5, 0.0, 0.7, 2.0, 1000.0])
 
@@ -88,6 +88,25 @@ def test_dtypes():
         assert f(a, a).dtype == gc.interpret(f)(a, a).dtype == expected
     assert gc.interpret(f)(np.ones(3, np.float32), 2.0).dtype == np.float32
     assert isinstance(float(f(1.0, 2)), float)
+
+
+def test_complex_values_are_refused():
+    f = gc.elementwise("f", "x*x")
+    for call in (f, gc.interpret(f)):
+        with pytest.raises(DTypeError, match="f takes real values, not complex128"):
+            call(np.ones(3, complex))
+
+
+def test_gradients_at_kinks_and_singular_points():
+    """Ties are shared, steps are flat, and a branch not taken does not leak."""
+    larger = gc.elementwise("larger_of", "maximum(x, y)")
+    assert gc.interpret(gc.grad(larger, (0, 1)))(2.0, 2.0) == (0.5, 0.5)
+    assert gc.interpret(gc.grad(gc.elementwise("size", "abs(x)")))(0.0) == 0.0
+    assert gc.interpret(gc.grad(gc.elementwise("stairs", "floor(x)*x")))(2.5) == 2.0
+    safe = gc.elementwise("safe", "where(x > 0, x*log(x), 0)")
+    slope = gc.interpret(gc.elementwise_grad(safe))(np.array([-1.0, 0.0, 1.0]))
+    np.testing.assert_array_equal(slope, [0, 0, 1])
+    gc.check_grads(gc.elementwise("c", "x*sin(y)/(1 + x*x)"), 0.3, 0.8)
 
 
 def test_derivative_may_be_given():

@@ -151,3 +151,10 @@ def test_errors_name_what_is_not_supported(make, message):
 def test_supported_names_are_those_of_sympy():
     assert {"atan2", "Piecewise", "loggamma", "Pow"} <= set(supported())
     assert all(hasattr(sp, name) for name in supported())
+
+
+def test_text_is_parsed_and_never_evaluated():
+    assert float(from_sympy("where(a > b, a**2, b)")(3.0, 2.0)) == 9.0
+    with pytest.raises(SymbolicError, match="is not known"):
+        from_sympy("__import__('os').getcwd()")
+    assert float(from_sympy("x + 1", x)(1.0)) == 2.0
