@@ -118,6 +118,11 @@ def _reduction(node, inputs, mapped, size):
 # ------------------------------------------------------------------------------------- views
 
 
+@rule("dft")
+def _dft(node, inputs, mapped, size):  # the table is a constant
+    return build.make("dft", inputs, **dict(node.attrs))
+
+
 @rule("real", "imag", "complex")
 def _parts(node, inputs, mapped, size):
     return _elementwise(node, inputs, mapped, size)

@@ -70,6 +70,12 @@ def _same(node, tangents):
     return Tangent(rebuild(node, (t.node,)), t.zeros)
 
 
+@rule("dft")
+def _dft(node, tangents):
+    t, _ = tangents
+    return None if t is None else Tangent(rebuild(node, (t.node, node.inputs[1])))
+
+
 @rule("take", "take_along")
 def _gather(node, tangents):
     t, _ = tangents

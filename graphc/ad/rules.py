@@ -318,6 +318,13 @@ def _spread(node: Node, value: Node) -> Node:
     return build.broadcast(value, node.inputs[0].shape, _kept_axes(node))
 
 
+@rule("dft")
+def _dft(node, ct, needs):
+    """The adjoint of a transform is that of the other direction."""
+    attrs = {**dict(node.attrs), "inverse": 1 - node.attr("inverse")}
+    return [Cotangent(build.make("dft", (ct.node, node.inputs[1]), **attrs)), None]
+
+
 @rule("sum")
 def _sum(node, ct, needs):
     return [Cotangent(_spread(node, ct.node), _moved(ct.zeros, _kept_axes(node).__getitem__))]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 
+from graphc.codegen.fourier import dft_text
+
 # NumPy's order: NaN comes last.
 _BEFORE = "({0} < {1} or ({1} != {1} and {0} == {0}))"
 
@@ -77,6 +79,7 @@ for k in range(count):
 
 ROUTINES: dict[str, Callable[[dict], str]] = {
     "argsort": lambda attrs: _ARGSORT,
+    "dft": dft_text,
     "searchsorted": lambda attrs: _search(attrs["side"]),
 }
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.errors import DTypeError, ShapeError
-from graphc.ir import control, library
+from graphc.ir import control, fourier, library
 from graphc.ir.dims import evaluate, product
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, tensor_type
@@ -774,6 +774,11 @@ _library(
     "Eigenvalues, ascending, and eigenvectors, packed; reads the lower triangle.",
 )
 _library("svd", library.infer_svd, "Singular values, descending, and vectors, packed.", ("full",))
+_register(
+    Op("dft", "Sums of z * exp(-2j pi j k / n) over axis -2 of x [..., 2, n, inner], real parts "
+       "before imaginary ones (inverse: + in the exponent); unnormalised.", "library",
+       fourier.infer_dft, fourier.evaluate_dft, ("inverse", "n", "single"))
+)  # fmt: skip
 _library("expm", library.infer_square("expm"), "Matrix exponential.")
 _register(
     Op("implicit", "The first operand; its derivative by the others is given by a rule (det, "

@@ -118,7 +118,14 @@ def _searchsorted(node):
     return ("table", "values"), sizes, {}
 
 
+def _dft(node):
+    *batch, _, n, inner = node.shape
+    work = {"work": (node.dtype, 2 * n * inner)}
+    return ("x", "table"), {"batch": product(batch), "inner": inner}, work
+
+
 _PLANS = {
+    "dft": _dft,
     "argsort": _argsort, "searchsorted": _searchsorted,
     "cholesky": _cholesky, "triangular_solve": _triangular_solve, "lu": _lu, "qr": _qr,
     "lu_solve": _lu_solve, "eigh": _eigh, "svd": _svd, "expm": _expm,

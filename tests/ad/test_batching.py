@@ -10,7 +10,7 @@ import pytest
 from graphc import interp
 from graphc.ad.batching import BATCHING, batch
 from graphc.errors import DTypeError, TraceError
-from graphc.ir import build, matrix
+from graphc.ir import build, fourier, matrix
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph, Source
 from graphc.ir.ops import OPS
@@ -87,6 +87,14 @@ CASES = {
             [(F, (4,)), (F, (2, 3))],
         )
         for side in ("left", "right")
+    ],
+    "dft": [
+        (
+            lambda x: build.make(
+                "dft", (x, build.const(fourier.plan(6, True).table)), n=6, single=1, inverse=0
+            ),
+            [(F, (2, 2, 6, 1))],
+        )
     ],
     "real": [(lambda z: build.make("real", (z,)), [("complex128", (3, 2))])],
     "imag": [(lambda z: build.make("imag", (z,)), [("complex128", (3,))])],

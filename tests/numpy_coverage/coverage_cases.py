@@ -636,6 +636,24 @@ case("complex arguments", "np.exp(1j * x) * (2 - 1j)", "(x + 0j) @ np.ones((3, 2
      "np.sqrt(x.astype(complex))", x=N(4, 3), dtypes=FLOATS)  # fmt: skip
 
 # What the issue asks for by name.
+section("Fourier transforms")
+# Of x + iy, shown by both parts.
+_ONE_AXIS = ("({})", "({}, 4)", "({}, n=7, axis=0)", "({}, axis=0, norm='ortho')",
+             "({}, norm='forward')")  # fmt: skip
+_AXES = ("({})", "({}, s=(4, 6), axes=(0, 1))", "({}, axes=(1, 0), norm='ortho')")
+for _name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft", "fft2", "ifft2", "rfft2", "irfft2",
+              "fftn", "ifftn", "rfftn", "irfftn"):  # fmt: skip
+    _arg = "x" if _name.startswith(("r", "ih")) else "x + 1j * y"
+    _parts = ("",) if _name in ("irfft", "hfft", "irfft2", "irfftn") else (".real", ".imag")
+    for _way in _AXES if _name[-1] in "2n" else _ONE_AXIS:
+        case(f"np.fft.{_name}", *(f"np.fft.{_name}{_way.format(_arg)}{_p}" for _p in _parts),
+             x=N(3, 6), y=N(3, 6), dtypes=FLOATS)  # fmt: skip
+for _name in ("fftshift", "ifftshift"):
+    case(f"np.fft.{_name}", f"np.fft.{_name}(x)", f"np.fft.{_name}(x, axes=1)",
+         f"np.fft.{_name}(x, axes=(0, 1))", x=N(3, 4))  # fmt: skip
+for _name in ("fftfreq", "rfftfreq"):
+    case(f"np.fft.{_name}", f"x * np.fft.{_name}(7, 0.1)[:4]", x=N(3, 4))
+
 REQUIRED = [
     "sum",
     "prod",
@@ -735,6 +753,10 @@ REQUIRED = [
     "trunc",
     "sign",
     "heaviside",
+]
+REQUIRED += [
+    f"fft.{_n}"
+    for _n in ("fft", "ifft", "rfft", "irfft", "fft2", "fftn", "fftfreq", "fftshift", "ifftshift")
 ]
 REQUIRED_SPECIAL = [
     "expit",
