@@ -6,6 +6,7 @@ from collections import Counter
 
 from graphc.ir import build
 from graphc.ir import node as _node
+from graphc.ir.dims import product
 from graphc.ir.graph import Graph, rebuild, transform
 from graphc.ir.node import Node
 from graphc.ir.ops import matmul_dims
@@ -82,8 +83,15 @@ def _matmul_as_sum(node: Node, a: Node, b: Node) -> Node:
 
 
 def _conv(node: Node) -> Node:
-    """A convolution that has a kernel of its own, or a sum."""
-    return node if convolution(node) else _conv_as_sum(node, *node.inputs)
+    """A convolution that has a kernel of its own, or a sum. Windows of one element see an image
+    as one line: a matrix product, of filters by channels and channels by pixels."""
+    x, w = node.inputs
+    if node.ndim > 3 and x.shape[2:] == node.shape[2:]:
+        lines = build.reshape(x, (*x.shape[:2], product(x.shape[2:])))
+        return build.reshape(
+            _conv(build.conv(lines, build.reshape(w, (*w.shape[:2], 1)))), node.shape
+        )
+    return node if convolution(node) else _conv_as_sum(node, x, w)
 
 
 def _conv_as_sum(node: Node, x: Node, w: Node) -> Node:

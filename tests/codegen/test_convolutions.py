@@ -173,6 +173,12 @@ def test_symbolic_batches_natively():
         assert_same(python_run(program, arrays), expected)
 
 
+def test_windows_of_one_element_see_an_image_as_one_line():
+    program = program_of(_graph((2, 5, 4, 6), (3, 5, 1, 1)))
+    assert [c.shape.places for c in program.convolutions] == [(24,)]
+    assert "for " not in program.kernels[0].text.replace("for i0 in range(2)", "")
+
+
 def test_exchanged_axes_are_strides_and_not_copies():
     text = program_of(_gradient_of_weights()).text
     assert "convolution0(" in text and "for " not in text.split("def kernel0")[1].split("def ")[0]
