@@ -54,7 +54,7 @@ def python_words() -> dict[str, object]:
         if kind != "bool":
             words[kind] = _conversion(dtype)
         words[f"argument_{kind}"] = lambda args, index: args[index]
-        words[f"temporary_{kind}"] = lambda arena, offset, dtype=dtype: arena[offset:].view(dtype)
+        words[f"temporary_{kind}"] = _temporary(dtype)
     for kind in ("f32", "f64"):
         words[f"gemm_{kind}"] = _gemm
         for name, word in LIBRARY_WORDS.items():
@@ -62,6 +62,14 @@ def python_words() -> dict[str, object]:
     for name in MATH:
         words[name] = _math(name)
     return words
+
+
+def _temporary(dtype):
+    """Memory of the arena from an offset on, in whole elements."""
+    size = np.dtype(dtype).itemsize
+    return lambda arena, offset: arena[offset : len(arena) - (len(arena) - offset) % size].view(
+        dtype
+    )
 
 
 def _conversion(dtype: np.dtype):
