@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.environment import describe, pin_to_one_thread
+from bench.peers.c_peer import FLAGS, compile_text
 
 SIZE = 16384  # elements: up to 3 arrays of 128 KiB
 SAMPLE = 400
@@ -193,9 +194,7 @@ def main(given: list[str] | None = None) -> int:
     if unknown := set(options.functions) - set(FUNCTIONS):
         parser.error(f"no function {', '.join(sorted(unknown))}")
     pin_to_one_thread()
-    from bench.peers.c_peer import compile_text
-
-    library = compile_text(c_source())
+    library = compile_text(c_source(), FLAGS)
     print(f"{'':16}{'elements/ns':>24}{'graphc':>10}{'largest error, ulp':>28}")
     print(f"{'':16}{'graphc':>8}{'C':>8}{'NumPy':>8}{'/ C':>10}{'graphc':>12}{'C':>8}{'NumPy':>8}")
     rows = []

@@ -763,8 +763,20 @@ def _sqrt(v: Any, x: Value) -> Value:
 
 
 def _rsqrt(v: Any, x: Value) -> Value:
-    """1 / sqrt(x), two roundings."""
-    return 1.0 / v.sqrt(x)
+    """1 / sqrt(x) by halving the exponent in the representation, then Halley's iterations: the
+    divider of a processor would take twice as long for the square root and the division."""
+    sub = x < v.tiny
+    even = 24 if v.f32 else 54
+    z = v.select(sub, x * 2.0**even, x)
+    guess = 0x5F3759DF if v.f32 else 0x5FE6EB50C7B537A9
+    y = v.from_bits(v.iconst(guess) - (v.bits(z) >> 1))
+    for _ in range(2 if v.f32 else 3):
+        rest = v.fma(-(z * y), y, 1.0)
+        y = v.fma(y * rest, v.fma(rest, 0.375, 0.5), y)
+    y = v.select(sub, y * 2.0 ** (even // 2), y)
+    y = v.select(x < _INF, y, v.const(0.0))
+    y = v.select(x > 0.0, y, v.const(_NAN))
+    return v.select(x == 0.0, v.copysign(v.const(_INF), x), y)
 
 
 # ------------------------------------------------------------------- more exponentials, hyperbolics
@@ -940,6 +952,8 @@ _PIO2_CUT = _split(_PIO2, 33, 33)  # times n < 2**20 the first two products are 
 _PIO2_HL = {True: _split(_PIO2, 24), False: _split(_PIO2, 53)}
 _PI_HL = {True: _split(_PI[:80], 24), False: _split(_PI[:80], 53)}
 _TRIG_LIMIT = 2.0**20  # beyond it, Payne & Hanek
+_PIO2_CUT_F32 = _split(_PIO2, 11, 11, 11, 11)  # times n < 2**13 all products but the last are exact
+_TRIG_LIMIT_F32 = 12000.0  # beyond it, the way of float64
 
 # sin(r) = r + r**3 p(z), cos(r) = 1 - z/2 + z**2 p(z), z = r**2, |r| <= pi/4
 _SIN = {
@@ -1083,28 +1097,45 @@ _TWO_OVER_PI = _two_over_pi(22)
 
 
 def _trig(kind: str) -> Callable[..., Value]:
-    def impl(v: Any, x: Value) -> Value:
-        # float32 too is reduced and evaluated in float64: in float32, without counting on FMA,
-        # the reduction alone would take eight more terms.
-        w = v.wide() if v.f32 else v
-        xw = w.cast(x) if v.f32 else x
-        ax = w.abs(xw)
-        t = w.fma(ax, 2.0 / math.pi, w.magic)
-        n = t - w.magic
+    def double(v: Any, x: Value) -> Value:
+        ax = v.abs(x)
+        t = v.fma(ax, 2.0 / math.pi, v.magic)
+        n = t - v.magic
         c1, c2, c3 = _PIO2_CUT  # the first two products are exact
-        if v.f32:
-            r, lo = w.fma(n, -c2, w.fma(n, -c1, ax)), None
+        r1 = v.fma(n, -c1, ax)
+        u = n * c2
+        r2 = r1 - u
+        r, lo = _two_sum(r2, v.fma(n, -c3, (r1 - r2) - u))
+        y = _place(v, kind, v.bits(t), _kernel(v, r, lo, False), x)
+        return v.rare(kind, lambda o, a: _trig_huge(o, a, kind), _TRIG_LIMIT, x, y)
+
+    def far(v: Any, x: Value) -> Value:
+        w = v.wide()
+        return v.cast(double(w, w.cast(x)))
+
+    def single(v: Any, x: Value) -> Value:
+        ax = v.abs(x)
+        t = v.fma(ax, 2.0 / math.pi, v.magic)
+        n = t - v.magic
+        c1, c2, c3, c4, c5 = _PIO2_CUT_F32
+        r2 = v.fma(n, -c2, v.fma(n, -c1, ax))  # exact
+        r3 = v.fma(n, -c3, r2)
+        lo = v.fma(n, -c5, v.fma(n, -c4, v.fma(n, -c3, r2 - r3)))
+        r, rest = _two_sum(r3, lo)
+        if kind == "tan":
+            parts = _kernel(v, r, rest, True)
         else:
-            r1 = w.fma(n, -c1, ax)
-            u = n * c2
-            r2 = r1 - u
-            r, lo = _two_sum(r2, w.fma(n, -c3, (r1 - r2) - u))
-        y = _place(w, kind, w.bits(t), _kernel(w, r, lo, v.f32), xw)
-        y = w.rare(kind, lambda o, a: _trig_huge(o, a, kind), _TRIG_LIMIT, xw, y)
-        return v.cast(y) if v.f32 else y
+            parts = _kernel(v, r, None, True)
+            parts = r3, lo + parts[1], *parts[2:]
+        y = _place(v, kind, v.bits(t), parts, x)
+        return v.rare(kind, far, _TRIG_LIMIT_F32, x, y)
+
+    def impl(v: Any, x: Value) -> Value:
+        return (single if v.f32 else double)(v, x)
 
     impl.__doc__ = (
-        f"{kind}: Cody & Waite reduction below 2**20, Payne & Hanek beyond, minimax polynomials."
+        f"{kind}: Cody & Waite reduction below 2**20 (float32: 12000, float64 beyond), "
+        "Payne & Hanek above; minimax polynomials."
     )
     return impl
 
@@ -1662,9 +1693,9 @@ _entry("cosh", _cosh, 1.9, 1.6)
 _entry("arcsinh", _via_f64(_arcsinh), 0.51, 1.9)
 _entry("arccosh", _via_f64(_arccosh), 0.51, 1.7)
 _entry("arctanh", _via_f64(_arctanh), 0.51, 1.7)
-_entry("sin", _trig("sin"), 0.6, 1.0)
-_entry("cos", _trig("cos"), 0.6, 1.0)
-_entry("tan", _trig("tan"), 0.6, 1.2)
+_entry("sin", _trig("sin"), 1.6, 1.0)
+_entry("cos", _trig("cos"), 1.6, 1.0)
+_entry("tan", _trig("tan"), 1.3, 1.2)
 _entry("arcsin", _arcsin, 1.8, 1.8)
 _entry("arccos", _arccos, 1.3, 1.3)
 _entry("arctan", _arctan, 1.5, 1.8)

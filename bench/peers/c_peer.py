@@ -24,13 +24,14 @@ def compile_c(name: str) -> Callable:
     return call
 
 
-def compile_text(text: str) -> ctypes.CDLL:
+def compile_text(text: str, flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
+    """The functions of a program in C."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise ImportError("no C compiler `cc`")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "peer.so"
-        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(library), "-lmvec", "-lm"]
+        command = [compiler, *flags, "-x", "c", "-", "-o", str(library), "-lmvec", "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, input=text)
         if done.returncode:
             raise ImportError(f"{compiler}: {done.stderr.strip().splitlines()[-1]}")

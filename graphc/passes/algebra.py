@@ -38,6 +38,7 @@ IDENTITIES = (
     rule("int_mul_zero", "mul(x, 0)", "0", where=is_integer),
     rule("int_sub_self", "sub(x, x)", "0", where=is_integer),
     rule("reciprocal_rsqrt", "div(1, rsqrt(x))", "sqrt(x)", where=is_float),
+    rule("reciprocal_sqrt", "div(1, sqrt(x))", "rsqrt(x)", where=is_float),
     # The derivative of log(y / z) by y arrives in this form: a rounding less, and none of the
     # overflow of y / z.
     rule("div_by_quotient", "div(div(x, div(y, z)), z)", "div(x, y)", where=_is_real),

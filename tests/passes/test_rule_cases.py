@@ -67,6 +67,7 @@ SIMPLIFY = [
     ("pow_by_constant", "pow(x, 0)", "full(1, n, 3)"),
     ("pow_by_constant", "pow(i, 2)", "mul(i, i)"),
     ("reciprocal_rsqrt", "div(1, rsqrt(x))", "sqrt(x)"),
+    ("reciprocal_sqrt", "div(1, sqrt(x))", "rsqrt(x)"),
     ("div_by_quotient", "div(div(x, div(y, w)), w)", "div(x, y)"),
     ("div_by_power_of_two", "div(x, 8)", "mul(x, 0.125)"),
     ("merge_scales", "mul(mul(x, 3), 5)", "mul(x, 15)"),
