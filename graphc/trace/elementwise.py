@@ -301,17 +301,20 @@ def _hypot(x, y):
     return op("mul", scale, op("sqrt", op("add", _square(a), _square(b))))
 
 
-def _log_add(x, y, log1p, exp, of_two):
-    difference = op("neg", op("abs", op("sub", x, y)))
-    apart = op("add", op("maximum", x, y), log1p(op(exp, difference)))
+def _log_add(x, y, log1p, exp):
+    # Of operands in order rather than of |x - y|: both orders are the same smooth function, so
+    # that all derivatives are right where the operands are equal.
+    first = op("gt", x, y)
+    high, low = op("where", first, x, y), op("where", first, y, x)
     # Equal infinities have no difference.
     same = op("logical_and", op("eq", x, y), op("isinf", x))
-    return op("where", same, op("add", x, full_like(x, of_two)), apart)
+    difference = op("where", same, full_like(x, 0), op("sub", low, high))
+    return op("add", high, log1p(op(exp, difference)))
 
 
 @rule(np.logaddexp)
 def _logaddexp(x, y):
-    return _log_add(x, y, lambda t: op("log1p", t), "exp", math.log(2))
+    return _log_add(x, y, lambda t: op("log1p", t), "exp")
 
 
 @rule(np.logaddexp2)
@@ -319,7 +322,7 @@ def _logaddexp2(x, y):
     def log1p2(t):
         return op("mul", op("log1p", t), full_like(t, 1 / math.log(2)))
 
-    return _log_add(x, y, log1p2, "exp2", 1.0)
+    return _log_add(x, y, log1p2, "exp2")
 
 
 @rule(np.fmax)

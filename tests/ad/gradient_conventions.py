@@ -67,6 +67,8 @@ ROWS = [
         "a masked score has probability 0 and gradient 0"),
     Row("gc.special.logsumexp(x)", {"x": [-INF, 0.0]}, {"x": [0.0, 1.0]}, "as above"),
     Row("np.logaddexp(x, y)", {"x": -INF, "y": 0.0}, {"x": 0.0, "y": 1.0}, "as above"),
+    Row("np.logaddexp(x, y)", {"x": 2.0, "y": 2.0}, {"x": 0.5, "y": 0.5}, "exact"),
+    Row("np.logaddexp(x, y)", {"x": INF, "y": 0.0}, {"x": 1.0, "y": 0.0}, "exact"),
     Row("gc.special.xlogy(x, y)", {"x": 0.0, "y": 0.0}, {"x": 0.0, "y": 0.0}, _LIMIT),
     Row("gc.special.entr(x)", {"x": 0.0}, {"x": 0.0}, _LIMIT),
     Row("np.sinc(x)", {"x": 0.0}, {"x": 0.0}, "exact"),

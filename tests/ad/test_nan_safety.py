@@ -374,3 +374,13 @@ def test_ordinary_networks_have_no_guards_in_products():
     assert "isfinite" not in {n.op for n in graph.order}
     graph = gc.grad(kept_rows, argnums=1).graph(ROWS, WEIGHTS, KEEP)
     assert "isfinite" in {n.op for n in graph.order}
+
+
+@pytest.mark.parametrize("fn", [np.logaddexp, np.logaddexp2])
+def test_logaddexp_of_equal_operands_to_second_order(fn):
+    x, scale = 1.3, 1.0 if fn is np.logaddexp else np.log(2)
+    second = gc.interpret(gc.hessian(lambda v: fn(v[0], v[1])))(np.array([x, x]))
+    np.testing.assert_allclose(second, scale * np.array([[0.25, -0.25], [-0.25, 0.25]]))
+    for at in (INF, -INF):
+        value, slopes = gc.interpret(gc.value_and_grad(fn, argnums=(0, 1)))(at, at)
+        assert value == at and sum(slopes) == 1
