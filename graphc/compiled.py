@@ -22,6 +22,7 @@ from graphc import pipeline
 from graphc.compiles import Compile, Compiles
 from graphc.errors import (
     CompileWarning,
+    GraphcError,
     OptionError,
     SymbolicDimError,
     TraceError,
@@ -429,11 +430,17 @@ class CompiledFunction:
         if family.variants:
             found = (symbolic(v.types, wanted) for v in reversed(family.variants))
             wanted = next((f for f in found if f is not None), wanted)
+        special, why = None, ""
         try:
             axes = became_symbolic(request, wanted) if family.variants else ""
             special = self._build(request.of_types(wanted), arrays, reason + axes)
         except SymbolicDimError as error:
             why = _in_user_terms(str(error), wanted, request.paths, self.dims)
+        except (TypeError, ValueError) as error:  # np.fft.fftfreq(n) and others take ints only
+            if isinstance(error, GraphcError) or request.of_types(wanted).types == request.types:
+                raise
+            why = f"a call refused a size that is a symbol: {error}"
+        if special is None:
             special = self._build(request, arrays, f"{reason}; sizes are fixed because {why}")
         self._remember(family, special, request)
         return special

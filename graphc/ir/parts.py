@@ -19,6 +19,7 @@ import numpy as np
 
 from graphc.errors import DTypeError
 from graphc.ir import build
+from graphc.ir.control import CONTROL, operands
 from graphc.ir.graph import Graph, Source, inherit, rebuild, topological
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType
@@ -88,7 +89,7 @@ def split(
         if node not in new:
             new[node] = value = _split(node, node in whole, new, sources)
             if node in sources:
-                for part in value if isinstance(value, Parts) else (value,):
+                for part in _flat(value if isinstance(value, list) else [value]):
                     inherit(sources, part, sources[node])
     return [new[r] for r in roots]
 
@@ -97,6 +98,10 @@ def _split(node: Node, whole: bool, new: Mapping[Node, Value], sources) -> Value
     if whole or node.op in ("input", "placeholder"):
         return parts_of(node) if is_complex(node) else node
     inputs = [new[i] for i in node.inputs]
+    if node.op == "item" and isinstance(inputs[0], list):
+        return inputs[0][node.attr("index")]
+    if node.op in CONTROL and any(map(has_complex, _bodies(node))):
+        return _control(node, inputs, sources)
     if not is_complex(node) and not any(isinstance(i, Parts) for i in inputs):
         return rebuild(node, tuple(inputs))
     if node.op not in RULES:
@@ -109,10 +114,61 @@ def _split(node: Node, whole: bool, new: Mapping[Node, Value], sources) -> Value
     return RULES[node.op](node, *inputs)
 
 
+def _bodies(node: Node) -> list[Graph]:
+    return [value for _, value in node.attrs if isinstance(value, Graph)]
+
+
+def has_complex(graph: Graph) -> bool:
+    """Whether a graph, or a body in it, has complex values."""
+    return any(is_complex(n) for n in (*graph.order, *graph.inputs)) or any(
+        has_complex(body) for n in graph.order if n.op in CONTROL for body in _bodies(n)
+    )
+
+
+def _flat(values: Iterable[Value]) -> list[Node]:
+    return [n for v in values for n in (v if isinstance(v, Parts) else (v,))]
+
+
+def _control(node: Node, inputs: list[Value], sources) -> list[Value]:
+    """The results of a loop or a choice, each complex operand and result as two."""
+    attrs = dict(node.attrs)
+    for key, value in node.attrs:
+        if isinstance(value, Graph):
+            attrs[key] = _body_in_parts(value, sources)
+    if node.op == "loop":
+        of = operands(node)
+        for key, group in (("carries", of.init), ("xs", of.xs)):
+            attrs[key] = sum(1 + is_complex(n) for n in group)
+    results = iter(build.items(build.make(node.op, _flat(inputs), **attrs)))
+    return [
+        Parts(next(results), next(results)) if kind.dtype.kind == "c" else next(results)
+        for kind in node.type.items
+    ]
+
+
+def _body_in_parts(body: Graph, sources) -> Graph:
+    known: dict[Node, Value] = {}
+    inputs: list[Node] = []
+
+    def new(name: str, dtype, shape) -> Node:
+        inputs.append(build.input(len(inputs), name, TensorType(np.dtype(dtype), shape)))
+        return inputs[-1]
+
+    for node in body.inputs:
+        name = node.attr("name")
+        if is_complex(node):
+            dtype = real_dtype(node.dtype)
+            known[node] = Parts(*(new(f"{name} {p}", dtype, node.shape) for p in ("re", "im")))
+        else:
+            known[node] = new(name, node.dtype, node.shape)
+    values = split(body.outputs, known, sources=sources)
+    return Graph(body.name, tuple(inputs), tuple(_flat(values)), body.sources)
+
+
 def in_parts(graph: Graph) -> Graph:
     """``graph`` without complex values. A complex input or output is a real array with one more
     axis of size 2 at its end, which is what its memory holds."""
-    if not any(is_complex(n) for n in (*graph.order, *graph.inputs)):
+    if not has_complex(graph):
         return graph
     known: dict[Node, Value] = {}
     inputs = []

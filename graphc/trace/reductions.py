@@ -14,7 +14,7 @@ from graphc.ir.dims import product
 from graphc.ir.node import Node
 from graphc.ir.parts import is_complex, parts_of
 from graphc.trace.dispatch import FUNCTIONS, implements
-from graphc.trace.dtypes import cast
+from graphc.trace.dtypes import cast, require_real
 from graphc.trace.elementwise import broadcast_shapes, fit, truth
 
 _NONE = np._NoValue
@@ -94,6 +94,7 @@ def lowest(dtype: np.dtype, sign: int):
 def _extreme(name: str, combine: str, sign: int):
     def reduction(context, a, axis=None, *, keepdims=False, initial=None, where=None):
         x = context.lift(a).node
+        require_real(name, x)
         if given(where) and where is not True and not given(initial):
             raise TraceError(f"np.{name} with where= needs initial=")
         x = _masked(context, x, where, lowest(x.dtype, sign))
@@ -132,6 +133,7 @@ implements(np.any)(_truth("max", False))
 def _arg_extreme(name: str):
     def reduction(context, a, axis=None, *, keepdims=False):
         x = context.lift(a).node
+        require_real(name, x)
         kept = [1] * x.ndim
         if not given(axis):
             x, index = build.reshape(x, (x.type.size,)), 0

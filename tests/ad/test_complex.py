@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.errors import GradientError
+from graphc.errors import DTypeError, GradientError
 
 RNG = np.random.default_rng(3)
 Z = RNG.normal(size=(3, 4)) + 1j * RNG.normal(size=(3, 4))
@@ -211,3 +211,56 @@ def test_complex_jacobians_say_what_to_do():
 def test_complex_losses_are_refused():
     with pytest.raises(GradientError, match="return its real part"):
         gc.grad(np.sum, engine="interpreter")(Z)
+
+
+def _loop(z):
+    return gc.fori_loop(0, 4, lambda i, w: w * w + z, z)
+
+
+def _inside(x):
+    """Complex values within the body only."""
+    return gc.fori_loop(0, 4, lambda i, w: np.abs(np.exp(1j * w) * w + x), x)
+
+
+def _scan(z):
+    last, sizes = gc.scan(lambda c, x: (c * x + 1j, np.abs(c)), np.ones((), complex), z)
+    return np.sum(sizes) + last.imag
+
+
+def _choice(z):
+    return gc.cond(z.real.sum() > 0, np.exp, lambda z: z * 1j, z)
+
+
+FLOWS = [_loop, _inside, _scan, _choice, lambda z: _choice(-z)]
+SMALL = np.array([0.1 + 0.2j, 0.3 - 0.1j, 0.25j])
+
+
+@pytest.mark.parametrize("f", FLOWS, ids=["loop", "inside", "scan", "choice", "other"])
+def test_control_flow(f):
+    z = SMALL.real + 0.1 if f is _inside else SMALL
+    outside = gc.interpret(f)
+    np.testing.assert_allclose(gc.compile(f)(z), outside(z), rtol=1e-13)
+
+    def loss(z):
+        return np.sum(np.abs(f(z)) ** 2)
+
+    found = gc.grad(loss, engine="interpreter")(z)
+    np.testing.assert_allclose(found, slopes(gc.interpret(loss), z), rtol=1e-6, atol=1e-8)
+
+
+def test_control_flow_natively():
+    found = gc.grad(_scan)(SMALL)
+    np.testing.assert_allclose(found, gc.grad(_scan, engine="interpreter")(SMALL), rtol=1e-13)
+
+
+def test_through_a_checkpoint():
+    found = gc.grad(lambda z: np.sum(np.abs(gc.checkpoint(lambda z: np.exp(z) * z)(z))),
+                    engine="interpreter")(SMALL)  # fmt: skip
+    expected = slopes(lambda z: np.sum(np.abs(np.exp(z) * z)), SMALL)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("f", [np.max, np.argmin], ids=["max", "argmin"])
+def test_what_orders_complex_values_over_an_axis_is_refused(f):
+    with pytest.raises(DTypeError, match="of complex values is not supported"):
+        gc.interpret(f)(Z)

@@ -172,3 +172,11 @@ def test_lengths_of_none():
         gc.interpret(lambda x: np.fft.fft(x, 0))(np.ones(3))
     with pytest.raises(TypeError, match=r"np\.fft\.fft"):
         gc.interpret(np.fft.rfft)(np.ones(3, complex))
+
+
+def test_frequencies_of_several_sizes():
+    """NumPy's fftfreq takes no symbolic size: then sizes are fixed."""
+    f = gc.interpret(lambda x: x * np.fft.fftfreq(x.shape[0]))
+    for n in (4, 6, 8):
+        x = np.arange(n) + 1.0
+        np.testing.assert_allclose(f(x), x * np.fft.fftfreq(n), rtol=1e-15)
