@@ -27,6 +27,7 @@ def compile(
     max_compiles=None,
     checked=None,
     device=None,
+    threads=None,
 ) -> CompiledFunction | Callable:
     """Compile a NumPy function to native code on its first call. Also a decorator.
 
@@ -52,6 +53,11 @@ def compile(
         in NumPy and also raises for what a ``where`` masks away or a convention replaces.
     device : ``"cpu"``, the only one so far; another raises rather than run somewhere else.
 
+    threads : how many threads share large kernels (products, elementwise work, reductions): an int,
+        or ``"auto"`` for the processors that this process may use. Without it what the
+        environment variable GRAPHC_NUM_THREADS says, or 1. A result is the same, bit by bit,
+        for one number of threads, on however many processors; for others it may round otherwise.
+
     Arguments are never changed, except donated ones: after ``x += 1`` inside the function the
     caller's ``x`` is as before. Globals and closures are read once, when the function is traced.
 
@@ -67,7 +73,7 @@ def compile(
     options = {
         "static_argnums": static_argnums, "static_argnames": static_argnames,
         "donate": donate, "dims": dims, "max_paths": max_paths, "max_compiles": max_compiles,
-        "checked": checked, "device": device,
+        "checked": checked, "device": device, "threads": threads,
     }  # fmt: skip
     if fn is None:
         return lambda f: compile(f, **options)

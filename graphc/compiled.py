@@ -40,6 +40,7 @@ from graphc.request import Request, became_symbolic, device_option, frozen, symb
 from graphc.runtime.c_function import CFunction, example_of
 from graphc.runtime.entry import CallForm, make_entry
 from graphc.runtime.executor import Executable
+from graphc.runtime.team import thread_count
 from graphc.trace.context import is_lossy
 from graphc.trace.source import is_user
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
@@ -54,7 +55,7 @@ _MAX_PATHS = 16
 _ENGINES = ("native", "interpreter")
 _OPTIONS = (
     "checked", "device", "dims", "donate", "engine", "max_compiles", "max_paths",
-    "static_argnames", "static_argnums",
+    "static_argnames", "static_argnums", "threads",
 )  # fmt: skip
 _KEPT_ENTRIES = 16
 _PYTHON_NUMBERS = (bool, int, float, complex)
@@ -157,7 +158,7 @@ class CompiledFunction:
         donate=(), dims: Mapping[str, Sequence] | None = None, engine: str = "native",
         primal: Callable | None = None, max_paths: int | None = None,
         max_compiles: int | None = None, checked: bool | str | None = None,
-        device: str | None = None,
+        device: str | None = None, threads: int | str | None = None,
     ):  # fmt: skip
         functools.update_wrapper(self, traceable)
         self.traceable = traceable
@@ -174,6 +175,7 @@ class CompiledFunction:
         self.max_compiles = _at_least_one("max_compiles", max_compiles)
         self.checked = checked_option(checked)
         self.device = device_option(device)
+        self.threads = thread_count(threads)
         self.compiles = Compiles()
         self._parameters = _parameters(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
@@ -519,7 +521,7 @@ class CompiledFunction:
         """What runs ``graph``, listed in ``compiles`` if there is a reason."""
         if reason is not None and self.max_compiles is not None:
             self.compiles.check_limit(self._shown, self.max_compiles, request.listed(), reason)
-        run, seconds, kernels = _engine(self.engine, graph)
+        run, seconds, kernels = _engine(self.engine, graph, self.threads)
         if reason is not None:
             self.compiles.append(
                 Compile(tuple(map(str, request.types)), reason, seconds, kernels, request.listed())
@@ -646,9 +648,9 @@ def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict
     own = {
         "static_argnames": sorted(fn._static_names), "dims": fn.dims, "donate": fn.donate,
         "max_paths": fn.max_paths, "max_compiles": fn.max_compiles, "checked": fn.checked,
-        "device": fn.device,
+        "device": fn.device, "threads": fn.threads,
     }  # fmt: skip
-    inherited = (*inherited, "max_paths", "max_compiles", "checked", "device")
+    inherited = (*inherited, "max_paths", "max_compiles", "checked", "device", "threads")
     return fn.traceable, {**{k: own[k] for k in inherited}, **given}
 
 
@@ -714,11 +716,11 @@ def _at_least_one(option: str, value: int | None) -> int | None:
     return value
 
 
-def _engine(engine: str, graph: Graph):
+def _engine(engine: str, graph: Graph, threads: int):
     """``(run, compile seconds, kernel count)`` of a graph."""
     if engine == "interpreter":
         return (lambda arrays: evaluate(graph, arrays)), 0.0, 0
-    executable = pipeline.build(graph)
+    executable = pipeline.build(graph, threads)
     facts = executable.artifact
     return executable, facts.compile_seconds, facts.facts["kernels"]
 

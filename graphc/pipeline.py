@@ -25,17 +25,19 @@ if TYPE_CHECKING:
     from graphc.schedule.loops import Schedule
 
 
-def build(graph: Graph) -> Executable:
-    """The native function of a graph: from the cache, or compiled and cached."""
-    address = cache.key(_canonical_text(graph))
+def build(graph: Graph, threads: int = 1) -> Executable:
+    """The native function of a graph: from the cache, or compiled and cached. One object serves
+    all numbers of threads but 1: blocks are larger where nobody shares them."""
+    team = threads > 1
+    address = cache.key(_canonical_text(graph) + "\nfor a team" * team)
     artifact = cache.load(address)
     if artifact is None:
-        artifact = compile_graph(graph)
+        artifact = compile_graph(graph, team)
         cache.store(address, artifact)
-    return Executable(artifact)
+    return Executable(artifact, threads)
 
 
-def compile_graph(graph: Graph) -> Artifact:
+def compile_graph(graph: Graph, team: bool = False) -> Artifact:
     """Optimize, schedule, write and compile a graph, whatever the cache holds."""
     from graphc import passes
     from graphc.codegen.writer import write
@@ -43,7 +45,7 @@ def compile_graph(graph: Graph) -> Artifact:
 
     started = time.perf_counter()
     optimized = passes.optimize(in_parts(graph))
-    scheduled = schedule(optimized)
+    scheduled = schedule(optimized, team)
     program = write(scheduled)
     object_code = _compile(program).object_code
     return package(graph, scheduled, program, object_code, time.perf_counter() - started)

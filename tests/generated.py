@@ -19,7 +19,7 @@ def program_of(graph: Graph) -> Program:
     return write(schedule(graph))
 
 
-def python_run(graph: Graph, arrays, optimize: bool = False) -> list[np.ndarray]:
+def python_run(graph: Graph, arrays, optimize: bool = False, threads=1) -> list[np.ndarray]:
     """Outputs of the generated program executed as plain Python over a planned, poisoned arena.
 
     Donated inputs are overwritten, as in native code.
@@ -27,7 +27,7 @@ def python_run(graph: Graph, arrays, optimize: bool = False) -> list[np.ndarray]
     types = [o.dtype for o in graph.outputs]
     graph = in_parts(graph)
     arrays = [_pairs(a) if a.dtype.kind == "c" else a for a in arrays]
-    scheduled = schedule(passes.optimize(graph) if optimize else graph)
+    scheduled = schedule(passes.optimize(graph) if optimize else graph, team=threads > 1)
     program = write(scheduled)
     env = interp.bind_dims(graph, arrays)
     memory = plan(lifetimes(scheduled.kernels, scheduled.temps), env)
@@ -39,7 +39,8 @@ def python_run(graph: Graph, arrays, optimize: bool = False) -> list[np.ndarray]
     inputs = [np.ascontiguousarray(a).reshape(a.shape) for a in arrays]
     consts = [np.ascontiguousarray(c) for c in scheduled.const_values]
     flat = [a.reshape(-1) for a in (*inputs, *fresh.values(), *consts)]
-    ints = np.array([0, 0, *(env[s] for s in scheduled.symbols), *memory.offsets], np.int64)
+    sizes = (env[s] for s in scheduled.symbols)
+    ints = np.array([0, 0, *sizes, *memory.offsets, threads, 0], np.int64)
     arena = np.full(memory.nbytes + 64, _POISON, np.uint8)
     run_as_python(program, flat, arena, ints)
     if ints[0]:
@@ -56,9 +57,9 @@ def _pairs(a: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(a).reshape(*a.shape, 1).view(a.real.dtype)
 
 
-def native_run(graph: Graph, arrays) -> list[np.ndarray]:
+def native_run(graph: Graph, arrays, threads: int = 1) -> list[np.ndarray]:
     """Outputs of the compiled graph, through the kernel cache."""
-    return pipeline.build(graph)(arrays)
+    return pipeline.build(graph, threads)(arrays)
 
 
 def precision(graph: Graph) -> float:

@@ -14,6 +14,7 @@ from graphc.ir.dims import product
 from graphc.ir.types import parse_type
 from graphc.schedule.convolutions import Convolution
 from graphc.schedule.pooling import Pooling
+from graphc.schedule.team import GRAIN, MAX_PARTS
 
 KINDS = {k: parse_type(f"{k}[]").dtype for k in
          ("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64")}  # fmt: skip
@@ -29,6 +30,9 @@ def run_as_python(program: Program, arrays, arena: np.ndarray, ints: np.ndarray)
         namespace[function.name] = convolution_word(function.shape)
     for function in program.poolings:
         namespace[function.name] = pooling_word(function.shape)
+    for kernel in program.kernels:
+        if kernel.team:
+            namespace[kernel.team_name] = _team_word(namespace, kernel.name)
     exec(compile(program.text, "<graphc program>", "exec"), namespace)
     with np.errstate(all="ignore"):
         namespace["main"](arrays, arena, ints)
@@ -48,7 +52,7 @@ def python_words() -> dict[str, object]:
         "floor_mod": np.remainder, "floor_div": np.floor_divide, "power": _power,
         "accumulate_sum": lambda a, b: a + b, "accumulate_prod": lambda a, b: a * b,
         "checked": _checked, "status_words": lambda ints: ints,
-        "part": lambda buffer, offset: buffer[offset:],
+        "part": lambda buffer, offset: buffer[offset:], "team_parts": _team_parts,
     }  # fmt: skip
     for kind, dtype in KINDS.items():
         if kind != "bool":
@@ -70,6 +74,21 @@ def _temporary(dtype):
     return lambda arena, offset: arena[offset : len(arena) - (len(arena) - offset) % size].view(
         dtype
     )
+
+
+def _team_parts(ints, at, extent, size, work):
+    """Into how many parts a kernel of so many steps and so much work is split."""
+    return max(1, min(int(ints[at]), MAX_PARTS, -(-extent // size), work // GRAIN))
+
+
+def _team_word(namespace, name: str):
+    def run(ints, at, parts, extent, size, *arguments):
+        steps = -(-extent // size)
+        for lane in range(parts):
+            first, end = steps * lane // parts, steps * (lane + 1) // parts
+            namespace[name](*arguments, lane, first, end)
+
+    return run
 
 
 def _conversion(dtype: np.dtype):

@@ -17,6 +17,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from graphc import vmath
 from graphc.codegen.machine import KINDS, MATH
+from graphc.schedule.team import GRAIN, MAX_PARTS
 
 SCALARS = {kind: getattr(types, {"bool": "boolean"}.get(kind) or dtype.name)
            for kind, dtype in KINDS.items()}  # fmt: skip
@@ -646,6 +647,21 @@ def _copy_emit(context, builder, sig, args):
     return context.get_dummy_value()
 
 
+def _parts_emit(context, builder, sig, args):
+    ints, at, extent, size, work = args
+    most = builder.load(builder.gep(ints, [at], inbounds=True))
+    parts = most.type(MAX_PARTS)
+    for limit in (most, steps_of(builder, extent, size), builder.sdiv(work, size.type(GRAIN))):
+        parts = builder.select(builder.icmp_signed("<", limit, parts), limit, parts)
+    one = parts.type(1)
+    return builder.select(builder.icmp_signed(">", parts, one), parts, one)
+
+
+def steps_of(builder, extent, size):
+    """Steps of a loop over ``extent`` rows, ``size`` a step."""
+    return builder.sdiv(builder.add(extent, builder.sub(size, size.type(1))), size)
+
+
 class FloatMode:
     """The floating-point mode word of the running thread, where the target has one."""
 
@@ -729,6 +745,9 @@ def native_words() -> dict[str, object]:
         ),
         "status_words": inline("status_words", 1, lambda x: x(x), lambda c, b, s, a: a[0]),
         "part": inline("part", 2, lambda p, i: p(p, types.int64), _part_emit),
+        "team_parts": inline(
+            "team_parts", 5, lambda i, *_: types.int64(status, *[types.int64] * 4), _parts_emit
+        ),
         "splitmix_next": inline(
             "splitmix_next", 1, lambda x: types.int64(types.int64), _next_emit
         ),

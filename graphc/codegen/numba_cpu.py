@@ -23,6 +23,7 @@ from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
 from graphc.codegen.llvm_backend import target as cpu
 from graphc.codegen.native_main import Unsupported, emit_main, is_straight
 from graphc.codegen.native_scalars import emit_kernel, is_long
+from graphc.codegen.native_team import team_word
 from graphc.codegen.native_words import SCALARS, BufferType, FloatMode, inline, native_words
 from graphc.codegen.product import argument_types, pack_argument_types, products_module
 from graphc.codegen.tiles import registers
@@ -134,7 +135,12 @@ def compile_program(program: Program) -> Compiled:
         for p in program.poolings:
             scope[p.name] = _linked(p.name, p.kind, pooling.argument_types(p))
         for kernel in program.kernels:
-            scope[kernel.name] = _compile_kernel(kernel, scope, library)
+            word = _compile_kernel(kernel, scope, library)
+            if kernel.team:
+                kinds = [_argument_type(p.kind) for p in kernel.parameters]
+                scope[kernel.team_name] = team_word(kernel.team_name, word, kinds)
+            else:
+                scope[kernel.name] = word
         _export(_main_emitter(program.main, scope, library), library, program.flush_subnormals)
         finished, triple = [], cpu().triple
         machine = registers(dict(llvm.get_host_cpu_features()))

@@ -50,7 +50,7 @@ _VECTOR_MATH = {
 _TAKEN = re.compile(
     r"(a|c|const|i|in|j|k|kernel|o|out|p|product|row|s|t|tmp|work)\d+|[a-z]\d+|(argument|temporary|gemm|dim)_.*"
     r"|INF|NAN|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|main|part|power"
-    r"|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
+    r"|end|first|lane|lanes|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
     r"|shift_left|shift_right|common_divisor|count_bits|next_after|divided|copysign|isinf|isfinite|True|False|None|"
     + "|".join(sorted(_VECTOR_MATH))
 )

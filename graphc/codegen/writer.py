@@ -34,6 +34,12 @@ class KernelFunction:
     name: str
     parameters: tuple[Parameter, ...]
     text: str
+    team: bool = False  # main calls ``name_team``, which runs it in parts: the last three
+    # parameters are the number of the part, its first step and the end of its steps
+
+    @property
+    def team_name(self) -> str:
+        return f"{self.name}_team"
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,8 @@ class PoolingFunction:
 
 @dataclass(frozen=True)
 class Program:
-    """Source text in pieces. ``int_layout`` names the words of the ``ints`` argument of main:
-    two status words, the dims, the byte offset of each temporary."""
+    """Source text in pieces. The words of the ``ints`` argument of main are two status words, the
+    dims, the byte offset of each temporary, and ``schedule.memory.TEAM_WORDS``."""
 
     kernels: tuple[KernelFunction, ...]
     main: str
@@ -136,7 +142,7 @@ class Program:
 
 def write(schedule: L.Schedule) -> Program:
     """The program of a schedule. Kernels with equal text are one function, called twice."""
-    calls = _Calls()
+    calls = _Calls(STATUS_WORDS + len(schedule.symbols) + len(schedule.temps))
     lines = calls.block(schedule.kernels)
     # The moments of an optimizer decay into subnormals, which cost a hundred cycles each.
     flush = bool(schedule.graph.donated)
@@ -148,7 +154,8 @@ def write(schedule: L.Schedule) -> Program:
 class _Calls:
     """The lines of ``main`` that call kernels, and the functions that they call."""
 
-    def __init__(self):
+    def __init__(self, team_at: int):
+        self.team_at = team_at  # the first of the words about the team
         self.functions: dict[tuple, KernelFunction] = {}
         self.products: dict[tuple, ProductFunction] = {}
         self.convolutions: dict[tuple, ConvolutionFunction] = {}
@@ -165,6 +172,8 @@ class _Calls:
                 self.called.append(name)
             elif isinstance(kernel, L.LoopControl):
                 lines += self._loop(kernel)
+            elif isinstance(kernel, L.TeamKernel):
+                lines += self._team(kernel)
             elif isinstance(kernel, L.ChoiceControl):
                 lines += [f"if {kernel.pred.name}[0]:", *self._indented(kernel.on_true)]
                 lines += ["else:", *self._indented(kernel.on_false)]
@@ -180,14 +189,36 @@ class _Calls:
             function, arguments = _library_call(kernel)
         else:
             function, arguments = _function(kernel, self)
-        kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
-        key = (re.sub(r"\s*#.*", "", function.text), kinds)
-        name = f"kernel{len(self.functions)}"
-        function = self.functions.setdefault(key, _named(function, name))
-        self.called.append(function.name)
+        function = self._known(function)
         lines = [f"{function.name}({', '.join(arguments)})"]
         if any(p.kind == "status" for p in function.parameters):
             lines.append("if status[0] != 0: return")
+        return lines
+
+    def _known(self, function: KernelFunction) -> KernelFunction:
+        kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
+        key = (re.sub(r"\s*#.*", "", function.text), kinds, function.team)
+        name = f"kernel{len(self.functions)}"
+        function = self.functions.setdefault(key, _named(function, name))
+        self.called.append(function.name)
+        return function
+
+    def _team(self, kernel: L.TeamKernel) -> list[str]:
+        """How many parts there are, the parts, and what puts them together."""
+        function, arguments = _function(kernel.lane, self, kernel)
+        function = self._known(function)
+        self.counter += 1
+        parts, words = f"m{self.counter}", f"ints, {self.team_at}"
+        steps = f"{dim(kernel.extent)}, {kernel.size}"
+        call = ", ".join([words, parts, steps, *arguments])
+        lines = [
+            f"{parts} = team_parts({words}, {steps}, {dim(kernel.work)})",
+            f"{function.team_name}({call})",
+        ]
+        if kernel.finish is not None:
+            function, arguments = _function(kernel.finish, self, kernel)
+            function = self._known(function)
+            lines.append(f"{function.name}({', '.join([*arguments, parts])})")
         return lines
 
     def _loop(self, loop: L.LoopControl) -> list[str]:
@@ -243,20 +274,30 @@ class _Calls:
 
 def _named(function: KernelFunction, name: str) -> KernelFunction:
     text = function.text.replace("def kernel(", f"def {name}(", 1)
-    return KernelFunction(name, function.parameters, text)
+    return KernelFunction(name, function.parameters, text, function.team)
 
 
 # ------------------------------------------------------------------------------------- kernels
 
 
-def _function(kernel: L.LoopKernel, calls: _Calls) -> tuple[KernelFunction, list[str]]:
-    """A kernel as a function of its own names, and the caller's arguments for them."""
+def _function(
+    kernel: L.LoopKernel, calls: _Calls, team: L.TeamKernel | None = None
+) -> tuple[KernelFunction, list[str]]:
+    """A kernel as a function of its own names, and the caller's arguments for them. The caller of
+    a kernel of a team gives what comes last himself: the number of the part and its steps, or
+    (to the one that puts the parts together) how many parts there were."""
     buffers = kernel.buffers
     names = {b: f"{'o' if b in kernel.writes else 'a'}{i}" for i, b in enumerate(buffers)}
-    sizes = _runtime_extents(kernel.body)
-    writer = _Body(names, sizes, calls)
+    sizes = {} if team else _runtime_extents(kernel.body)
+    is_lane = team is not None and kernel is team.lane
+    writer = _Body(names, sizes, calls, team.shared if is_lane else None)
     lines = writer.block(kernel.body, 1)
     head = [_INDENT + line for line in writer.text.constant_lines()]
+    if is_lane:
+        head += [
+            f"{_INDENT}{names[b]} = part({names[b]}, lane * ({dim(stride)}))"
+            for b, stride in team.strides.items()
+        ]
     parameters = [Parameter(names[b], short_dtype(b.dtype)) for b in buffers]
     arguments = [b.name for b in buffers]
     text = "\n".join([*head, *lines])
@@ -270,10 +311,11 @@ def _function(kernel: L.LoopKernel, calls: _Calls) -> tuple[KernelFunction, list
     for extent, name in sizes.items():
         parameters.append(Parameter(name, "dim"))
         arguments.append(dim(extent))
+    last = () if team is None else ("lane", "first", "end") if is_lane else ("lanes",)
+    parameters += [Parameter(name, "dim") for name in last]
     signature = ", ".join(p.name for p in parameters)
-    return KernelFunction("kernel", tuple(parameters), f"def kernel({signature}):\n{text}"), [
-        *arguments
-    ]
+    text = f"def kernel({signature}):\n{text}"
+    return KernelFunction("kernel", tuple(parameters), text, is_lane), arguments
 
 
 def _library_call(kernel: L.LibraryKernel) -> tuple[KernelFunction, list[str]]:
@@ -310,8 +352,9 @@ def _runtime_extents(body: list[L.Stmt]) -> dict:
 class _Body:
     """Statements of one kernel as lines."""
 
-    def __init__(self, names: dict[L.Buffer, str], sizes: dict, calls: _Calls):
+    def __init__(self, names: dict[L.Buffer, str], sizes: dict, calls: _Calls, shared=None):
         self.names, self.sizes, self.calls = names, sizes, calls
+        self.shared = shared  # the loop of which the function runs some steps
         self.text = _NamedText(names)
 
     def block(self, body: list[L.Stmt], depth: int) -> list[str]:
@@ -324,6 +367,8 @@ class _Body:
         pad, text = _INDENT * depth, self.text
         if isinstance(stmt, L.For):
             steps = _steps(stmt, self.sizes.get(stmt.extent) or dim(stmt.extent))
+            if stmt is self.shared:
+                steps = "first, end"
             return [f"{pad}for {stmt.var} in range({steps}):", *self.block(stmt.body, depth + 1)]
         if isinstance(stmt, L.Product | L.Pack):
             return [pad + self._product(stmt)]
@@ -417,6 +462,8 @@ class _NamedText(ScalarText):
 
 def _steps(loop: L.For, extent: str) -> str:
     """The argument of ``range``."""
+    if isinstance(loop, L.ForTeam):
+        return "lanes"
     if isinstance(loop, L.ForBlocks):
         return f"({extent} + {loop.size - 1}) // {loop.size}"
     if loop.block:

@@ -12,11 +12,12 @@ import numpy as np
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir.dims import Dim
 from graphc.ir.types import TensorType
+from graphc.runtime import team
 from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
 from graphc.runtime.memory import allocator
 from graphc.runtime.tape import Capacities
-from graphc.schedule.memory import ALIGNMENT, STATUS_WORDS, Plan, plan
+from graphc.schedule.memory import ALIGNMENT, STATUS_WORDS, TEAM_WORDS, Plan, plan
 
 _KEPT_SIZES = 16
 
@@ -34,7 +35,7 @@ class Binding:
     A binding serves one call at a time; the executor keeps a free list.
     """
 
-    def __init__(self, artifact: Artifact, env: dict[str, int]):
+    def __init__(self, artifact: Artifact, env: dict[str, int], threads: int = 1):
         self.env = env
         own = [o.type for o in artifact.outputs if o.donor is None]
         kinds = [t for _, t in artifact.inputs] + own
@@ -45,9 +46,11 @@ class Binding:
         self.table = (ctypes.c_void_p * max(len(kinds) + len(artifact.consts), 1))()
         self.plan: Plan = plan(artifact.temps, env)
         self.arena = aligned_empty(max(self.plan.nbytes, ALIGNMENT))
-        self.ints = np.zeros(STATUS_WORDS + len(env) + len(self.plan.offsets), np.int64)
+        size = STATUS_WORDS + len(env) + len(self.plan.offsets)
+        self.ints = np.zeros(size + TEAM_WORDS, np.int64)
         self.ints[STATUS_WORDS : STATUS_WORDS + len(env)] = [env[s] for s in artifact.symbols]
-        self.ints[STATUS_WORDS + len(env) :] = self.plan.offsets
+        self.ints[STATUS_WORDS + len(env) : size] = self.plan.offsets
+        self.ints[size:] = (threads, team.address() if threads > 1 else 0)
         for k, const in enumerate(artifact.consts, start=len(kinds)):
             self.table[k] = pointer(const)
         self.arena_address = pointer(self.arena)
@@ -68,8 +71,9 @@ def pointer(array: np.ndarray) -> int:
 class Executable:
     """Callable on flat lists of arrays. Safe to call from several threads at once."""
 
-    def __init__(self, artifact: Artifact):
+    def __init__(self, artifact: Artifact, threads: int = 1):
         self.artifact = artifact
+        self.threads = threads  # how many parts its kernels may be split into
         self.native = NativeFunction(artifact.object_code)
         self.seconds = float("inf")  # of the fastest run of the native code
         self._free: dict[tuple[int, ...], list[Binding]] = {}
@@ -89,7 +93,7 @@ class Executable:
         try:
             binding = free.pop()
         except IndexError:
-            binding = Binding(self.artifact, env)
+            binding = Binding(self.artifact, env, self.threads)
         memory += binding.new_outputs()
         for k, array in enumerate(memory):
             binding.table[k] = pointer(array)
@@ -111,7 +115,7 @@ class Executable:
 
     def bind(self, arrays: Sequence[np.ndarray]) -> Binding:
         """A binding of the caller's own, for the sizes of these arrays."""
-        return Binding(self.artifact, self._sizes(arrays)[1])
+        return Binding(self.artifact, self._sizes(arrays)[1], self.threads)
 
     def _sizes(self, arrays) -> tuple[tuple[int, ...], dict[str, int]]:
         """The size of each symbol."""

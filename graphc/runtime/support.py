@@ -32,6 +32,17 @@ def word_function(name: str, text: str) -> NativeFunction:
     return _load(name, text, compiled)
 
 
+def llvm_function(name: str, text: str) -> NativeFunction:
+    """``graphc_main`` of LLVM text."""
+
+    def compiled():
+        from graphc.codegen.llvm_backend import ENTRY, optimize_and_emit
+
+        return optimize_and_emit([text], ENTRY)
+
+    return _load(name, text, compiled)
+
+
 def _load(name: str, text: str, compiled: Callable) -> NativeFunction:
     address = cache.key(text, name)
     artifact = cache.load(address)

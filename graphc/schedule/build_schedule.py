@@ -27,13 +27,14 @@ from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder
 from graphc.schedule.products import is_own, method, work_size
+from graphc.schedule.team import split
 
 
-def schedule(graph: Graph) -> L.Schedule:
-    """Group, order, give memory, lower."""
+def schedule(graph: Graph, team: bool = False) -> L.Schedule:
+    """Group, order, give memory, lower; with ``team``, for several threads."""
     _check_dtypes(graph)
     tapes = tuple(graph.tapes)
-    program = _Program(tapes)
+    program = _Program(tapes, team)
     inputs = [
         L.Buffer(f"in{k}", node.dtype, node.type.size, "input", k)
         for k, node in enumerate(graph.inputs)
@@ -44,10 +45,11 @@ def schedule(graph: Graph) -> L.Schedule:
         for k, node in enumerate(graph.outputs)
     ]  # fmt: skip
     kernels, scheduled = _kernels(graph, program, inputs, outputs)
-    return L.Schedule(
+    result = L.Schedule(
         scheduled, kernels, inputs, outputs, program.consts, program.temps,
         program.const_values, program.checks, program.reasons, graph.symbols, tapes,
     )  # fmt: skip
+    return split(result) if team else result
 
 
 def _kernels(graph: Graph, program: _Program, inputs, outputs) -> tuple[list[L.Kernel], Graph]:
@@ -245,8 +247,8 @@ class _LiveMemory:
 class _Program:
     """What the kernels of a graph and of the bodies in it share."""
 
-    def __init__(self, tapes: tuple[str, ...]):
-        self.tapes = tapes
+    def __init__(self, tapes: tuple[str, ...], team: bool):
+        self.tapes, self.team = tapes, team
         self.consts: list[L.Buffer] = []
         self.const_values: list = []
         self.temps: list[L.Buffer] = []
@@ -386,7 +388,7 @@ def _lower(graph, deps, order, storage, program: _Program) -> list[L.Kernel]:
                                graph.sources.get(unit))
             )  # fmt: skip
         else:
-            builder = NestBuilder(deps, group, storage, program.temp, new_check)
+            builder = NestBuilder(deps, group, storage, program.temp, new_check, program.team)
             kernels.append(builder.build(name))
     return kernels
 

@@ -179,6 +179,11 @@ class ForBlocks(For):
 
 
 @dataclass
+class ForTeam(For):
+    """``var`` counts the parts in which a team ran a kernel."""
+
+
+@dataclass
 class Let:
     """``name = expr``; ``source`` is the user's line, when known."""
 
@@ -318,6 +323,22 @@ class LoopKernel:
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         return tuple(dict.fromkeys((*self.reads, *self.writes)))
+
+
+@dataclass
+class TeamKernel(LoopKernel):
+    """A kernel that threads share (``schedule.team``). ``lane`` computes one part: the steps
+    ``first`` to ``last`` of its loop ``shared`` over ``extent`` rows, ``size`` rows a step. It has
+    ``strides[buffer]`` elements of its own of each of these buffers. ``finish`` puts the parts
+    together. ``work`` is what all cost."""
+
+    lane: LoopKernel = None  # type: ignore[assignment]
+    finish: LoopKernel | None = None
+    shared: For | None = None
+    extent: DimLike = 1
+    size: int = 1
+    work: DimLike = 0
+    strides: dict[Buffer, DimLike] = field(default_factory=dict)
 
 
 @dataclass

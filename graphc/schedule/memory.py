@@ -10,6 +10,7 @@ import numpy as np
 from graphc.ir.dims import DimLike, evaluate
 
 STATUS_WORDS = 2  # of a program, before its sizes and offsets: a failed check, its value
+TEAM_WORDS = 2  # after all: into how many parts kernels may be split; what runs them, or 0
 ALIGNMENT = 64  # a cache line, and the widest vector
 _SMALL = 512  # bytes; whole cache lines for less would waste more than an eighth
 _GOOD_ENOUGH = 1.02  # of the live peak

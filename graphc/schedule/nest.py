@@ -11,6 +11,7 @@ from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, matmul_dims
 from graphc.schedule import loops as L
+from graphc.schedule import team
 from graphc.schedule.convolutions import convolution, image_stride, operand
 from graphc.schedule.deps import (
     Deps,
@@ -73,9 +74,10 @@ class NestBuilder:
 
     def __init__(
         self, deps: Deps, group: Group, storage: dict[Node, L.Buffer],
-        new_temp: Callable, new_check: Callable,
+        new_temp: Callable, new_check: Callable, team: bool = False,
     ):  # fmt: skip
         self.deps, self.group, self.storage = deps, group, storage
+        self.team = team  # threads share the blocks
         self.new_temp, self.new_check = new_temp, new_check
         self.members = set(group.members)
         self.outer_index: Index = _loop_index("i", group.outer)
@@ -225,6 +227,8 @@ class NestBuilder:
         products = [u for u in self.group.units if is_product(u)]
         if products:
             sizes = [block_rows(*_columns_and_sum(u), u.dtype.itemsize) for u in products]
+            if self.team and isinstance(rows, int) and len(self.group.outer) == 1:
+                sizes.append(team.block_rows(rows))
             return min([*sizes, rows] if isinstance(rows, int) else sizes)
         if rows == 1 or nominal(rows) < _MIN_ROWS or any(map(_has_segment, self.group.units)):
             return 0

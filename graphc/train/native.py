@@ -34,8 +34,11 @@ class _Step:
 class NativeEngine(TracedStep):
     """Implements :class:`graphc.train.engine.Engine` with one native call a run."""
 
-    def __init__(self, loss, optimizer, params, state, data: tuple, batch_size: int):
+    def __init__(
+        self, loss, optimizer, params, state, data: tuple, batch_size: int, threads: int = 1
+    ):
         start = time.perf_counter()
+        self.threads = threads
         super().__init__(loss, optimizer, params, state, data, batch_size)
         self.leaves = [_owned(leaf) for leaf in self.leaves]
         self.data = [np.ascontiguousarray(a) for a in self.data]
@@ -57,11 +60,13 @@ class NativeEngine(TracedStep):
         # Outputs are the loss, then each leaf of params and state in place.
         donated = {1 + k: k for k in range(len(self.leaves))}
         graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
-        return self._bind(pipeline.build(graph), rows)
+        return self._bind(pipeline.build(graph, self.threads), rows)
 
     def _bind(self, executable: Executable, rows: int) -> _Step:
         sizes = dict.fromkeys(executable.artifact.sizes, rows)
-        binding = Binding(executable.artifact, {**sizes, **executable.capacities.sizes})
+        binding = Binding(
+            executable.artifact, {**sizes, **executable.capacities.sizes}, executable.threads
+        )
         loss = np.zeros((), executable.artifact.outputs[0].type.dtype)
         for k, leaf in enumerate(self.leaves):
             binding.table[k] = pointer(leaf)

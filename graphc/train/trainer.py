@@ -23,6 +23,7 @@ from graphc.errors import (
     TrainingWarning,
 )
 from graphc.nonfinite import checked_option
+from graphc.runtime.team import thread_count
 from graphc.trace.context import TOO_LARGE, refuse_lossy
 from graphc.trace.source import located
 from graphc.trace.tree import flatten, leaf_paths, unflatten
@@ -83,9 +84,10 @@ class Trainer:
     """Trains parameters by a loss and an optimiser.
 
     loss: ``loss(params, *batch) -> scalar``, a plain NumPy function. optimizer: from
-    ``graphc.optim``, or anything with its ``init`` and ``update``. threads: how many the native
-    step uses; so far one (None or 1). engine: ``"native"`` runs whole epochs as compiled code;
-    ``"interpreted"`` runs the same graph node by node in NumPy and needs no compiler.
+    ``graphc.optim``, or anything with its ``init`` and ``update``. threads: how many share the
+    large kernels of a step, an int or "auto"; None: as GRAPHC_NUM_THREADS says, or 1. engine:
+    ``"native"`` runs whole epochs as compiled code; ``"interpreted"`` runs the same graph node by
+    node in NumPy and needs no compiler.
     checked: where a step is not finite, say which op made the first NaN or infinity, on which line
     of yours, of what operands, forward or in the backward pass (in the warning and as
     ``history.error``); steps cost nothing more. ``"strict"`` tells of masked ones first.
@@ -103,7 +105,7 @@ class Trainer:
 
     loss: Callable
     optimizer: Any
-    threads: int | None = field(default=None, kw_only=True)
+    threads: int | str | None = field(default=None, kw_only=True)
     engine: str = field(default="native", kw_only=True)
     checked: bool | str = field(default=False, kw_only=True)
 
@@ -122,11 +124,7 @@ class Trainer:
         if self.engine not in ENGINES:
             raise errors.unknown_name("engine", self.engine, ENGINES)
         checked_option(self.checked)
-        if self.threads is not None and _positive_int("threads", self.threads) > 1:
-            raise OptionError(
-                f"threads={self.threads}: a training step runs on one thread in this version; "
-                "give threads=1 or leave it out"
-            )
+        thread_count(self.threads)
 
     def fit(
         self,
@@ -205,9 +203,12 @@ class Trainer:
         state = self.optimizer.init(params)
         if self.engine == "interpreted":
             from graphc.train.interpreted import InterpretedEngine as build
-        else:
-            from graphc.train.native import NativeEngine as build
-        return build(self.loss, self.optimizer, params, state, data, batch_size)
+
+            return build(self.loss, self.optimizer, params, state, data, batch_size)
+        from graphc.train.native import NativeEngine
+
+        threads = thread_count(self.threads)
+        return NativeEngine(self.loss, self.optimizer, params, state, data, batch_size, threads)
 
     def _explainer(self, engine: TracedStep, names, samples: int, shuffle: bool, seed: int):
         """``(epoch, step of the epoch) -> NonFiniteError``, None unless checked."""
