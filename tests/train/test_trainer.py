@@ -373,7 +373,7 @@ def test_bad_trainer():
         Trainer(mse, optim.adam)
     with pytest.raises(OptionError, match="the loss must be a function"):
         Trainer(3, optim.adam())
-    with pytest.raises(OptionError, match="threads must be an integer of at least 1"):
+    with pytest.raises(OptionError, match="threads=0: give a positive int"):
         Trainer(mse, optim.adam(), threads=0)
     with pytest.raises(OptionError, match="threads='all': give a positive int, or 'auto'"):
         Trainer(mse, optim.adam(), threads="all")
