@@ -41,7 +41,7 @@ def python_run(graph: Graph, arrays, optimize: bool = False, threads=1) -> list[
     flat = [a.reshape(-1) for a in (*inputs, *fresh.values(), *consts)]
     sizes = (env[s] for s in scheduled.symbols)
     ints = np.array([0, 0, *sizes, *memory.offsets, threads, 0], np.int64)
-    arena = np.full(memory.nbytes + 64, _POISON, np.uint8)
+    arena = np.full(-(-memory.nbytes // 64) * 64 + 64, _POISON, np.uint8)
     run_as_python(program, flat, arena, ints)
     if ints[0]:
         raise IndexError(f"check {ints[0]}: {ints[1]}")
