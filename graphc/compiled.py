@@ -34,7 +34,7 @@ from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
 from graphc.nonfinite import checked_option, explain
-from graphc.passes import stabilize_nodes
+from graphc.passes import before_adjoint
 from graphc.paths import Path, Paths, in_stages
 from graphc.request import Request, became_symbolic, device_option, frozen, symbolic
 from graphc.runtime.c_function import CFunction, example_of
@@ -533,7 +533,7 @@ class CompiledFunction:
         args, kwargs = unflatten(request.treedef, specs)
         return trace(
             self._traceable_with(request.statics), args, kwargs, name=self.name,
-            before_adjoint=stabilize_nodes, shown=self._shown, takes_half=self.engine != "native",
+            before_adjoint=before_adjoint, shown=self._shown, takes_half=self.engine != "native",
             arrays=arrays, outcomes=outcomes,
         )  # fmt: skip
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, Source
+from graphc.ir.node import Node
 from graphc.ir.verify import verify
 from graphc.passes.control import tidy_control
 from graphc.passes.patterns import Rule
+from graphc.passes.reroll import reroll, reroll_nodes
 from graphc.passes.simplify import SIMPLIFY, simplify
 from graphc.passes.stabilize import STABILIZE, stabilize, stabilize_nodes
 
-__all__ = ["PASSES", "optimize", "rule_sets", "simplify", "stabilize", "stabilize_nodes"]
+__all__ = [
+    "PASSES",
+    "before_adjoint",
+    "optimize",
+    "rule_sets",
+    "simplify",
+    "stabilize",
+    "stabilize_nodes",
+]
 
 # Dead code needs no pass: a graph is what its outputs reach. Equal nodes are one node already.
 PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("reroll", reroll),
     ("stabilize", stabilize),
     ("control", tidy_control),
     ("simplify", simplify),
@@ -46,6 +57,18 @@ def optimize(
         if observe:
             observe(name, graph)
     return graph
+
+
+def before_adjoint(roots: Iterable[Node], sources: dict[Node, Source]) -> list[Node]:
+    """What is differentiated in the place of ``roots``: loops for what Python unrolled, so that
+    gradients are loops, and stable forms, so that gradients are stable.
+
+    >>> from graphc.ir import build, types
+    >>> x = build.input(0, "x", types.tensor_type("float64", ()))
+    >>> before_adjoint([build.elementwise("exp", x)], {})[0].op
+    'exp'
+    """
+    return stabilize_nodes(reroll_nodes(roots, sources), sources)
 
 
 def rule_sets() -> dict[str, tuple[Rule, ...]]:

@@ -12,7 +12,7 @@ from graphc.errors import DTypeError, NonFiniteError, SymbolicDimError
 from graphc.ir.dims import symbol
 from graphc.ir.types import TensorType
 from graphc.nonfinite import explain
-from graphc.passes import stabilize_nodes
+from graphc.passes import before_adjoint
 from graphc.trace.tracing import ArgSpec, Traced, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 
@@ -97,7 +97,7 @@ class TracedStep:
             (params, state, *batch),
             name=f"{self._name}_step",
             shown=self._name,
-            before_adjoint=stabilize_nodes,
+            before_adjoint=before_adjoint,
         )
         self._check_types(traced)
         return traced
