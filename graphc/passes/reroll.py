@@ -275,7 +275,7 @@ def _pays(blocks: _Blocks) -> bool:
         return False
     size = region.period * region.count
     replaced = size + sum(_depth(terms[-1]) for terms in own) * region.count
-    if 2 * (2 * scattered + 2 * copied * region.count + region.period) > replaced:
+    if 2 * (2 * scattered + region.period) > replaced:
         return False
     if copied and region.count < BLOCKS_OF_ARGUMENTS:
         return False
