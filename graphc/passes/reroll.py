@@ -263,7 +263,8 @@ def _pays(blocks: _Blocks) -> bool:
     - Blocks with products, reductions, solves, sorts or loops: from ``BLOCKS`` blocks on; if each
       has arguments of its own, which must be copied to be stacked, ``BLOCKS_OF_ARGUMENTS``.
     - Elementwise arithmetic alone fuses into one kernel, so it is left unless that kernel would
-      be very long; later for arrays, which a loop reads and writes at every step.
+      be very long; later for arrays, which a loop reads and writes at every step; always if no
+      block needs another.
     - The loop must replace more than half of what the blocks were.
     """
     region = blocks.region
@@ -281,6 +282,8 @@ def _pays(blocks: _Blocks) -> bool:
         return False
     if any(OPS[n.op].kind not in ("elementwise", "view") for n in nodes):
         return True
+    if not blocks.carried():  # equations beside each other
+        return False
     few = all(isinstance(n.type.size, int) and n.type.size <= _FEW for n in nodes)
     return size >= (_CHEAP_NODES if few else _CHEAP_ARRAY_NODES)
 
