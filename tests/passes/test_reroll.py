@@ -422,7 +422,8 @@ def skipping(x, w):
     [
         (cheap_chain, (np.ones(1000),)), (cheap_on_arrays, (np.ones(100_000),)),
         (three_layers, (X[0], W)), (alternating, (X[0], W)), (different_shapes, (np.ones((2, 1)),)),
-        (skipping, (X[0], W)), (equations, (np.ones(100),)), (lambda x, w: shared(x, w, BLOCKS - 1), (X[0], W)),
+        (skipping, (X[0], W)), (equations, (np.ones(100),)),
+        (lambda x, w: shared(x, w, BLOCKS - 1), (X[0], W)),
         (own_layers, (X[0], LAYERS[:24])),
     ],
 )  # fmt: skip
