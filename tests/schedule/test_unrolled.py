@@ -51,7 +51,7 @@ def gradient_schedule(loss):
 @pytest.mark.parametrize("program", [euler, runge_kutta])
 def test_more_steps_need_no_more_functions(program):
     short, long = (len(write(gradient_schedule(program(n))).kernels) for n in (40, 80))
-    assert long <= short <= 16
+    assert long <= short <= 24  # those of two loops and of what surrounds them
 
 
 def test_a_stacked_state_becomes_scalars():
