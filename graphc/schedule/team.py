@@ -174,7 +174,9 @@ class _Splitter:
         """Buffers of which each part has its own; None if steps are not independent."""
         main, private = self.main, {}
         rows, extents = self._rows()
-        accesses: dict[int, list[tuple[L.Buffer, L.Affine | L.Product | None, bool]]] = {}
+        accesses: dict[
+            int, list[tuple[L.Buffer, L.Affine | L.Product | L.Convolve | None, bool]]
+        ] = {}
         for stmt in L.statements([main]):
             if isinstance(stmt, L.ScatterAdd):
                 return None
@@ -190,7 +192,7 @@ class _Splitter:
                     accesses.setdefault(id(buffer), []).append((buffer, None, False))
             for buffer in _written(stmt):
                 index = getattr(stmt, "index", None)
-                if isinstance(stmt, L.Product) and buffer is stmt.c:
+                if isinstance(stmt, L.Product | L.Convolve) and buffer is _result(stmt):
                     index = stmt
                 accesses.setdefault(id(buffer), []).append((buffer, index, True))
         for stmt in L.statements(before):
@@ -206,7 +208,9 @@ class _Splitter:
                 private[key] = buffer
                 continue
             strides = {
-                self._own_block(at) if isinstance(at, L.Product) else _own_rows(at, rows, extents)
+                self._own_block(at)
+                if isinstance(at, L.Product | L.Convolve)
+                else _own_rows(at, rows, extents)
                 for _, at, _ in uses
             }
             if len(strides) != 1 or None in strides:
@@ -216,14 +220,19 @@ class _Splitter:
         outside = {id(b) for s in L.statements(after) for b in (*_read(s), *_written(s))}
         return None if outside & private.keys() else list(private.values())
 
-    def _own_block(self, product: L.Product) -> str | None:
-        """As ``_own_rows``, for a product that writes its result where it stays. What it computes
-        again above its first row comes out the same."""
-        terms, main = product.starts[2].terms, self.main
+    def _own_block(self, call: L.Product | L.Convolve) -> str | None:
+        """As ``_own_rows``, for what is written where it stays by a product (what it computes
+        again above its first row comes out the same) or by a convolution of some images."""
+        terms, main = call.starts[2].terms, self.main
+        if isinstance(call, L.Convolve):
+            shape = call.shape
+            width = shape.images * shape.filters * math.prod(shape.places)
+            alone = call.starts[2] == L.Affine(((main.var, width),))
+            return str(width) if alone and type(main) is L.For else None
         if isinstance(main, L.ForBlocks):
-            own = ((main.var, product.rows * product.n),)
-            return str(product.n) if terms == own and product.starts[2].offset == 0 else None
-        width = product.m * product.n
+            own = ((main.var, call.rows * call.n),)
+            return str(call.n) if terms == own and call.starts[2].offset == 0 else None
+        width = call.m * call.n
         return str(width) if dict(terms).get(main.var) == width else None
 
     def _rows(self) -> tuple[set[str], dict[str, DimLike]]:
@@ -309,6 +318,10 @@ def _written(stmt: L.Stmt) -> Iterator[L.Buffer]:
         yield stmt.out
     elif isinstance(stmt, L.Store | L.AccumulateInto | L.ScatterAdd):
         yield stmt.buffer
+
+
+def _result(call: L.Product | L.Convolve) -> L.Buffer:
+    return call.c if isinstance(call, L.Product) else call.out
 
 
 def _redirected(stmt: L.Stmt, copies: dict[int, L.Buffer]) -> L.Stmt:

@@ -152,3 +152,16 @@ def test_products_alone(always, ta, tb, batch):
     graph = Graph("product", tuple(nodes), (build.matmul(*nodes, ta, tb),))
     assert len(teams(schedule(graph, team=True))) == 1
     assert_same(python_run(graph, [a, b], threads=3), interp.evaluate(graph, [a, b]))
+
+
+def test_a_convolution_and_what_follows(always):
+    rng = np.random.default_rng(5)
+    x, w = rng.normal(size=(6, 2, 12, 12)), rng.normal(size=(4, 2, 3, 3))
+
+    def loss(w, x):
+        return np.sum(gc.nn.max_pool2d(np.maximum(gc.nn.conv2d(x, w), 0), 2) ** 2)
+
+    graph = gc.value_and_grad(loss).graph(w, x)
+    assert teams(schedule(passes.optimize(graph), team=True))
+    for threads in (2, 4):
+        assert_same(python_run(graph, [w, x], True, threads), python_run(graph, [w, x], True))
