@@ -13,6 +13,7 @@ from graphc.schedule.loops import Schedule
 from graphc.schedule.memory import lifetimes, plan
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_LISTED = 4
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Memory:
     arguments: of the caller. results: new memory, without what donated arguments give. constants:
     arrays in the program. temporaries: the arena, planned before the first call and kept for the
     next. live: the largest sum of temporaries that are needed at once, which no arena can be below.
+    recomputed: what is computed a second time so that a ``memory_limit`` holds.
 
     >>> print(Memory(arguments=4096, results=8, constants=0, temporaries=2048, live=2048))
     6.0 KiB: arguments 4.0 KiB, results 8 bytes, temporaries 2.0 KiB
@@ -32,6 +34,7 @@ class Memory:
     constants: int
     temporaries: int
     live: int
+    recomputed: tuple[str, ...] = ()
 
     @property
     def peak(self) -> int:
@@ -40,7 +43,12 @@ class Memory:
     def __str__(self) -> str:
         names = ("arguments", "results", "constants", "temporaries")
         parts = [f"{name} {shown(size)}" for name in names if (size := getattr(self, name))]
-        return f"{shown(self.peak)}: {', '.join(parts)}" if parts else shown(0)
+        again = "; ".join(self.recomputed[:_LISTED]) + "; ..." * (len(self.recomputed) > _LISTED)
+        return (
+            shown(self.peak)
+            + (f": {', '.join(parts)}" if parts else "")
+            + (f"; computed again: {again}" if again else "")
+        )
 
 
 def predict(graph: Graph, sizes: Mapping[str, int] | None = None) -> Memory:

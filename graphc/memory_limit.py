@@ -1,0 +1,292 @@
+"""``memory_limit=``: values that the backward pass would wait for are computed again instead.
+
+The schedule tells when values are made and read. At the kernel where most is alive, those that
+were made before and are read after it are *held*. Some of them are dropped: their late readers
+read a copy, computed again from what is kept, behind barriers that wait for what the first late
+reader gets (the mechanism of ``checkpoint``). Cheap chains of elementwise operations go first; then
+anything but what lies ``spacing`` bytes apart, as in Chen et al. 2016, "Training deep nets with
+sublinear memory cost". Every choice is scheduled and its arena planned before it is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphc import passes
+from graphc.errors import OptionError
+from graphc.ir import build
+from graphc.ir.control import CONTROL
+from graphc.ir.dims import evaluate
+from graphc.ir.graph import Graph, rebuild, topological
+from graphc.ir.node import Node
+from graphc.ir.ops import OPS, is_library, is_reduction, matmul_dims
+from graphc.memory import Memory, of_schedule, predict, shown
+from graphc.schedule import schedule
+from graphc.schedule.deps import storage_root
+from graphc.schedule.loops import Schedule
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}  # fmt: skip
+_NOT_AGAIN = {"input", "const", "loop", "cond", "item", "scatter_add", "scatter_set"}
+_SMALL = 1e-3  # of all that is held: not worth a kernel
+_SPACINGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # in values of middle size
+
+
+def limit_bytes(limit: int | str | None) -> int | None:
+    """The option ``memory_limit``: bytes, or text with a unit.
+
+    >>> limit_bytes("1.5 GiB") == 3 << 29, limit_bytes("200 MB"), limit_bytes(4096)
+    (True, 200000000, 4096)
+    """
+    if limit is None or (type(limit) is int and limit > 0):
+        return limit
+    text = limit if isinstance(limit, str) else ""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Z]*)\s*", text)
+    if found is None or found[2].upper() not in _UNITS or not float(found[1]):
+        raise OptionError(
+            f"memory_limit={limit!r} is not a number of bytes: write 200_000_000, '200 MB' or "
+            "'1.5 GiB'"
+        )
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def within(
+    graph: Graph, limit: int, sizes: Mapping[str, int] | None = None
+) -> tuple[Graph, Memory]:
+    """A graph of the same values whose program needs at most ``limit`` bytes, with as little
+    computed again as found; and what it needs. OptionError if there is none."""
+    sizes = sizes or {}
+    made = schedule(passes.optimize(graph))
+    plain = of_schedule(made, sizes)
+    if plain.peak <= limit:
+        return graph, plain
+    held = _Held(made, sizes)
+    tried = [(plain.peak, graph, plain)]
+
+    def fits(dropped: list[Node]) -> bool:
+        candidate = held.without(dropped)
+        needs = predict(candidate, sizes)
+        needs = dataclasses.replace(needs, recomputed=held.told(dropped))
+        tried.append((needs.peak, candidate, needs))
+        return needs.peak <= limit
+
+    choices = sorted(held.choices(), key=held.work)
+    chosen = next((c for c in choices if fits(c)), None)
+    if chosen is None:
+        raise OptionError(_unreachable(graph.name, limit, plain, min(t[0] for t in tried)))
+    best = tried[-1]
+    few, many = 0, len(chosen)  # what is made first is held longest: perhaps that is enough
+    while many - few > 1:
+        middle = (few + many) // 2
+        if fits(chosen[:middle]):
+            many, best = middle, tried[-1]
+        else:
+            few = middle
+    return best[1], best[2]
+
+
+def _unreachable(name: str, limit: int, plain: Memory, least: int) -> str:
+    return (
+        f"memory_limit={shown(limit)}: `{name}` needs {plain}.\n"
+        f"Where everything is computed again that can be, {shown(least)} ({least} bytes) is the "
+        "least that was found.\nGive that much, or smaller batches; `checkpoint` around parts of "
+        "a function and around parts of these saves more."
+    )
+
+
+@dataclass(frozen=True)
+class _Value:
+    nbytes: int
+    cheap: bool
+
+
+class _Held:
+    """What is held at the kernel where most is alive, and the graph without some of it."""
+
+    def __init__(self, made: Schedule, sizes: Mapping[str, int]):
+        self.graph, self._sizes = made.graph, {**dict.fromkeys(made.tapes, 1), **sizes}
+        self._rank = {n: k for k, n in enumerate(self.graph.order)}
+        self._at = {
+            n: k for k, kernel in enumerate(made.kernels) for n in kernel.nodes if n in self._rank
+        }
+        self._reads = self._find_reads()
+        last = dict(self._at)
+        for reader, units in self._reads.items():
+            for unit in units:
+                last[unit] = max(last.get(unit, 0), self._at[reader])
+        alive = Counter()
+        for unit, first in self._at.items():
+            if last[unit] > first:
+                size = self._nbytes(unit)
+                for k in range(first, last[unit] + 1):
+                    alive[k] += size
+        self._peak = max(alive, key=alive.__getitem__, default=0)
+        outputs = {storage_root(o) for o in self.graph.outputs}
+        self._kept = {
+            n for n, first in self._at.items()
+            if first < self._peak < last[n] and n not in outputs
+        }  # fmt: skip
+        self._kept |= {
+            n for n in self.graph.order if n.op == "item" and n.inputs[0] in self._kept
+        }
+        self.values = self._droppable()
+
+    def _nbytes(self, node: Node) -> int:
+        return 0 if node.op in CONTROL else evaluate(node.type.nbytes, self._sizes)
+
+    def _find_reads(self) -> dict[Node, set[Node]]:
+        """The computed values that each computed value reads, through views."""
+        below: dict[Node, frozenset[Node]] = {}
+        reads = {}
+        for node in self.graph.order:
+            found = frozenset().union(
+                *(frozenset([i]) if i in self._at else below[i] for i in node.inputs)
+            )
+            if node in self._at:
+                reads[node] = set(found)
+            below[node] = found
+        return reads
+
+    def _droppable(self) -> dict[Node, _Value]:
+        """Held values that can be computed again from inputs and other held values."""
+        again: dict[Node, bool] = {}  # whether, and whether by elementwise operations alone
+        cheap: dict[Node, bool] = {}
+        found = {}
+        total = sum(map(self._nbytes, self._kept))
+        for node in self.graph.order:
+            if self._at.get(node, -1) > self._peak:
+                again[node] = cheap[node] = False
+                continue
+            start = node.op in ("input", "const")
+            can = _can_repeat(node) and all(again[i] or i in self._kept for i in node.inputs)
+            easy = OPS[node.op].kind in ("elementwise", "view", "leaf", "indexing")
+            again[node] = start or can
+            cheap[node] = start or (
+                can and easy and all(cheap[i] or i in self._kept for i in node.inputs)
+            )
+            if node in self._kept and can and self._nbytes(node) > _SMALL * total:
+                found[node] = _Value(self._nbytes(node), cheap[node])
+        return dict(sorted(found.items(), key=lambda item: (self._at[item[0]], self._rank[item[0]])))
+
+    def choices(self) -> list[list[Node]]:
+        """Sets of values to drop, each in the order in which they are made."""
+        if not self.values:
+            return []
+        found = [[n for n, v in self.values.items() if v.cheap], list(self.values)]
+        ordered = sorted(v.nbytes for v in self.values.values())
+        middle = ordered[len(ordered) // 2]
+        for spacing in (s * middle for s in _SPACINGS):
+            dropped, since = [], 0
+            for node, value in self.values.items():
+                if since + value.nbytes > spacing:
+                    since = 0  # kept: what follows is computed from it
+                else:
+                    since += value.nbytes
+                    dropped.append(node)
+            found.append(dropped)
+        return [list(c) for c in dict.fromkeys(map(tuple, found)) if c]
+
+    def work(self, dropped: list[Node]) -> int:
+        """Arithmetic that is done a second time."""
+        gone = set(dropped)
+        stops = (self._kept - gone) | set(self.graph.inputs)
+        return sum(
+            self._flops(n) for n in topological(dropped, until=stops) if n not in stops
+        )
+
+    def _flops(self, node: Node) -> int:
+        if node.op == "matmul":
+            batch, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
+            dims = (*batch, m, n, k)
+        elif is_reduction(node):
+            dims = node.inputs[0].shape
+        elif OPS[node.op].kind == "elementwise":
+            dims = node.shape
+        else:
+            return 0
+        total = max(int(OPS[node.op].cost or 1), 1)
+        for dim in dims:
+            total *= evaluate(dim, self._sizes)
+        return total
+
+    def told(self, dropped: list[Node]) -> tuple[str, ...]:
+        """What is computed again, for people."""
+        counts = Counter()
+        for node in dropped:
+            where = self.graph.sources.get(node)
+            counts[f"{node.op} {node.type}" + (f" at {where}" if where else "")] += 1
+        return tuple(text + f", {n} times" * (n > 1) for text, n in counts.items())
+
+    def without(self, dropped: list[Node]) -> Graph:
+        """The graph in which late readers of ``dropped`` read copies."""
+        gone, sources = set(dropped), dict(self.graph.sources)
+        available = (self._kept - gone) | {n for n in self.graph.order if n.op == "input"}
+        early = {n for n, k in self._at.items() if k <= self._peak}
+        copies: dict[Node, Node] = {}
+        late: dict[Node, Node] = {}
+
+        def made_again(value: Node, after: Node) -> None:
+            doors: dict[Node, Node] = {}
+            for node in topological([value], until=_Either(available, copies)):
+                if node in available:
+                    doors[node] = build.barrier(node, after)
+                elif node not in copies:
+                    inputs = tuple(doors[i] if i in doors else copies[i] for i in node.inputs)
+                    copies[node] = rebuild(node, inputs)
+                    if node in sources:
+                        sources.setdefault(copies[node], sources[node])
+
+        def rewritten(roots) -> None:
+            for node in topological(roots, until=_Either(late, early)):
+                if node in late:
+                    continue
+                if node in gone:
+                    late[node] = copies[node]
+                elif node in early:
+                    late[node] = node
+                else:
+                    late[node] = rebuild(node, tuple(late[i] for i in node.inputs))
+                    if node in sources:
+                        sources.setdefault(late[node], sources[node])
+
+        readers = sorted(
+            (n for n, k in self._at.items() if k > self._peak),
+            key=lambda n: (self._at[n], self._rank[n]),
+        )
+        at_peak = next(
+            n for n in self.graph.order
+            if self._at.get(n.inputs[0] if n.op == "item" else n) == self._peak
+            and n.op not in CONTROL
+        )  # fmt: skip
+        for reader in readers:
+            wanted = [u for u in self._reads[reader] if u in gone and u not in copies]
+            if wanted:
+                before = [
+                    u for u in self._reads[reader]
+                    if self._peak <= self._at[u] < self._at[reader] and u.op not in CONTROL
+                ]  # fmt: skip
+                after = max(before, key=lambda u: (self._at[u], self._rank[u]), default=at_peak)
+                rewritten([after])
+                for unit in sorted(wanted, key=self._rank.__getitem__):
+                    made_again(unit, late[after])
+            rewritten([reader])
+        rewritten(self.graph.outputs)
+        return self.graph.with_outputs([late[o] for o in self.graph.outputs], sources)
+
+
+class _Either:
+    """What is in one container or the other."""
+
+    def __init__(self, a, b):
+        self._a, self._b = a, b
+
+    def __contains__(self, node) -> bool:
+        return node in self._a or node in self._b
+
+
+def _can_repeat(node: Node) -> bool:
+    return node.op not in _NOT_AGAIN and not is_library(node)
