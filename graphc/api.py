@@ -28,6 +28,7 @@ def compile(
     checked=None,
     device=None,
     threads=None,
+    memory_limit=None,
 ) -> CompiledFunction | Callable:
     """Compile a NumPy function to native code on its first call. Also a decorator.
 
@@ -51,6 +52,11 @@ def compile(
         your line, the operands, and whether it happened forward or in the backward pass. It costs
         a look at the results (and the calls go through Python). ``"strict"`` evaluates every call
         in NumPy and also raises for what a ``where`` masks away or a convention replaces.
+    memory_limit : bytes, or ``"200 MB"`` or ``"1.5 GiB"``, that a call may need at its peak,
+        arguments and results included. Values that would wait for the backward pass are computed
+        again instead, as few as are needed; ``f.memory(*args)`` and ``inspect`` say which. Each
+        set of sizes compiles its own program. OptionError where it cannot be met, with the least
+        that can.
     device : ``"cpu"``, the only one so far; another raises rather than run somewhere else.
 
     threads : how many threads share large kernels (products, elementwise work, reductions): an int,
@@ -74,6 +80,7 @@ def compile(
         "static_argnums": static_argnums, "static_argnames": static_argnames,
         "donate": donate, "dims": dims, "max_paths": max_paths, "max_compiles": max_compiles,
         "checked": checked, "device": device, "threads": threads,
+        "memory_limit": memory_limit,
     }  # fmt: skip
     if fn is None:
         return lambda f: compile(f, **options)

@@ -55,7 +55,7 @@ _MAX_PATHS = 16
 _ENGINES = ("native", "interpreter")
 _OPTIONS = (
     "checked", "device", "dims", "donate", "engine", "max_compiles", "max_paths",
-    "static_argnames", "static_argnums", "threads",
+    "memory_limit", "static_argnames", "static_argnums", "threads",
 )  # fmt: skip
 _KEPT_ENTRIES = 16
 _PYTHON_NUMBERS = (bool, int, float, complex)
@@ -159,6 +159,7 @@ class CompiledFunction:
         primal: Callable | None = None, max_paths: int | None = None,
         max_compiles: int | None = None, checked: bool | str | None = None,
         device: str | None = None, threads: int | str | None = None,
+        memory_limit: int | str | None = None,
     ):  # fmt: skip
         functools.update_wrapper(self, traceable)
         self.traceable = traceable
@@ -176,6 +177,7 @@ class CompiledFunction:
         self.checked = checked_option(checked)
         self.device = device_option(device)
         self.threads = thread_count(threads)
+        self.memory_limit = None if memory_limit is None else _limit_bytes(memory_limit)
         self.compiles = Compiles()
         self._parameters = _parameters(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
@@ -429,12 +431,14 @@ class CompiledFunction:
                 return variant
         reason = request.differs_from(family.asked or self._asked)
         wanted = self._with_declared_dims(request.types, request.paths)
-        if family.variants:
+        if family.variants and self.memory_limit is None:
             found = (symbolic(v.types, wanted) for v in reversed(family.variants))
             wanted = next((f for f in found if f is not None), wanted)
         special, why = None, ""
         try:
             axes = became_symbolic(request, wanted) if family.variants else ""
+            if self.memory_limit is not None and family.variants:
+                axes = "; sizes are fixed because memory_limit is met for each of them"
             special = self._build(request.of_types(wanted), arrays, reason + axes)
         except SymbolicDimError as error:
             why = _in_user_terms(str(error), wanted, request.paths, self.dims)
@@ -480,7 +484,7 @@ class CompiledFunction:
         return paths
 
     def _with_declared_dims(self, types, paths):
-        if not self.dims:
+        if not self.dims or self.memory_limit is not None:  # which is for sizes that are known
             return types
         result = []
         for kind, path in zip(types, paths, strict=True):
@@ -503,13 +507,13 @@ class CompiledFunction:
             first = self._compiled_path(traced, request, reason)
             paths = Paths(self._shown, first, self.max_paths, extend, self._compiling)
             return GuardedSpecialization(traced, paths, request, ())
-        graph = self._with_donation(traced, request)
+        graph = self._program(traced, request)[0]
         return Specialization(
             traced, self._compiled(graph, request, reason), request, _scalars(traced, graph)
         )
 
     def _compiled_path(self, traced: Traced, request: Request, reason: str) -> Path:
-        graph = self._with_donation(traced, request)
+        graph = self._program(traced, request)[0]
         returned = functools.partial(_rebuilt, traced, _scalars(traced, graph))
         stages, listed = [], reason
         for guards, program in in_stages(graph, traced.guards)[::-1]:
@@ -536,6 +540,15 @@ class CompiledFunction:
             before_adjoint=before_adjoint, shown=self._shown, takes_half=self.engine != "native",
             arrays=arrays, outcomes=outcomes,
         )  # fmt: skip
+
+    def _program(self, traced: Traced, request: Request) -> tuple[Graph, Memory | None]:
+        """What is compiled; what it needs, where that is limited."""
+        graph = self._with_donation(traced, request)
+        if self.memory_limit is None or graph.symbols != tuple(graph.tapes):
+            return graph, None
+        from graphc.memory_limit import within  # passes and schedule
+
+        return within(graph, self.memory_limit)
 
     def _with_donation(self, traced: Traced, request: Request) -> Graph:
         """Outputs take the memory of donated inputs of their type, in order."""
@@ -619,7 +632,8 @@ class CompiledFunction:
             for dim, size in zip(kind.shape, given.shape, strict=True)
             if isinstance(dim, Dim)
         }
-        return predict(self._with_donation(traced, request), sizes)
+        graph, limited = self._program(traced, request)
+        return limited or predict(graph, sizes)
 
     def graph(self, *args, **kwargs) -> Graph:
         """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves).
@@ -629,7 +643,7 @@ class CompiledFunction:
         args, kwargs, statics = self._split_static(args, kwargs)
         leaves, treedef = flatten((args, kwargs))
         request = self._request(args, kwargs, statics, leaves, treedef)
-        return self._with_donation(self._trace(request, _values(leaves)), request)
+        return self._program(self._trace(request, _values(leaves)), request)[0]
 
 
 def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
@@ -648,9 +662,10 @@ def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict
     own = {
         "static_argnames": sorted(fn._static_names), "dims": fn.dims, "donate": fn.donate,
         "max_paths": fn.max_paths, "max_compiles": fn.max_compiles, "checked": fn.checked,
-        "device": fn.device, "threads": fn.threads,
+        "device": fn.device, "threads": fn.threads, "memory_limit": fn.memory_limit,
     }  # fmt: skip
-    inherited = (*inherited, "max_paths", "max_compiles", "checked", "device", "threads")
+    shared = ("max_paths", "max_compiles", "checked", "device", "threads", "memory_limit")
+    inherited = (*inherited, *shared)
     return fn.traceable, {**{k: own[k] for k in inherited}, **given}
 
 
@@ -708,6 +723,12 @@ def _scalars(traced: Traced, graph: Graph) -> tuple[tuple[int, bool], ...]:
         for k, (node, weak) in enumerate(zip(graph.outputs, traced.out_weak, strict=True))
         if not node.type.shape and (weak or k not in graph.donated)
     )
+
+
+def _limit_bytes(limit: int | str) -> int:
+    from graphc.memory import limit_bytes
+
+    return limit_bytes(limit)
 
 
 def _at_least_one(option: str, value: int | None) -> int | None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphc import passes
+from graphc.errors import OptionError
 from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
 from graphc.schedule import schedule
 from graphc.schedule.loops import Schedule
 from graphc.schedule.memory import lifetimes, plan
 
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_SHOWN_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}  # fmt: skip
 _LISTED = 4
 
 
@@ -77,6 +81,24 @@ def shown(nbytes: int) -> str:
     ('3.0 MiB', '12 bytes')
     """
     size, unit = float(nbytes), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
+    while size >= 1024 and unit < len(_SHOWN_UNITS) - 1:
         size, unit = size / 1024, unit + 1
-    return f"{size:.1f} {_UNITS[unit]}" if unit else f"{nbytes} bytes"
+    return f"{size:.1f} {_SHOWN_UNITS[unit]}" if unit else f"{nbytes} bytes"
+
+
+def limit_bytes(limit: int | str | None) -> int | None:
+    """The option ``memory_limit``: bytes, or text with a unit.
+
+    >>> limit_bytes("1.5 GiB") == 3 << 29, limit_bytes("200 MB"), limit_bytes(4096)
+    (True, 200000000, 4096)
+    """
+    if limit is None or (type(limit) is int and limit > 0):
+        return limit
+    text = limit if isinstance(limit, str) else ""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Z]*)\s*", text)
+    if found is None or found[2].upper() not in _UNITS or not float(found[1]):
+        raise OptionError(
+            f"memory_limit={limit!r} is not a number of bytes: write 200_000_000, '200 MB' or "
+            "'1.5 GiB'"
+        )
+    return int(float(found[1]) * _UNITS[found[2].upper()])

@@ -11,7 +11,6 @@ sublinear memory cost". Every choice is scheduled and its arena planned before i
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,34 +23,15 @@ from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph, rebuild, topological
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction, matmul_dims
-from graphc.memory import Memory, of_schedule, predict, shown
+from graphc.memory import Memory, predict, shown
 from graphc.schedule import schedule
 from graphc.schedule.deps import storage_root
 from graphc.schedule.loops import Schedule
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-          "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}  # fmt: skip
 _NOT_AGAIN = {"input", "const", "loop", "cond", "item", "scatter_add", "scatter_set"}
 _SMALL = 1e-3  # of all that is held: not worth a kernel
+_ROUNDS = 4
 _SPACINGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # in values of middle size
-
-
-def limit_bytes(limit: int | str | None) -> int | None:
-    """The option ``memory_limit``: bytes, or text with a unit.
-
-    >>> limit_bytes("1.5 GiB") == 3 << 29, limit_bytes("200 MB"), limit_bytes(4096)
-    (True, 200000000, 4096)
-    """
-    if limit is None or (type(limit) is int and limit > 0):
-        return limit
-    text = limit if isinstance(limit, str) else ""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Z]*)\s*", text)
-    if found is None or found[2].upper() not in _UNITS or not float(found[1]):
-        raise OptionError(
-            f"memory_limit={limit!r} is not a number of bytes: write 200_000_000, '200 MB' or "
-            "'1.5 GiB'"
-        )
-    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def within(
@@ -60,33 +40,37 @@ def within(
     """A graph of the same values whose program needs at most ``limit`` bytes, with as little
     computed again as found; and what it needs. OptionError if there is none."""
     sizes = sizes or {}
-    made = schedule(passes.optimize(graph))
-    plain = of_schedule(made, sizes)
+    plain = least = predict(graph, sizes)
     if plain.peak <= limit:
         return graph, plain
-    held = _Held(made, sizes)
-    tried = [(plain.peak, graph, plain)]
+    for _ in range(_ROUNDS):  # another kernel may need most then
+        held = _Held(schedule(passes.optimize(graph)), sizes)
+        tried = [(graph, least)]
 
-    def fits(dropped: list[Node]) -> bool:
-        candidate = held.without(dropped)
-        needs = predict(candidate, sizes)
-        needs = dataclasses.replace(needs, recomputed=held.told(dropped))
-        tried.append((needs.peak, candidate, needs))
-        return needs.peak <= limit
+        def needs(dropped: list[Node], held=held, tried=tried, before=least.recomputed) -> Memory:
+            candidate = held.without(dropped)
+            found = predict(candidate, sizes)
+            again = tuple(dict.fromkeys((*before, *held.told(dropped))))
+            tried.append((candidate, dataclasses.replace(found, recomputed=again)))
+            return found
 
-    choices = sorted(held.choices(), key=held.work)
-    chosen = next((c for c in choices if fits(c)), None)
-    if chosen is None:
-        raise OptionError(_unreachable(graph.name, limit, plain, min(t[0] for t in tried)))
-    best = tried[-1]
-    few, many = 0, len(chosen)  # what is made first is held longest: perhaps that is enough
-    while many - few > 1:
-        middle = (few + many) // 2
-        if fits(chosen[:middle]):
-            many, best = middle, tried[-1]
-        else:
-            few = middle
-    return best[1], best[2]
+        choices = sorted(held.choices(), key=held.work)
+        chosen = next((c for c in choices if needs(c).peak <= limit), None)
+        if chosen is not None:
+            best = tried[-1]
+            few, many = 0, len(chosen)  # what is made first is held longest: perhaps it is enough
+            while many - few > 1:
+                middle = (few + many) // 2
+                if needs(chosen[:middle]).peak <= limit:
+                    many, best = middle, tried[-1]
+                else:
+                    few = middle
+            return best
+        graph, smallest = min(tried, key=lambda t: t[1].peak)
+        if smallest is least:
+            break
+        least = smallest
+    raise OptionError(_unreachable(graph.name, limit, plain, least.peak))
 
 
 def _unreachable(name: str, limit: int, plain: Memory, least: int) -> str:
@@ -130,9 +114,7 @@ class _Held:
             n for n, first in self._at.items()
             if first < self._peak < last[n] and n not in outputs
         }  # fmt: skip
-        self._kept |= {
-            n for n in self.graph.order if n.op == "item" and n.inputs[0] in self._kept
-        }
+        self._kept |= {n for n in self.graph.order if n.op == "item" and n.inputs[0] in self._kept}
         self.values = self._droppable()
 
     def _nbytes(self, node: Node) -> int:
@@ -170,19 +152,27 @@ class _Held:
             )
             if node in self._kept and can and self._nbytes(node) > _SMALL * total:
                 found[node] = _Value(self._nbytes(node), cheap[node])
-        return dict(sorted(found.items(), key=lambda item: (self._at[item[0]], self._rank[item[0]])))
+        return dict(
+            sorted(found.items(), key=lambda item: (self._at[item[0]], self._rank[item[0]]))
+        )
 
     def choices(self) -> list[list[Node]]:
         """Sets of values to drop, each in the order in which they are made."""
         if not self.values:
             return []
-        found = [[n for n, v in self.values.items() if v.cheap], list(self.values)]
-        ordered = sorted(v.nbytes for v in self.values.values())
+        links = self._links()
+        found = [
+            [n for n, v in self.values.items() if v.cheap],
+            [n for n in self.values if n not in links], list(self.values),
+        ]  # fmt: skip
+        ordered = sorted(self.values[n].nbytes for n in links or self.values)
         middle = ordered[len(ordered) // 2]
         for spacing in (s * middle for s in _SPACINGS):
             dropped, since = [], 0
             for node, value in self.values.items():
-                if since + value.nbytes > spacing:
+                if node not in links:
+                    dropped.append(node)
+                elif since + value.nbytes > spacing:
                     since = 0  # kept: what follows is computed from it
                 else:
                     since += value.nbytes
@@ -190,13 +180,18 @@ class _Held:
             found.append(dropped)
         return [list(c) for c in dict.fromkeys(map(tuple, found)) if c]
 
+    def _links(self) -> set[Node]:
+        """Values that others are computed again from."""
+        links: set[Node] = set()
+        for node in self.values:
+            links.update(n for n in topological(node.inputs, until=self._kept) if n in self.values)
+        return links
+
     def work(self, dropped: list[Node]) -> int:
         """Arithmetic that is done a second time."""
         gone = set(dropped)
         stops = (self._kept - gone) | set(self.graph.inputs)
-        return sum(
-            self._flops(n) for n in topological(dropped, until=stops) if n not in stops
-        )
+        return sum(self._flops(n) for n in topological(dropped, until=stops) if n not in stops)
 
     def _flops(self, node: Node) -> int:
         if node.op == "matmul":

@@ -25,7 +25,7 @@ LEVELS = (
     ("codegen",),
     ("runtime",),
     ("pipeline", "memory"),
-    ("paths", "request", "nonfinite"),
+    ("paths", "request", "nonfinite", "memory_limit"),
     ("compiled", "data"),
     ("transforms", "check", "optim"),
     ("api",),

@@ -35,11 +35,13 @@ class NativeEngine(TracedStep):
     """Implements :class:`graphc.train.engine.Engine` with one native call a run."""
 
     def __init__(
-        self, loss, optimizer, params, state, data: tuple, batch_size: int, threads: int = 1
-    ):
+        self, loss, optimizer, params, state, data: tuple, batch_size: int, threads: int = 1,
+        memory_limit: int | None = None,
+    ):  # fmt: skip
         start = time.perf_counter()
         self.threads = threads
         super().__init__(loss, optimizer, params, state, data, batch_size)
+        self._memory_limit, self.memory = memory_limit, None
         self.leaves = [_owned(leaf) for leaf in self.leaves]
         self.data = [np.ascontiguousarray(a) for a in self.data]
         self._gathered = [aligned_empty(a[: self.batch_size].nbytes) for a in self.data]
@@ -60,6 +62,12 @@ class NativeEngine(TracedStep):
         # Outputs are the loss, then each leaf of params and state in place.
         donated = {1 + k: k for k in range(len(self.leaves))}
         graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
+        if self._memory_limit is not None:
+            from graphc.memory_limit import within  # passes and schedule
+
+            sizes = {s: rows for s in graph.symbols if s not in graph.tapes}
+            graph, needs = within(graph, self._memory_limit, sizes)
+            self.memory = self.memory or needs  # that of full batches
         return self._bind(pipeline.build(graph, self.threads), rows)
 
     def _bind(self, executable: Executable, rows: int) -> _Step:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from graphc.train.progress import Bar, open_bar
 from graphc.train.shuffle import permutation
 from graphc.train.step import TracedStep
 
+if TYPE_CHECKING:
+    from graphc.memory import Memory
+
 ENGINES = ("native", "interpreted")
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.0002, 0.02  # seconds between looks at a run
 
@@ -48,6 +51,7 @@ class History:
     us_per_step: microseconds a step, of the same time. compile_s: seconds to get the step ready.
     steps: steps done in all, those of an unfinished epoch too.
     stopped: None, ``"interrupted"`` (Ctrl-C) or ``"non-finite loss at step k"``, k from 1.
+    memory: with ``Trainer(memory_limit=...)`` what a step needs, and what it computes again.
     error: with ``Trainer(checked=True)`` what computed the first NaN or infinity of that step.
     """
 
@@ -60,6 +64,7 @@ class History:
     steps: int = 0
     stopped: str | None = None
     error: NonFiniteError | None = None
+    memory: Memory | None = None
 
     def __getitem__(self, name: str) -> list[float]:
         """The list called ``name``: loss, val_loss, seconds or a metric."""
@@ -91,6 +96,8 @@ class Trainer:
     checked: where a step is not finite, say which op made the first NaN or infinity, on which line
     of yours, of what operands, forward or in the backward pass (in the warning and as
     ``history.error``); steps cost nothing more. ``"strict"`` tells of masked ones first.
+    memory_limit: bytes, or text such as ``"200 MB"``, that a step may need for parameters, state,
+    batch and temporaries: values are computed again rather than kept, see ``history.memory``.
 
     >>> import numpy as np
     >>> from graphc import optim
@@ -108,6 +115,7 @@ class Trainer:
     threads: int | str | None = field(default=None, kw_only=True)
     engine: str = field(default="native", kw_only=True)
     checked: bool | str = field(default=False, kw_only=True)
+    memory_limit: int | str | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
         if not callable(self.loss):
@@ -125,6 +133,8 @@ class Trainer:
             raise errors.unknown_name("engine", self.engine, ENGINES)
         checked_option(self.checked)
         thread_count(self.threads)
+        if _limit_bytes(self.memory_limit) is not None and self.engine != "native":
+            raise OptionError("memory_limit is for the native engine: NumPy plans no memory")
 
     def fit(
         self,
@@ -181,6 +191,7 @@ class Trainer:
         engine = self._build(params, data, min(batch_size, samples))
         history = History(metrics={name: [] for name in metrics})
         history.compile_s = engine.compile_s
+        history.memory = getattr(engine, "memory", None)
         session = _Session(
             engine=engine,
             epochs=epochs,
@@ -207,8 +218,10 @@ class Trainer:
             return build(self.loss, self.optimizer, params, state, data, batch_size)
         from graphc.train.native import NativeEngine
 
-        threads = thread_count(self.threads)
-        return NativeEngine(self.loss, self.optimizer, params, state, data, batch_size, threads)
+        return NativeEngine(
+            self.loss, self.optimizer, params, state, data, batch_size,
+            thread_count(self.threads), _limit_bytes(self.memory_limit),
+        )  # fmt: skip
 
     def _explainer(self, engine: TracedStep, names, samples: int, shuffle: bool, seed: int):
         """``(epoch, step of the epoch) -> NonFiniteError``, None unless checked."""
@@ -238,6 +251,14 @@ class Trainer:
             return values
 
         return evaluate
+
+
+def _limit_bytes(limit: int | str | None) -> int | None:
+    if limit is None:
+        return None
+    from graphc.memory import limit_bytes
+
+    return limit_bytes(limit)
 
 
 @dataclass
