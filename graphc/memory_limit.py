@@ -89,9 +89,9 @@ class _Value:
 
 
 class _Held:
-    """What is held at the kernel where most is alive, and the graph without some of it."""
+    """What is held at a kernel, that where most is alive, and the graph without some of it."""
 
-    def __init__(self, made: Schedule, sizes: Mapping[str, int]):
+    def __init__(self, made: Schedule, sizes: Mapping[str, int], kernel: int | None = None):
         self.graph, self._sizes = made.graph, {**dict.fromkeys(made.tapes, 1), **sizes}
         self._rank = {n: k for k, n in enumerate(self.graph.order)}
         self._at = {
@@ -108,7 +108,7 @@ class _Held:
                 size = self._nbytes(unit)
                 for k in range(first, last[unit] + 1):
                     alive[k] += size
-        self._peak = max(alive, key=alive.__getitem__, default=0)
+        self._peak = max(alive, key=alive.__getitem__, default=0) if kernel is None else kernel
         outputs = {storage_root(o) for o in self.graph.outputs}
         self._kept = {
             n for n, first in self._at.items()
