@@ -227,7 +227,7 @@ class NestBuilder:
         products = [u for u in self.group.units if is_product(u)]
         if products:
             sizes = [block_rows(*_columns_and_sum(u), u.dtype.itemsize) for u in products]
-            if self.team and isinstance(rows, int) and len(self.group.outer) == 1:
+            if self.team and len(self.group.outer) == 1:
                 sizes.append(team.block_rows(rows))
             return min([*sizes, rows] if isinstance(rows, int) else sizes)
         if rows == 1 or nominal(rows) < _MIN_ROWS or any(map(_has_segment, self.group.units)):

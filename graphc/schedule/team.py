@@ -58,8 +58,10 @@ def split(schedule: L.Schedule) -> L.Schedule:
     return replace(schedule, kernels=kernels, temps=temps)
 
 
-def block_rows(rows: int) -> int:
-    """Rows of a block so that there are two at least; whole tiles."""
+def block_rows(rows: DimLike) -> int:
+    """Rows of a block so that there are two at least, of a batch of usual size; whole tiles."""
+    if not isinstance(rows, int):
+        return _ROWS
     return max(_LINE, -(-rows // (2 * _LINE)) * _LINE)
 
 
