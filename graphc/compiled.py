@@ -548,7 +548,7 @@ class CompiledFunction:
             return graph, None
         from graphc.memory_limit import within  # passes and schedule
 
-        return within(graph, self.memory_limit)
+        return within(graph, self.memory_limit, None, self.threads > 1)
 
     def _with_donation(self, traced: Traced, request: Request) -> Graph:
         """Outputs take the memory of donated inputs of their type, in order."""
@@ -633,7 +633,7 @@ class CompiledFunction:
             if isinstance(dim, Dim)
         }
         graph, limited = self._program(traced, request)
-        return limited or predict(graph, sizes)
+        return limited or predict(graph, sizes, self.threads > 1)
 
     def graph(self, *args, **kwargs) -> Graph:
         """The traced graph for these arguments (concrete, or ``ArgSpec`` leaves).

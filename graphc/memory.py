@@ -10,6 +10,7 @@ from graphc import passes
 from graphc.errors import OptionError
 from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
+from graphc.ir.parts import in_parts
 from graphc.schedule import schedule
 from graphc.schedule.loops import Schedule
 from graphc.schedule.memory import lifetimes, plan
@@ -55,9 +56,10 @@ class Memory:
         )
 
 
-def predict(graph: Graph, sizes: Mapping[str, int] | None = None) -> Memory:
-    """What the program of ``graph`` needs where its symbolic dims have these ``sizes``."""
-    return of_schedule(schedule(passes.optimize(graph)), sizes or {})
+def predict(graph: Graph, sizes: Mapping[str, int] | None = None, team: bool = False) -> Memory:
+    """What the program of ``graph``, one for a team of threads or for one, needs where its
+    symbolic dims have these ``sizes``."""
+    return of_schedule(schedule(passes.optimize(in_parts(graph)), team), sizes or {})
 
 
 def of_schedule(made: Schedule, sizes: Mapping[str, int]) -> Memory:

@@ -23,6 +23,7 @@ from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph, rebuild, topological
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction, matmul_dims
+from graphc.ir.parts import in_parts
 from graphc.memory import Memory, predict, shown
 from graphc.schedule import schedule
 from graphc.schedule.deps import storage_root
@@ -35,21 +36,26 @@ _SPACINGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # in values of middle si
 
 
 def within(
-    graph: Graph, limit: int, sizes: Mapping[str, int] | None = None
+    graph: Graph, limit: int, sizes: Mapping[str, int] | None = None, team: bool = False
 ) -> tuple[Graph, Memory]:
     """A graph of the same values whose program needs at most ``limit`` bytes, with as little
     computed again as found; and what it needs. OptionError if there is none."""
     sizes = sizes or {}
-    plain = least = predict(graph, sizes)
+    plain = least = predict(graph, sizes, team)
     if plain.peak <= limit:
         return graph, plain
+    if any(n.dtype.kind == "c" for n in (*graph.inputs, *graph.order) if n.op not in CONTROL):
+        raise OptionError(
+            f"memory_limit={shown(limit)}: `{graph.name}` needs {plain}.\n"
+            "Complex values are not computed again in this version: give more, or smaller batches."
+        )
     for _ in range(_ROUNDS):  # another kernel may need most then
-        held = _Held(schedule(passes.optimize(graph)), sizes)
+        held = _Held(schedule(passes.optimize(in_parts(graph)), team), sizes)
         tried = [(graph, least)]
 
         def needs(dropped: list[Node], held=held, tried=tried, before=least.recomputed) -> Memory:
             candidate = held.without(dropped)
-            found = predict(candidate, sizes)
+            found = predict(candidate, sizes, team)
             again = tuple(dict.fromkeys((*before, *held.told(dropped))))
             tried.append((candidate, dataclasses.replace(found, recomputed=again)))
             return found

@@ -140,6 +140,13 @@ def test_limits_that_are_none(text):
         gc.compile(np.sin, memory_limit=text)
 
 
+def test_complex_values_are_told_and_not_computed_again():
+    f = gc.compile(lambda x: np.abs(np.sum(np.exp(x) * x)), memory_limit=1000)
+    assert f.memory(np.ones(20, complex)).arguments == 320
+    with pytest.raises(OptionError, match="Complex values"):
+        f.memory(np.ones(100, complex))
+
+
 @pytest.mark.parametrize("name", ["W7", "W9"])
 def test_workloads_with_less_memory(name):
     graph, sizes = workloads.graph_of(name)

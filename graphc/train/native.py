@@ -66,7 +66,7 @@ class NativeEngine(TracedStep):
             from graphc.memory_limit import within  # passes and schedule
 
             sizes = {s: rows for s in graph.symbols if s not in graph.tapes}
-            graph, needs = within(graph, self._memory_limit, sizes)
+            graph, needs = within(graph, self._memory_limit, sizes, self.threads > 1)
             self.memory = self.memory or needs  # that of full batches
         return self._bind(pipeline.build(graph, self.threads), rows)
 
