@@ -7,13 +7,13 @@ the choice can only be made before a library is loaded, so graphc loads one of i
 from __future__ import annotations
 
 import ctypes
-import functools
 import importlib.util
 import os
 from pathlib import Path
 
 from graphc.codegen.library import SYMBOLS
 from graphc.errors import GraphcError
+from graphc.runtime.once import once
 
 _lib = None
 
@@ -43,7 +43,7 @@ def library_path() -> Path:
     raise GraphcError(f"no OpenBLAS library in {folder}; reinstall scipy-openblas32")
 
 
-@functools.cache
+@once
 def load() -> dict[str, int]:
     """Addresses of the products, from a library loaded once for this process."""
     global _lib

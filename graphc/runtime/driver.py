@@ -10,11 +10,10 @@ a step five times slower). The thread is graphc's own and ends with the run.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from graphc.runtime.loader import NativeFunction
+from graphc.runtime.once import once
 from graphc.runtime.support import support_function
 
 # Words of the control block.
@@ -98,7 +97,7 @@ def main(args, arena, ints):
 """
 
 
-@functools.cache
+@once
 def load() -> NativeFunction:
     """The driver for this process, from the kernel cache or compiled."""
     return support_function("driver", _TEXT)

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from graphc.runtime.memory import SET_HANDLER, array_interface
+from graphc.runtime.once import once
 from graphc.runtime.support import word_function
 
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
@@ -613,7 +614,7 @@ class _MethodDef(ctypes.Structure):
 _FASTCALL_KEYWORDS = 0x0080 | 0x0002
 
 
-@functools.cache
+@once
 def _program() -> Callable[[_Words], Callable] | None:
     """``start(words)``: the C function of an entry. None where layouts are not as known."""
     if not _layout_is_known():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import threading
 
 from graphc.runtime import blas
+from graphc.runtime.once import once
 
 _lock = threading.Lock()
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -29,7 +29,7 @@ class NativeFunction:
         self.call = _SIGNATURE(self.address)
 
 
-@functools.cache
+@once
 def _llvm():
     """llvmlite's binding; the target; the name of the entry."""
     import llvmlite.binding as llvm
@@ -39,7 +39,7 @@ def _llvm():
     return llvm, target(), ENTRY
 
 
-@functools.cache
+@once
 def _add_blas() -> None:
     """Make graphc's BLAS known to LLVM. It is large: loaded for programs that call it only."""
     llvm, _, _ = _llvm()

@@ -13,12 +13,12 @@ is only entered with the GIL held.
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from graphc.runtime.once import once
 from graphc.runtime.support import word_function
 
 LARGE = 1 << 20  # bytes of a result from which pages cost more than asking the list
@@ -122,7 +122,7 @@ class _Kept:
             self._set(before)
 
 
-@functools.cache
+@once
 def _kept() -> _Kept | None:
     """None where there is nothing to keep, or NumPy is another than the one known."""
     limit = int(os.environ.get("GRAPHC_KEPT_BYTES", 256 << 20))

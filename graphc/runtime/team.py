@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import functools
 import math
 import os
 import platform
@@ -21,6 +20,7 @@ import threading
 from pathlib import Path
 
 from graphc.errors import OptionError
+from graphc.runtime.once import once
 from graphc.runtime.support import llvm_function
 
 VARIABLE = "GRAPHC_NUM_THREADS"
@@ -171,7 +171,7 @@ class _Team:
             self._libc.pthread_join(ctypes.c_void_p(words[_IDS + k]), None)
 
 
-@functools.cache
+@once
 def _team() -> _Team:
     return _Team()
 

@@ -166,5 +166,6 @@ def test_what_is_behind_a_barrier_waits():
         return late, early, slow
 
     kernels = schedule(passes.optimize(make_graph(fn, [X[:8]]))).kernels
-    assert len(kernels) == 4  # both copies of the same product
-    assert kernels[-1].nodes[0].inputs[0].op == "barrier"
+    products = [n for k in kernels for n in k.nodes if n.op == "matmul"]
+    assert len(products) == 4  # both copies of the same product
+    assert any(n.inputs[0].op == "barrier" for n in kernels[-1].nodes)
