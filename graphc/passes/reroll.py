@@ -47,6 +47,8 @@ def reroll_nodes(roots: Iterable[Node], sources: dict[Node, Source]) -> list[Nod
     roots = list(roots)
     for _ in range(_ROUNDS):
         order = Order(roots)
+        if any(n.op == "barrier" for n in order.nodes):
+            break  # a loop would keep each block's values, which a checkpoint gave up
         found = _found(order)
         inner = {n: _with_rolled_bodies(n, sources) for n in order.nodes if bodies(n)}
         inner = {n: new for n, new in inner.items() if new is not n}

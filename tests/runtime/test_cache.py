@@ -245,7 +245,7 @@ def test_build_compiles_once(own_folder, monkeypatch):
     calls = []
     compile_graph = pipeline.compile_graph
     monkeypatch.setattr(
-        pipeline, "compile_graph", lambda g: (calls.append(g.name), compile_graph(g))[1]
+        pipeline, "compile_graph", lambda g, team: (calls.append(g.name), compile_graph(g, team))[1]
     )
     for _ in range(3):
         assert pipeline.build(graph_of(5.0))([np.ones(3)])[0].tolist() == [5.0] * 3
