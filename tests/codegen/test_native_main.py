@@ -74,5 +74,5 @@ def test_a_failed_check_ends_an_emitted_main():
 
 
 def test_identical_layers_are_one_function():
-    program = write(schedule(passes.optimize(layers(24))))
-    assert len(program.calls) > 24 and len({k.text for k in program.kernels}) <= 8
+    program = write(schedule(passes.optimize(layers(15))))  # more would be a loop
+    assert len(program.calls) > 15 and len({k.text for k in program.kernels}) <= 8
