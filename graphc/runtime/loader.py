@@ -22,9 +22,7 @@ class NativeFunction:
                 _add_blas()
             module = llvm.parse_assembly("")
             machine = target.create_target_machine()
-            # Code and constants side by side: placed one by one, they could end up further
-            # apart than the code can address, and LLVM ends the process then.
-            self._engine = llvm.create_mcjit_compiler(module, machine, use_lmm=True)
+            self._engine = llvm.create_mcjit_compiler(module, machine)
             self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
             self._engine.finalize_object()
             self.address = self._engine.get_function_address(entry)
