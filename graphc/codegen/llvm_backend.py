@@ -25,13 +25,18 @@ class Compiled:
 
 
 def host_target_machine():
-    """A target machine for the processor this runs on."""
+    """A target machine for the processor this runs on.
+
+    On x86-64 code reaches its constants by whole addresses: the loader puts sections one by one,
+    in a large process further apart than 32 bits can say, and LLVM ends the process then.
+    """
+    far = llvm.get_process_triple().startswith("x86_64")
     return target().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
         opt=3,
-        reloc="pic",
-        codemodel="default",
+        reloc="static" if far else "pic",
+        codemodel="large" if far else "default",
     )
 
 
