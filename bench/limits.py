@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 IN_CACHE, IN_MEMORY = 256 << 10, 64 << 20  # bytes of the arrays that are copied
+SECOND_LEVEL = 2 << 20  # bytes that stay in a cache from step to step
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Rates:
 
     def limit_us(self, work: Work) -> float:
         arithmetic = work.flops / (self.double if work.double else self.single)
-        memory = work.nbytes / (self.cache if work.nbytes < 1 << 20 else self.memory)
+        memory = work.nbytes / (self.cache if work.nbytes <= SECOND_LEVEL else self.memory)
         return max(arithmetic, memory) * 1e6
 
 

@@ -14,7 +14,7 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "bench" / "README.md")
 BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
 VERSIONS = ("python", "numpy", "numba", "jax", "torch", "autograd", "scikit-learn",
             "casadi", "pytensor")  # fmt: skip
-COMMAND = "python -m bench --torch-compile && python -m bench --readme"
+COMMAND = "python -m bench --rounds 5 && python -m bench --readme"
 FIRST = ("graphc", "jax", "torch", "autograd", "numpy")  # then the others as they come
 
 
@@ -86,4 +86,9 @@ def _cell(row: dict | None, own: dict | None) -> str:
         return row["status"]
     if own is None or row is own or own["us_per_step"] is None:
         return f"**{microseconds(us)}**" if row is own else microseconds(us)
-    return f"{microseconds(us)} ({us / own['us_per_step']:.2g}x)"
+    ratio = us / own["us_per_step"]
+    return (
+        f"{microseconds(us)} ({ratio:.0f}x)"
+        if ratio >= 10
+        else f"{microseconds(us)} ({ratio:.2g}x)"
+    )
