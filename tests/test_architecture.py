@@ -106,7 +106,7 @@ ALLOWED = {
         "graphc.runtime.loader": "lazily",
         "graphc.runtime.blas": "lazily",
         "graphc.runtime.cache": "lazily",
-        "graphc.vmath": "lazily",
+        "graphc.vmath.llvm_ops": "lazily",
     },
 }
 

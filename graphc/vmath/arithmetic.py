@@ -1,0 +1,99 @@
+"""Polynomials, error-free transformations and constants that the families share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from graphc.vmath.values import Value
+
+INF = float("inf")
+NAN = float("nan")
+
+
+def divided(v: Any, x: Value, divisor: Value, reciprocal: Value) -> Value:
+    """x / divisor by the divisor's rounded reciprocal, for divisors of moderate size.
+
+    A step of Markstein's (1990) corrects the product: with FMA it is the rounded quotient (exact
+    where that is), without it is within an ulp. Zeros, infinities and NaN pass through.
+    """
+    q = x * reciprocal
+    rest = v.fma(-q, divisor, x)
+    return v.select(v.abs(rest) < v.abs(x), v.fma(rest, reciprocal, q), q)
+
+
+def pieces(x: str, *bits: int) -> tuple[float, ...]:
+    """Cut a decimal constant into float64 pieces: each of ``bits`` bits, then a rounded rest."""
+    from fractions import Fraction
+
+    rest = Fraction(x)
+    out = []
+    for b in bits:
+        e = math.frexp(float(rest))[1]
+        scale = Fraction(2) ** (b - e)
+        piece = Fraction(int(rest * scale)) / scale
+        out.append(float(piece))
+        rest -= piece
+    out.append(float(rest))
+    return tuple(out)
+
+
+LN2 = "0.693147180559945309417232121458176568075500134360255254120680009"
+LOG2E = "1.44269504088896340735992468100189213742664595415298593413544940693"
+# The high part times any exponent is exact, with or without FMA.
+LN2_SPLIT = {True: pieces(LN2, 14), False: pieces(LN2, 40)}
+LOG2E_SPLIT = {True: pieces(LOG2E, 24), False: pieces(LOG2E, 53)}
+
+
+def poly(v: Any, x: Value, coefs: Sequence[float]) -> Value:
+    """Horner in one, two or four interleaved chains.
+
+    Iterations of the caller's loop overlap, so operation count beats latency, up to what a
+    scheduler holds: each doubling of the chains costs one multiplication.
+    """
+    if len(coefs) < 10:
+        y = v.const(coefs[-1])
+        for c in reversed(coefs[:-1]):
+            y = v.fma(y, x, c)
+        return y
+    z = x * x
+    return v.fma(poly(v, z, coefs[1::2]), x, poly(v, z, coefs[0::2]))
+
+
+def at_most(v: Any, x: Value, hi: float) -> Value:
+    return v.select(x > hi, hi, x)
+
+
+def at_least(v: Any, x: Value, lo: float) -> Value:
+    return v.select(x < lo, lo, x)
+
+
+def via_f64(impl: Callable[..., Value]) -> Callable[..., Value]:
+    """Compute float32 in float64, where twice the lanes would not make up for the extra care."""
+
+    def wrapped(v: Any, *args: Value) -> Value:
+        if not v.f32:
+            return impl(v, *args)
+        w = v.wide()
+        return v.cast(impl(w, *(w.cast(a) for a in args)))
+
+    return wrapped
+
+
+def two_sum(a: Value, b: Value) -> tuple[Value, Value]:
+    """a + b exactly as a rounded sum and its error, |a| >= |b| (Dekker 1971)."""
+    s = a + b
+    return s, b - (s - a)
+
+
+def two_product(v: Any, a: Value, b: Value) -> tuple[Value, Value]:
+    """a * b as a rounded product and its error (Dekker 1971), the halves cut by mask."""
+    mask = -(1 << (12 if v.f32 else 27))
+    ah = v.from_bits(v.bits(a) & mask)
+    bh = v.from_bits(v.bits(b) & mask)
+    al = a - ah
+    bl = b - bh
+    p = a * b
+    # products of halves are exact, so fusing or not does not matter
+    return p, v.fma(al, bl, v.fma(al, bh, v.fma(ah, bl, v.fma(ah, bh, -p))))

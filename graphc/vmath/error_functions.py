@@ -1,0 +1,204 @@
+"""The error function, the normal distribution and their inverses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphc.vmath.arithmetic import INF, LN2_SPLIT, LOG2E, NAN, at_most, poly, two_product
+from graphc.vmath.exponentials import EXPM1, exp, exp_poly, exp_reduce, two_powers
+from graphc.vmath.logarithms import log
+from graphc.vmath.values import Value
+
+_ERF = {  # erf(x) = x + x p(x**2), |x| <= 1
+    True: (
+        0.128379166, -0.37612626, 0.112835906, -0.026854476, 0.0051903883, -0.000803403789,
+        7.94726147e-05,
+    ),
+    False: (
+        0.12837916709551256, -0.37612638903183343, 0.11283791670937701,
+        -0.02686617064224069, 0.005223977600409538, -0.0008548325721512474,
+        0.00012055289148765248, -1.4924657454302816e-05, 1.6446777481818521e-06,
+        -1.620571806639967e-07, 1.3716192059780687e-08, -7.801518144527432e-10,
+    ),
+}  # fmt: skip
+_ERFQ = (  # log(erfc(1 + u)), 0 <= u <= 2.93
+    -1.84960556, -2.63896179, -0.843203008, -0.041014187, 0.00867803488,
+    -0.000411734829, -0.000558838132, 0.0001397343,
+)  # fmt: skip
+_ERF_ROOT_AT = 0.962890625  # where the first coefficient is nearly exact
+_ERF_ROOT = (  # fourth root of erfc(_ERF_ROOT_AT + u), error relative to erf, up to 5.93
+    0.6451912497532862, -0.4155946077225272, -0.001380592747403587, 0.05142022119872053,
+    -0.0031005727332860345, -0.005095017195517292, 0.000697087256340496, 0.0003174119254500502,
+    -7.000481373760566e-05, -1.082778329169661e-05, 3.5061195383158795e-06, 3.2510476685085253e-07,
+    -1.3516000173739579e-07, -8.456156286997351e-09, 9.911256797713084e-10, 2.8434987428944333e-09,
+    -1.0622471140971288e-09, 1.845792540141484e-10, -1.8130635064293826e-11, 9.796503608836422e-13,
+    -2.2806265576444405e-14,
+)  # fmt: skip
+# log(erfc(x) exp(x**2) (x + k)) in t = scale / (x + k) - shift, x >= 0: (k, scale, shift)
+_ERFC = (2.5, 4.0, {True: 0.9375, False: 0.875})
+_ERFC_POLY = {
+    True: (
+        0.18783410051752977, 1.0114886738645081, 0.19645177435049238, -0.06720089394001628,
+        -0.05670679398042228, 0.010073850343946285, 0.019439197527743944, -0.002335411545022132,
+        -0.006898840345739512, 0.000610153642610773, 0.0017405519274776358,
+    ),
+    False: (
+        0.12539897764362617, 0.9862006850697197, 0.2077032878433058, -0.052724384557882774,
+        -0.0587171369256491, 0.002658569723768279, 0.019835800045731707, 0.001307791846111129,
+        -0.00755542703808333, -0.0008447345674077315, 0.003083094545131443,
+        0.0003133596569669633, -0.0012885870905405743, -6.357546494714228e-05,
+        0.000528836239358467, -1.4511805296981533e-05, -0.00020503510431376198,
+        2.2519104576317274e-05, 7.246702744739612e-05, -1.2670233725752007e-05,
+        -2.235603905386086e-05, 4.269436843063444e-06, 5.468958321242217e-06,
+        -7.130691806083616e-07, -7.890566366645523e-07,
+    ),
+}  # fmt: skip
+# the same for Phi(-x) = erfc(x / sqrt(2)) / 2 with exp(x**2 / 2)
+_PHI = (4.0, 8.0, {True: 1.09375, False: 1.09375})
+_PHI_POLY = {
+    True: (
+        -0.20354140777481697, 0.84037040488502, 0.1896931800618236, -0.001203050145026953,
+        -0.027003296282323765, -0.0075419313303027105, 0.0038831623104654683,
+        0.0026381555743003994, -0.00046696022548651345, -0.000688492857514816,
+        4.1774211811698826e-05, 0.00010300603668994372,
+    ),
+    False: (
+        -0.2035414069578229, 0.8403703942022076, 0.1896930795718656, -0.001202597717666364,
+        -0.02700135068132357, -0.007547590205471351, 0.0038698276334981096,
+        0.002669029655992153, -0.0004273403922890531, -0.0007701418695046348,
+        -1.0173819706222544e-05, 0.00020457543424464518, 2.8994532316733076e-05,
+        -5.105954579827833e-05, -1.3114696145147885e-05, 1.1886648256554152e-05,
+        4.492913751411002e-06, -2.5064020760488227e-06, -1.3310188417259956e-06,
+        4.49244062280684e-07, 3.4053960826901577e-07, -6.003532732787076e-08,
+        -6.720123958436454e-08, 4.358279733215519e-09, 7.3725134245808106e-09,
+    ),
+}  # fmt: skip
+
+
+def erf(v: Any, x: Value) -> Value:
+    """erf: odd polynomial below 1, then 1 - erfc: exp of a polynomial in float32, the fourth power
+    of one in float64, which saves the exp."""
+    ax = v.abs(x)
+    z = ax * ax
+    small = v.fma(ax, poly(v, z, _ERF[v.f32]), ax)
+    if v.f32:
+        t, r = exp_reduce(v, poly(v, at_most(v, ax, 3.93) - 1.0, _ERFQ))
+        a = v.from_bits((v.bits(t) - v.bias) << v.mant)
+        big = 1.0 - exp_poly(v, r) * a
+    else:
+        root = poly(v, at_most(v, ax, 5.93) - _ERF_ROOT_AT, _ERF_ROOT)
+        square = root * root
+        big = v.fma(-square, square, 1.0)
+    return v.copysign(v.select(ax < 1.0, small, big), x)
+
+
+def _tail_end(v: Any, half: bool) -> float:
+    """Where erfc(x), or x Phi(-x), has become 0."""
+    if v.f32:
+        return 14.5 if half else 10.1
+    return 38.7 if half else 27.3
+
+
+def _tail(v: Any, ax: Value, half: bool) -> tuple[Value, Value, Value, Value]:
+    """(p, a, b, inv): erfc(ax), or with ``half`` Phi(-ax), is (1 + p) a b inv.
+
+    Shepherd & Laframboise 1981 with the smooth factor moved into the exponent, where its rounding
+    errors are absolute.
+    """
+    k, scale, shift = _PHI if half else _ERFC
+    ax = at_most(v, ax, _tail_end(v, half))
+    d = ax + k
+    inv = 1.0 / d
+    t = inv * scale - shift[v.f32]  # exact but for tiny t: powers of two and a short constant
+    xh = v.from_bits(v.bits(ax) & -(1 << (12 if v.f32 else 27)))
+    sq = xh * xh  # exact
+    small = -(ax - xh) * (ax + xh)
+    if half:
+        sq, small = sq * 0.5, small * 0.5
+    c0, c1, *coefs = (_PHI_POLY if half else _ERFC_POLY)[v.f32]
+    chi = round(c0 * 1024.0) / 1024.0
+    small = small + (c0 - chi)
+    # The rounding errors of d and inv amount to a shift of x by rho * d; g / d is roughly the
+    # logarithmic derivative of erfc(x) exp(x**2).
+    p, e = two_product(v, d, inv)
+    u = d - k
+    rho = ((1.0 - p) - e) - ((ax - u) + (k - (d - u))) * inv
+    g = v.fma(v.fma(inv, 29.0, 1.5) if half else v.fma(inv, 8.0, 1.2), inv, 1.0)
+    small = v.fma(rho, g, small)
+    h = v.fma(poly(v, t, [c1 - 1.0, *coefs]), t, small)  # c1 is about 1, and t exact
+    magic = v.magic + 2 * v.bias
+    m = v.fma((h - sq) + (t + chi), float(LOG2E), magic)
+    n = m - magic
+    hi, lo = LN2_SPLIT[v.f32]
+    # the large terms are exact, their sum is small
+    r = ((v.fma(n, -hi, -sq) + chi) + t) + v.fma(n, -lo, h)
+    p = v.fma(r * r, poly(v, r, EXPM1[v.f32]), r)
+    a, b = two_powers(v, m)
+    return p, a, b, inv
+
+
+def erfc(v: Any, x: Value) -> Value:
+    """erfc(|x|) = exp(-x**2 + h(x)) / (|x| + k), x**2 exact in two pieces; 2 - that for x < 0."""
+    p, a, b, inv = _tail(v, v.abs(x), False)
+    y = v.fma(inv, p, inv) * a * b
+    return v.select(x < 0.0, 2.0 - y, y)
+
+
+def gelu(v: Any, x: Value) -> Value:
+    """x Phi(x): |x| Phi(-|x|) to full relative accuracy as in erfc, then max(x, 0) minus that."""
+    ax = v.abs(x)
+    p, a, b, inv = _tail(v, ax, True)
+    c, e = two_product(v, at_most(v, ax, _tail_end(v, True)), inv)
+    y = (c + v.fma(c, p, e)) * a * b
+    y = v.select(x > 0.0, x, v.const(-0.0)) - y
+    y = v.select(x > -INF, y, v.const(NAN))  # -inf * 0, as in the defining formula
+    return v.select(ax < 2.0 ** -(v.mant + 4), x * 0.5, y)
+
+
+#: erfinv(x) / x in x**2 on [0, 1/4].
+_ERFINV = (
+    0.886226925452758, 0.23201366653465413, 0.1275561753057025, 0.08655212922928228,
+    0.06495961849686033, 0.05173125434128652, 0.042837381929296245, 0.03645513184554066,
+    0.03181283844468519, 0.026969129751201436, 0.030910158235606017, -0.0014607021070302691,
+    0.08722866446698135, -0.09642274527103643, 0.12003690619362008,
+)  # fmt: skip
+
+
+def _erfcinv_tail(v: Any, t: Value) -> Value:
+    """The y > 0 with erfc(y) = t for t <= 1/2: Winitzki's approximation, then Newton's iteration
+    on log erfc, which is nearly a parabola."""
+    logarithm = log(v, t * (2.0 - t))
+    b = v.fma(logarithm, 0.5, 4.330746750799873)  # 2 / (pi a) with a = 0.147
+    y = v.sqrt(v.sqrt(v.fma(b, b, logarithm * -6.802721088435375)) - b)
+    for _ in range(3):
+        c = erfc(v, y)
+        # erfc(y) / erfc'(y) by exp(y**2), y**2 exact in two pieces
+        high = v.from_bits(v.bits(y) & -(1 << 27))
+        square = high * high
+        half = exp(v, square * 0.5)
+        ratio = c * half * half * v.fma(y - high, y + high, 1.0)
+        step = v.fma(log(v, c / t), ratio * 0.8862269254527580, y)
+        y = v.select(c > 0.0, step, y)  # erfc(y) underflows beyond 27.2
+    return y
+
+
+def erfinv(v: Any, x: Value) -> Value:
+    """Polynomial up to 1/2, the root of erfc beyond."""
+    ax = v.abs(x)
+    near = ax * poly(v, ax * ax, _ERFINV)
+    tail = _erfcinv_tail(v, v.select(ax > 0.5, 1.0 - ax, v.const(0.5)))
+    y = v.select(ax > 0.5, tail, near)
+    y = v.select(ax == 1.0, v.const(INF), y)
+    return v.select(ax <= 1.0, v.copysign(y, x), v.const(NAN))
+
+
+def erfcinv(v: Any, t: Value) -> Value:
+    """Polynomial around 1, the root of erfc beyond; exact arguments in both tails."""
+    x = 1.0 - t
+    low, high = t < 0.5, t > 1.5
+    side = v.select(high, 2.0 - t, t)
+    near = x * poly(v, x * x, _ERFINV)
+    tail = _erfcinv_tail(v, v.select(low | high, side, v.const(0.5)))
+    y = v.select(low, tail, v.select(high, -tail, near))
+    y = v.select(t == 0.0, v.const(INF), v.select(t == 2.0, v.const(-INF), y))
+    return v.select((t >= 0.0) & (t <= 2.0), y, v.const(NAN))
