@@ -398,12 +398,13 @@ class _Body:
     def _product(self, stmt: L.Product | L.Pack) -> str:
         p = stmt.product if isinstance(stmt, L.Pack) else stmt
         function = _product_function(p, p.rows, self.calls.products)
+        if isinstance(stmt, L.Pack):
+            b = self._part(p.b, p.starts[1])
+            return f"{function.pack_name}({b}, {self.names[p.work]}, {dim(p.k)})"
         a, b, c = (
             self._part(buffer, start)
             for buffer, start in zip((p.a, p.b, p.c), p.starts, strict=True)
         )
-        if isinstance(stmt, L.Pack):
-            return f"{function.pack_name}({b}, {self.names[p.work]}, {dim(p.k)})"
         work = ""
         if p.method == "whole":
             b = self.names[p.work]
@@ -508,7 +509,8 @@ def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> Product
     m, k, rows = (d if isinstance(d, int) else None for d in (p.m, p.k, rows))
     if m is not None and rows is not None:
         rows = min(m, rows)
-    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, p.method)
+    how = "whole" if p.method == "packed" else p.method  # the same code
+    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 
 

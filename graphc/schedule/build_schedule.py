@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from graphc.errors import DTypeError
 from graphc.ir import build, control
 from graphc.ir.control import CONTROL
-from graphc.ir.dims import product
+from graphc.ir.dims import Dim, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import is_library, matmul_dims
@@ -256,6 +259,7 @@ class _Program:
         self.reasons: list[str] = []
         self._const_of: dict[Node, L.Buffer] = {}
         self._kernels = self._names = 0
+        self._before: dict[L.Buffer, list[L.Kernel]] = {}
 
     def temp(self, name: str, dtype, size) -> L.Buffer:
         buffer = L.Buffer(f"{name}{len(self.temps)}", dtype, size, "temp", len(self.temps))
@@ -276,6 +280,40 @@ class _Program:
         if label not in self.checks:
             self.checks.append(label)
         return self.checks.index(label) + 1
+
+    @contextlib.contextmanager
+    def loop(self, unchanged: list[L.Buffer]) -> Iterator[list[L.Kernel]]:
+        """While the body of a loop is lowered that leaves these buffers as they are: the kernels
+        that must run before it. (What an outer loop leaves as it is is packed before that one.)"""
+        before: list[L.Kernel] = []
+        own = [b for b in dict.fromkeys(unchanged) if b not in self._before]
+        self._before.update(dict.fromkeys(own, before))
+        yield before
+        for buffer in own:
+            del self._before[buffer]
+
+    def packing(self, buffer: L.Buffer) -> Callable[[L.Product], L.Product] | None:
+        """What takes products with this B, if a loop keeps it: they are packed before the loop,
+        and become ``packed`` ones, which read what the pack wrote."""
+        if buffer not in self._before:
+            return None
+        kernels = self._before[buffer]
+
+        def pack(product: L.Product) -> L.Product:
+            body: list[L.Stmt] = [L.Pack(replace(product, method="whole"))]
+            symbols = {s for d in L.dims_used(body) if isinstance(d, Dim) for s in d.symbols}
+            kernels.append(
+                L.LoopKernel(
+                    self.kernel_name(),
+                    body,
+                    (product.b,),
+                    (product.work,),
+                    symbols=tuple(sorted(symbols)),
+                )
+            )
+            return replace(product, b=product.work, work=None)
+
+        return pack
 
     def kernel_name(self) -> str:
         self._kernels += 1
@@ -376,9 +414,9 @@ def _lower(graph, deps, order, storage, program: _Program) -> list[L.Kernel]:
             continue
         name = program.kernel_name()
         if unit is not None and unit.op == "matmul" and len(group.members) == 1:
-            kernels.append(_gemm(name, unit, storage, graph, program.temp))
+            kernels.append(_gemm(name, unit, storage, graph, program))
         elif unit is not None and unit.op == "loop":
-            kernels.append(_loop(name, unit, storage, graph, program))
+            kernels += _loop(name, unit, storage, graph, program)
         elif unit is not None and unit.op == "cond":
             kernels.append(_choice(name, unit, storage, graph, program))
         elif unit is not None and is_library(unit):
@@ -388,7 +426,9 @@ def _lower(graph, deps, order, storage, program: _Program) -> list[L.Kernel]:
                                graph.sources.get(unit))
             )  # fmt: skip
         else:
-            builder = NestBuilder(deps, group, storage, program.temp, new_check, program.team)
+            builder = NestBuilder(
+                deps, group, storage, program.temp, new_check, program.team, program.packing
+            )
             kernels.append(builder.build(name))
     return kernels
 
@@ -404,9 +444,9 @@ def _results(node: Node, storage, program: _Program) -> list[L.Buffer]:
     return found
 
 
-def _loop(name: str, node: Node, storage, graph: Graph, program: _Program) -> L.LoopControl:
+def _loop(name: str, node: Node, storage, graph: Graph, program: _Program) -> list[L.Kernel]:
     """Body and condition between the loop's buffers: carries are changed in place, what is
-    stacked is passed part by part."""
+    stacked is passed part by part. What the loop would do at each step alike comes before it."""
     body, cond, length = node.attr("body"), node.attr("cond"), node.attr("length")
     given = control.operands(node)
     results, count = _results(node, storage, program), node.attr("carries")
@@ -429,21 +469,24 @@ def _loop(name: str, node: Node, storage, graph: Graph, program: _Program) -> L.
     y_parts = [part(b, y.type) for b, y in zip(stacked, body.outputs[count:], strict=True)]
     donated = {k: k for k in range(count)}
     step = Graph(body.name, body.inputs, body.outputs, graph.sources, donated)
-    kernels, _ = _kernels(step, program, [*carries, *x_parts, *consts], [*carries, *y_parts])
+    with program.loop(consts) as before:
+        kernels, _ = _kernels(step, program, [*carries, *x_parts, *consts], [*carries, *y_parts])
+    packed = [b for k in before for b in k.writes]
     tests, test = [], None
     if cond is not None:
         test = program.temp("tmp", cond.outputs[0].dtype, 1)
         asked = Graph(cond.name, cond.inputs, cond.outputs, graph.sources)
         tests, _ = _kernels(asked, program, [*carries, *consts], [test])
     counter = None if given.count is None else storage[storage_root(given.count)]
-    reads = [*([] if counter is None else [counter]), *carries, *read, *consts]
+    reads = [*([] if counter is None else [counter]), *carries, *read, *consts, *packed]
     tape = program.tapes.index(str(length)) + 1 if node.attr("grow") else 0
-    return L.LoopControl(
+    loop = L.LoopControl(
         name, var, length, counter, bool(node.attr("reverse")), tape, tests, test, kernels, parts,
         [(b, p.size) for b, p in zip(stacked, y_parts, strict=True)],
         tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(results)), (node,),
         graph.sources.get(node),
     )  # fmt: skip
+    return [*before, loop]
 
 
 def _choice(name: str, node: Node, storage, graph: Graph, program: _Program) -> L.ChoiceControl:
@@ -460,14 +503,19 @@ def _choice(name: str, node: Node, storage, graph: Graph, program: _Program) -> 
     )
 
 
-def _gemm(name: str, node: Node, storage, graph, new_temp) -> L.GemmKernel:
+def _gemm(name: str, node: Node, storage, graph, program: _Program) -> L.GemmKernel:
     a, b = (storage[storage_root(i)] for i in node.inputs)
     ta, tb = node.attr("ta"), node.attr("tb")
     batch, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
     own = is_own(ta, m, n, k, node.dtype.itemsize)
-    how = method(ta, tb, m, n, k, node.dtype.itemsize) if own else None
+    pack = program.packing(b) if own and product(batch) == 1 else None
+    how = method(ta, tb, m, n, k, node.dtype.itemsize, pack is not None) if own else None
     size = work_size(how, n, k) if own else 0
-    work = new_temp("work", node.dtype, size) if size != 0 else None
+    work = program.temp("work", node.dtype, size) if size != 0 else None
+    if how == "packed":
+        zeros = (L.Affine(),) * 3
+        made = L.Product(a, b, storage[node], zeros, ta, tb, m, n, k, "", m, how, work)
+        b, work = pack(made).b, None
     return L.GemmKernel(
         name, a, b, storage[node], product(batch), m, n, k, ta, tb, (node,),
         graph.sources.get(node), how, work,

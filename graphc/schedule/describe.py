@@ -56,6 +56,10 @@ def _kernel(kernel: L.LoopKernel | L.GemmKernel, schedule: L.Schedule) -> list[s
     elif isinstance(kernel, L.LibraryKernel):
         sizes = ", ".join(f"{k} {v}" for k, v in kernel.sizes.items())
         lines = [f"{kernel.name}: {kernel.op} of {sizes}{_where(kernel.nodes, schedule)}"]
+    elif isinstance(kernel.body[0], L.Pack) and not kernel.nodes:
+        p = kernel.body[0].product
+        where = f"  # {p.source}" if p.source else ""
+        lines = [f"{kernel.name}: packs ({p.k}, {p.n}) for the products of each step{where}"]
     else:
         loops = [str(s.extent) for s in L.statements(kernel.body) if isinstance(s, L.For)]
         ops = ", ".join(n.op for n in kernel.nodes)

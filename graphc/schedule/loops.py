@@ -298,7 +298,8 @@ class Pool:
 
 @dataclass
 class Pack:
-    """Put b of a product into its work memory, for the method ``whole``."""
+    """Put b of a product into its work memory, for the method ``whole``, or for products elsewhere
+    that have this memory for b and the method ``packed``."""
 
     product: Product
 
@@ -529,8 +530,9 @@ def dims_used(body: list[Stmt]) -> Iterator[DimLike]:
             yield from (c for _, c in index.terms)
         if isinstance(stmt, ScatterAdd):
             yield from stmt.dynamic[1:3]
-        elif isinstance(stmt, Product):
-            yield from (stmt.m, stmt.k)
+        elif isinstance(stmt, Product | Pack):
+            p = stmt.product if isinstance(stmt, Pack) else stmt
+            yield from (p.m, p.k)
         elif isinstance(stmt, Convolve):
             yield stmt.channels
         for expr in expressions(stmt):

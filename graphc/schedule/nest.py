@@ -41,6 +41,10 @@ _BOOL, _INDEX = np.dtype(bool), np.dtype(np.int64)
 Index = tuple[L.Affine, ...]
 
 
+def _no_loop(buffer: L.Buffer) -> None:
+    """There is no loop around the kernel."""
+
+
 @dataclass
 class Segment:
     """Units computed in one inner nest; the kernel's outer loops run its segments in turn.
@@ -69,16 +73,17 @@ class NestBuilder:
     """Builds the kernel of one group.
 
     ``storage`` maps stored nodes to buffers; ``new_temp(name, dtype, size)`` makes scratch rows;
-    ``new_check(indices, size)`` registers a run-time index check and returns its number.
+    ``new_check(indices, size)`` registers a run-time index check and returns its number;
+    ``packing(b)`` takes a product whose B is packed before a loop, None where no loop keeps b.
     """
 
     def __init__(
         self, deps: Deps, group: Group, storage: dict[Node, L.Buffer],
-        new_temp: Callable, new_check: Callable, team: bool = False,
+        new_temp: Callable, new_check: Callable, team: bool = False, packing: Callable = _no_loop,
     ):  # fmt: skip
         self.deps, self.group, self.storage = deps, group, storage
         self.team = team  # threads share the blocks
-        self.new_temp, self.new_check = new_temp, new_check
+        self.new_temp, self.new_check, self.packing = new_temp, new_check, packing
         self.members = set(group.members)
         self.outer_index: Index = _loop_index("i", group.outer)
         self.segments: list[Segment] = []
@@ -289,7 +294,9 @@ class NestBuilder:
         ta, tb, itemsize = unit.attr("ta"), unit.attr("tb"), unit.dtype.itemsize
         batch, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
         number = L.flatten_index(self.outer_index[: len(batch)], batch)
-        how = method(ta, tb, m, n, k, itemsize)
+        a, b = (self.storage[storage_root(i)] for i in unit.inputs)
+        pack = self.packing(b) if product(batch) == 1 else None
+        how = method(ta, tb, m, n, k, itemsize, often=pack is not None)
         size = work_size(how, n, k)
         work = self.new_temp("work", unit.dtype, size) if size != 0 else None
         first = L.variable(_BLOCK) * self.block
@@ -297,12 +304,12 @@ class NestBuilder:
             c, c_start = self.storage[unit], number * (m * n) + first * n
         else:
             c, c_start = self.scratch[unit], L.Affine((), TILE_ROWS * n)
-        a, b = (self.storage[storage_root(i)] for i in unit.inputs)
         a_start = number * (m * k) + (first if ta else first * k)
-        return L.Product(
+        made = L.Product(
             a, b, c, (a_start, number * (k * n), c_start), ta, tb, m, n, k,
             _BLOCK, self.block, how, work, self.deps.graph.sources.get(unit),
         )  # fmt: skip
+        return pack(made) if how == "packed" else made
 
     # -------------------------------------------------------------------------------- segments
 

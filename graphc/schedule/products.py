@@ -38,14 +38,19 @@ def is_own(ta: int, m: DimLike, n: DimLike, k: DimLike, itemsize: int) -> bool:
     return nominal(k) * n * itemsize <= _MAX_B
 
 
-def method(ta: int, tb: int, m: DimLike, n: int, k: DimLike, itemsize: int) -> str:
-    """How B is read.
+def method(
+    ta: int, tb: int, m: DimLike, n: int, k: DimLike, itemsize: int, often: bool = False
+) -> str:
+    """How B is read; ``often``: the same B again and again, by a loop that does not change it.
 
     ``direct``: in place. ``dots``: in place too, each element of the result a dot product, for a
     transposed B that few rows share. ``panel``: packed, again for each block of rows, panel by
     panel, each used while it is in the cache. ``whole``: packed once for all blocks. A transposed
     B is packed, and one whose rows lie far apart where enough rows of the result share it.
+    What is read often is packed before its loop, and the loop's product is ``packed``.
     """
+    if often and (tb or n > _PANEL):
+        return "packed"
     if tb and not ta and nominal(k) >= _LONG_DOT and nominal(m) <= _FEW_ROWS:
         return "dots"
     copied = nominal(m) >= _MANY_ROWS or nominal(k) * n * itemsize > _LARGE_B
@@ -59,7 +64,7 @@ def work_size(method: str, n: int, k: DimLike) -> DimLike:
     """Elements of work memory for a packed B; its last square of vectors may reach beyond it."""
     if method == "panel":
         return (k + _VECTOR) * _PANEL
-    return k * (n + _VECTOR) + _VECTOR * _PANEL if method == "whole" else 0
+    return k * (n + _VECTOR) + _VECTOR * _PANEL if method in ("whole", "packed") else 0
 
 
 def block_rows(n: int, k: DimLike, itemsize: int) -> int:
