@@ -203,14 +203,11 @@ def special_values(dtype):
 # --------------------------------------------------------------------------- LLVM without Numba
 
 
-@cache
-def compiled():
-    """All functions as loops in one optimised module: (engine, IR, assembly for no features)."""
+def loops(fuses):
+    """All functions as loops in one module, for processors with fused multiply-add or without."""
     from llvmlite import binding as llvm
     from llvmlite import ir
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
     mod = ir.Module("vmath")
     mod.triple = llvm.get_default_triple()
     i64 = ir.IntType(64)
@@ -231,24 +228,32 @@ def compiled():
         i = b.phi(i64)
         i.add_incoming(ir.Constant(i64, 0), entry)
         args = [b.load(b.gep(p, [i], inbounds=True)) for p in fn.args[:arity]]
-        b.store(vmath.emit(name, b, dtype, args), b.gep(fn.args[arity], [i], inbounds=True))
+        b.store(vmath.emit(name, b, dtype, args, fuses), b.gep(fn.args[arity], [i], inbounds=True))
         nxt = b.add(i, ir.Constant(i64, 1), flags=["nuw", "nsw"])
         i.add_incoming(nxt, loop)
         b.cbranch(b.icmp_unsigned("<", nxt, fn.args[-1]), loop, done)
         b.position_at_end(done)
         b.ret_void()
-    text = str(mod)
+    return str(mod)
 
+
+@cache
+def compiled():
+    """All functions as loops in one optimised module: (engine, IR, assembly for no features)."""
+    from llvmlite import binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()
     plain = target.create_target_machine(opt=1)  # the architecture's baseline: no FMA, no SSE4
-    bare = llvm.parse_assembly(text)
+    bare = llvm.parse_assembly(loops(fuses=False))
     bare.verify()
     baseline = plain.emit_assembly(bare)
 
     tm = target.create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
     )
-    ref = llvm.parse_assembly(text)
+    ref = llvm.parse_assembly(loops(fuses=None))
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     builder = llvm.create_pass_builder(tm, options)

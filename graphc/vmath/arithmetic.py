@@ -88,12 +88,6 @@ def two_sum(a: Value, b: Value) -> tuple[Value, Value]:
 
 
 def two_product(v: Any, a: Value, b: Value) -> tuple[Value, Value]:
-    """a * b as a rounded product and its error (Dekker 1971), the halves cut by mask."""
-    mask = -(1 << (12 if v.f32 else 27))
-    ah = v.from_bits(v.bits(a) & mask)
-    bh = v.from_bits(v.bits(b) & mask)
-    al = a - ah
-    bl = b - bh
+    """a * b as a rounded product and its error."""
     p = a * b
-    # products of halves are exact, so fusing or not does not matter
-    return p, v.fma(al, bl, v.fma(al, bh, v.fma(ah, bl, v.fma(ah, bh, -p))))
+    return p, v.product_error(a, b, p)

@@ -76,15 +76,18 @@ _entry("erfinv", via_f64(erfinv), 0.51, 5.0)
 _entry("erfcinv", via_f64(erfcinv), 0.51, 5.0)
 
 
-def emit(name: str, builder: Any, dtype: str, args: Sequence[Any]) -> Any:
+def emit(
+    name: str, builder: Any, dtype: str, args: Sequence[Any], fuses: bool | None = None
+) -> Any:
     """Append the instructions of ``name`` to ``builder``; ``args`` are scalar LLVM values.
 
     ``dtype`` is ``"float32"`` or ``"float64"`` and is the type of every argument and the result.
+    ``fuses`` says whether the processor has fused multiply-add; None asks this one.
     """
     f = FUNCTIONS[name]
     if len(args) != f.arity:
         raise TypeError(f"{name} takes {f.arity} argument(s), not {len(args)}")
-    v = LLVMOps(builder, str(np.dtype(dtype)))
+    v = LLVMOps(builder, str(np.dtype(dtype)), fuses=fuses)
     # A loop has more constants than registers: keep their spill slots within cache lines.
     set.add(builder.function.attributes, '"stackrealign"')
     return f.impl(v, *(v.arg(a) for a in args)).raw

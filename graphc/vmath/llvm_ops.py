@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from graphc.vmath.arithmetic import INF
 from graphc.vmath.values import Ops, Value
+
+_LANES = (2, 4, 8, 16)  # of the vectors that loops may be turned into
+
+
+@functools.cache
+def host_fuses() -> bool:
+    """Whether this processor has fused multiply-add: all of graphc's code is made for it."""
+    from llvmlite import binding
+
+    if not binding.get_process_triple().startswith(("x86_64", "i386", "i686")):
+        return True
+    return bool(binding.get_host_cpu_features().get("fma"))
 
 
 class LLVMOps(Ops):
-    """The operation set as LLVM instructions appended to an llvmlite ``IRBuilder``."""
+    """The operation set as LLVM instructions appended to an llvmlite ``IRBuilder``.
+
+    On scalars, which the loop vectoriser turns into vectors, or on vectors of ``lanes``.
+    """
 
     _BIN: ClassVar[dict[str, str]] = {
         "fadd": "fadd", "fsub": "fsub", "fmul": "fmul", "fdiv": "fdiv",
@@ -18,27 +33,35 @@ class LLVMOps(Ops):
         "ishl": "shl", "ilshr": "lshr", "band": "and_", "bor": "or_", "bxor": "xor",
     }  # fmt: skip
 
-    def __init__(self, builder: Any, dtype: str) -> None:
+    def __init__(self, builder: Any, dtype: str, lanes: int = 1, fuses: bool | None = None) -> None:
         super().__init__(dtype)
         from llvmlite import ir
 
         self.ir = ir
         self.builder = builder
-        self.ft = ir.FloatType() if self.f32 else ir.DoubleType()
-        self.it = ir.IntType(self.width)
-        self.suffix = f"f{self.width}"
+        self.lanes = lanes
+        self.fuses = host_fuses() if fuses is None else fuses
+        self.ft = self._wide_type(ir.FloatType() if self.f32 else ir.DoubleType())
+        self.it = self._wide_type(ir.IntType(self.width))
+        self.suffix = f"f{self.width}" if lanes == 1 else f"v{lanes}f{self.width}"
+
+    def _wide_type(self, scalar: Any) -> Any:
+        return scalar if self.lanes == 1 else self.ir.VectorType(scalar, self.lanes)
+
+    def _constant(self, kind: Any, value: Any) -> Any:
+        return self.ir.Constant(kind, value if self.lanes == 1 else [value] * self.lanes)
 
     def arg(self, raw: Any) -> Value:
         return Value(self, "f", raw)
 
     def const(self, x: float) -> Value:
-        return Value(self, "f", self.ir.Constant(self.ft, x))
+        return Value(self, "f", self._constant(self.ft, x))
 
     def iconst(self, n: int) -> Value:
-        return Value(self, "i", self.ir.Constant(self.it, n & ((1 << self.width) - 1)))
+        return Value(self, "i", self._constant(self.it, n & ((1 << self.width) - 1)))
 
     def bconst(self, b: bool) -> Value:
-        return Value(self, "b", self.ir.Constant(self.ir.IntType(1), int(b)))
+        return Value(self, "b", self._constant(self._wide_type(self.ir.IntType(1)), int(b)))
 
     def intrinsic(self, name: str, *args: Any) -> Any:
         full = f"llvm.{name}.{self.suffix}"
@@ -68,6 +91,11 @@ class LLVMOps(Ops):
     def fma(self, a: Any, b: Any, c: Any) -> Value:
         a, b, c = (self.lift(t, "f").raw for t in (a, b, c))
         return Value(self, "f", self.intrinsic("fmuladd", a, b, c))
+
+    def product_error(self, a: Value, b: Value, p: Value) -> Value:
+        if not self.fuses:
+            return super().product_error(a, b, p)
+        return Value(self, "f", self.intrinsic("fma", a.raw, b.raw, (-p).raw))
 
     def select(self, c: Value, a: Any, b: Any) -> Value:
         kind = a.kind if isinstance(a, Value) else b.kind if isinstance(b, Value) else "f"
@@ -106,95 +134,115 @@ class LLVMOps(Ops):
         p = self.builder.gep(g, [ir.Constant(self.it, 0), index.raw], inbounds=True)
         return Value(self, "i", self.builder.load(p))
 
-    def rare(self, name: str, f: Callable[..., Value], limit: float, x: Value, y: Value) -> Value:
-        """``f(x)`` where ``limit < |x| < inf``, else ``y``, without slowing the common case.
+    def rare(
+        self,
+        name: str,
+        f: Callable[[Any, Value], Value],
+        needed: Callable[[Any, Value], Value],
+        x: Value,
+        y: Value,
+        lane_by_lane: bool = False,
+    ) -> Value:
+        """``f(x)`` where ``needed(x)``, else ``y``, without slowing the common case.
 
         A call to a scalar function that has vector variants (LLVM's "vector-function-abi-variant"
         attribute): the vectoriser calls the variant, which returns at once unless some lane needs
-        ``f`` and then works lane by lane.
+        ``f``, then computed for the whole vector or ``lane_by_lane``.
         """
-        fn = self._rare_function(name, f, limit)
+        fn = self._rare_function(f"graphc_{name}_rare", f, needed, lane_by_lane)
         return Value(self, "f", self.builder.call(fn, [x.raw, y.raw]))
 
-    def _rare_function(self, name: str, f: Callable[..., Value], limit: float) -> Any:
-        ir, mod = self.ir, self.builder.module
-        base = f"graphc_{name}_rare_{self.suffix}"
-        if base in mod.globals:
-            return mod.globals[base]
-        i32, ft = ir.IntType(32), self.ft
-
-        def define(fname: str, args: list[Any], ret: Any) -> Any:
-            fn = ir.Function(mod, ir.FunctionType(ret, args), fname)
-            fn.linkage = "weak_odr"  # the vectoriser finds variants by name: keep them till then
-            fn.attributes.add("nounwind")
-            return fn
-
-        def needed(b: Any, x: Any, ty: Any, suffix: str, splat: Callable[[Any], Any]) -> Any:
-            fabs = mod.globals.get(f"llvm.fabs.{suffix}") or ir.Function(
-                mod, ir.FunctionType(ty, [ty]), f"llvm.fabs.{suffix}"
-            )
-            a = b.call(fabs, [x])
-            return b.and_(b.fcmp_ordered(">", a, splat(limit)), b.fcmp_ordered("<", a, splat(INF)))
+    def _rare_function(self, name: str, f: Any, needed: Any, lane_by_lane: bool) -> Any:
+        mod = self.builder.module
+        base = f"{name}_f{self.width}"
+        own = base if self.lanes == 1 else f"{base}_v{self.lanes}"
+        if own in mod.globals:
+            return mod.globals[own]
 
         # The lanes call a function without variants of its own: the vectoriser would turn their
         # loop into a call of the variant that it stands in, an endless recursion.
-        one = define(f"{base}_one", [ft, ft], ft)
-        one.attributes.add("noinline")
-        for extra in ("memory(none)", "willreturn"):
-            set.add(one.attributes, extra)
-        b = ir.IRBuilder(one.append_basic_block("entry"))
-        x, y = one.args
-        with b.if_then(needed(b, x, ft, self.suffix, lambda c: ir.Constant(ft, c)), likely=False):
-            o = LLVMOps(b, self.dtype)
-            b.ret(f(o, o.arg(x)).raw)
-        b.ret(y)
+        one = self._define(f"{base}_one", 1)
+        b = one.builder
+        x, y = (one.arg(a) for a in one.function.args)
+        with b.if_then(needed(one, x).raw, likely=False):
+            b.ret(f(one, x).raw)
+        b.ret(y.raw)
+        _add_attributes(one.function, "noinline", "memory(none)", "willreturn")
 
-        scalar = define(base, [ft, ft], ft)
-        scalar.attributes.add("noinline")
-        lanes = (2, 4, 8, 16)
-        names = {n: f"{base}_v{n}" for n in lanes}
-        variants = ",".join(f"_ZGV_LLVM_N{n}vv_{base}({names[n]})" for n in lanes)
-        for extra in (f'"vector-function-abi-variant"="{variants}"', "memory(none)", "willreturn"):
-            set.add(scalar.attributes, extra)
-        b = ir.IRBuilder(scalar.append_basic_block("entry"))
-        b.ret(b.call(one, scalar.args))
+        scalar = self._define(base, 1)
+        scalar.builder.ret(scalar.builder.call(one.function, scalar.function.args))
+        names = {n: f"{base}_v{n}" for n in _LANES}
+        variants = ",".join(f"_ZGV_LLVM_N{n}vv_{base}({names[n]})" for n in _LANES)
+        attribute = f'"vector-function-abi-variant"="{variants}"'
+        _add_attributes(scalar.function, "noinline", attribute, "memory(none)", "willreturn")
 
-        for n in lanes:
-            vt = ir.VectorType(ft, n)
-            fn = define(names[n], [vt, vt], vt)
-            b = ir.IRBuilder(fn.append_basic_block("entry"))
-            slow, done, loop = (fn.append_basic_block(t) for t in ("slow", "done", "loop"))
-            x, y = fn.args
-            m = needed(
-                b, x, vt, f"v{n}{self.suffix}", lambda c, vt=vt, n=n: ir.Constant(vt, [c] * n)
-            )
-            bits = b.bitcast(m, ir.IntType(n))
-            b.cbranch(b.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0)), slow, done)
-            b.position_at_end(slow)
-            b.branch(loop)
-            b.position_at_end(loop)
-            i = b.phi(i32)
-            acc = b.phi(vt)
-            r = b.call(one, [b.extract_element(x, i), b.extract_element(acc, i)])
-            nxt = b.insert_element(acc, r, i)
-            following = b.add(i, ir.Constant(i32, 1))
-            i.add_incoming(ir.Constant(i32, 0), slow)
-            i.add_incoming(following, loop)
-            acc.add_incoming(y, slow)
-            acc.add_incoming(nxt, loop)
-            b.cbranch(b.icmp_unsigned("<", following, ir.Constant(i32, n)), loop, done)
+        for n in _LANES:
+            if lane_by_lane:
+                slow = _lane_loop(self._define(f"{base}_slow{n}", n), one.function)
+            else:
+                o = self._define(f"{base}_slow{n}", n)
+                x, y = (o.arg(a) for a in o.function.args)
+                o.builder.ret(o.select(needed(o, x), f(o, x), y).raw)
+                slow = o.function
+            _add_attributes(slow, "noinline", "memory(none)", "willreturn")
+            o = self._define(names[n], n)
+            b, (x, y) = o.builder, o.function.args
+            first, many, done = b.block, *(o.function.append_basic_block(t) for t in ("s", "d"))
+            lanes = b.bitcast(needed(o, o.arg(x)).raw, self.ir.IntType(n))
+            some = b.icmp_unsigned("!=", lanes, self.ir.Constant(lanes.type, 0))
+            b.cbranch(some, many, done).set_weights([1, 2000])
+            b.position_at_end(many)
+            z = b.call(slow, [x, y])
+            b.branch(done)
             b.position_at_end(done)
-            out = b.phi(vt)
-            out.add_incoming(y, fn.basic_blocks[0])
-            out.add_incoming(nxt, loop)
+            out = b.phi(o.ft)
+            out.add_incoming(y, first)
+            out.add_incoming(z, many)
             b.ret(out)
-        return scalar
+        return mod.globals[own]
+
+    def _define(self, name: str, lanes: int) -> LLVMOps:
+        """Operations that append to a new function of two values."""
+        ir, mod = self.ir, self.builder.module
+        o = LLVMOps(None, self.dtype, lanes, self.fuses)
+        o.function = ir.Function(mod, ir.FunctionType(o.ft, [o.ft, o.ft]), name)
+        o.function.linkage = (
+            "weak_odr"  # the vectoriser finds variants by name: keep them till then
+        )
+        o.function.attributes.add("nounwind")
+        o.builder = ir.IRBuilder(o.function.append_basic_block("entry"))
+        return o
 
     def wide(self) -> LLVMOps:
-        return LLVMOps(self.builder, "float64")
+        return LLVMOps(self.builder, "float64", self.lanes, self.fuses)
 
     def cast(self, x: Value) -> Value:
         if x.ops.dtype == self.dtype:
             return Value(self, "f", x.raw)
         op = self.builder.fptrunc if self.f32 else self.builder.fpext
         return Value(self, "f", op(x.raw, self.ft))
+
+
+def _add_attributes(function: Any, *names: str) -> None:
+    for name in names:
+        set.add(function.attributes, name)  # llvmlite does not know all of them
+
+
+def _lane_loop(o: LLVMOps, one: Any) -> Any:
+    """A function that calls ``one`` for each lane."""
+    ir, b, (x, y) = o.ir, o.builder, o.function.args
+    i32, first = ir.IntType(32), o.builder.block
+    loop, done = (o.function.append_basic_block(t) for t in ("loop", "done"))
+    b.branch(loop)
+    b.position_at_end(loop)
+    i, acc = b.phi(i32), b.phi(o.ft)
+    r = b.call(one, [b.extract_element(x, i), b.extract_element(acc, i)])
+    result, following = b.insert_element(acc, r, i), b.add(i, ir.Constant(i32, 1))
+    i.add_incoming(ir.Constant(i32, 0), first)
+    i.add_incoming(following, loop)
+    acc.add_incoming(y, first)
+    acc.add_incoming(result, loop)
+    b.cbranch(b.icmp_unsigned("<", following, ir.Constant(i32, o.lanes)), loop, done)
+    b.position_at_end(done)
+    b.ret(result)
+    return o.function

@@ -92,9 +92,17 @@ class NumpyOps(Ops):
     def table(self, words: tuple[int, ...], index: Value) -> Value:
         return Value(self, "i", np.array(words, np.uint64).view(np.int64)[index.raw])
 
-    def rare(self, name: str, f: Callable[..., Value], limit: float, x: Value, y: Value) -> Value:
-        """``f(x)`` where ``limit < |x| < inf``, else ``y``."""
-        mask = (np.abs(x.raw) > limit) & (np.abs(x.raw) < np.inf)
+    def rare(
+        self,
+        name: str,
+        f: Callable[[Any, Value], Value],
+        needed: Callable[[Any, Value], Value],
+        x: Value,
+        y: Value,
+        lane_by_lane: bool = False,
+    ) -> Value:
+        """``f(x)`` where ``needed(x)``, else ``y``."""
+        mask = needed(self, x).raw
         if mask.any():
             y.raw[mask] = f(self, self.arg(x.raw[mask])).raw
         return y

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from graphc.vmath.arithmetic import NAN, pieces, poly, two_product, two_sum
+from graphc.vmath.arithmetic import INF, NAN, pieces, poly, two_product, two_sum
 from graphc.vmath.values import Value
 
 _PI = (
@@ -135,7 +135,8 @@ def _trig_huge(v: Any, x: Value, kind: str) -> Value:
     p, e = two_product(v, hi, v.const(chi))
     p, e = two_sum(p, v.fma(lo, chi, v.fma(hi, clo, e)))
     flip = v.select(neg, v.const(-(2.0**-62)), v.const(2.0**-62))
-    return _place(v, kind, q, _kernel(v, p * flip, e * flip, False), x)
+    y = _place(v, kind, q, _kernel(v, p * flip, e * flip, False), x)
+    return v.select(v.abs(x) < INF, y, v.const(NAN))
 
 
 #: 64 zero bits, then 2/pi, in 64-bit words.
@@ -161,6 +162,10 @@ def _two_over_pi(words: int) -> tuple[int, ...]:
 _TWO_OVER_PI = _two_over_pi(22)
 
 
+def _beyond(limit: float) -> Callable[[Any, Value], Value]:
+    return lambda v, x: v.abs(x) > limit
+
+
 def trig(kind: str) -> Callable[..., Value]:
     def double(v: Any, x: Value) -> Value:
         ax = v.abs(x)
@@ -172,7 +177,7 @@ def trig(kind: str) -> Callable[..., Value]:
         r2 = r1 - u
         r, lo = two_sum(r2, v.fma(n, -c3, (r1 - r2) - u))
         y = _place(v, kind, v.bits(t), _kernel(v, r, lo, False), x)
-        return v.rare(kind, lambda o, a: _trig_huge(o, a, kind), _TRIG_LIMIT, x, y)
+        return v.rare(kind, lambda o, a: _trig_huge(o, a, kind), _beyond(_TRIG_LIMIT), x, y, True)
 
     def far(v: Any, x: Value) -> Value:
         w = v.wide()
@@ -193,7 +198,7 @@ def trig(kind: str) -> Callable[..., Value]:
             parts = _kernel(v, r, None, True)
             parts = r3, lo + parts[1], *parts[2:]
         y = _place(v, kind, v.bits(t), parts, x)
-        return v.rare(kind, far, _TRIG_LIMIT_F32, x, y)
+        return v.rare(kind, far, _beyond(_TRIG_LIMIT_F32), x, y)
 
     def impl(v: Any, x: Value) -> Value:
         return (single if v.f32 else double)(v, x)

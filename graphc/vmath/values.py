@@ -148,6 +148,14 @@ class Ops:
     def sqrt(self, x: Value) -> Value:
         return Value(self, "f", self.unary("sqrt", x.raw))
 
+    def product_error(self, a: Value, b: Value, p: Value) -> Value:
+        """a * b - p exactly, p = a * b rounded (Dekker 1971), the halves cut by mask."""
+        mask = -(1 << (12 if self.f32 else 27))
+        ah, bh = self.from_bits(self.bits(a) & mask), self.from_bits(self.bits(b) & mask)
+        al, bl = a - ah, b - bh
+        # products of halves are exact, so fusing or not does not matter
+        return self.fma(al, bl, self.fma(al, bh, self.fma(ah, bl, self.fma(ah, bh, -p))))
+
     def copysign(self, x: Value, s: Value) -> Value:
         return Value(self, "f", self.binary("copysign", x.raw, s.raw))
 

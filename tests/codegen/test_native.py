@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -49,6 +50,20 @@ def test_only_the_entry_point_is_exported(compiled):
 def test_exp_is_vectorized_without_calls(compiled):
     assert "x float> @llvm.fma" in compiled.llvm or "x float> @llvm.fmuladd" in compiled.llvm
     assert "@expf" not in compiled.llvm
+
+
+def test_long_bodies_run_several_vectors_side_by_side():
+    """A chain longer than the processor looks ahead needs others beside it, a short one none."""
+    x = build.input(0, "x", tensor_type(np.float64, (4096,)))
+
+    def most_side_by_side(node) -> int:
+        """Vector stores of the main loop."""
+        text = compile_program(program_of(Graph("f", (x,), (node,)))).llvm
+        blocks = text.split("\n\n")
+        return max(len(re.findall(r"store <\d+ x double>", block)) for block in blocks)
+
+    assert most_side_by_side(E("exp", x)) == 1
+    assert most_side_by_side(E("pow", x, E("mul", x, x))) > 1
 
 
 def test_compiling_twice_gives_the_same_object(compiled):
