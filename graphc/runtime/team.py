@@ -1,11 +1,11 @@
 """Threads that share kernels: how many, and the native code that hands out the parts.
 
-A team is one for the process. Its threads are made when first needed, spin for some tens of
-microseconds after work (the next kernel of a training step comes sooner) and then sleep. They are
-plain POSIX threads that never touch Python. Part k is run by thread k of as many as the processor
-and the container give (thread 0 is who asks); what the parts are depends on the number that was
-asked for alone, so results do too. Who finds the team at work, in another Python thread, runs
-all parts itself.
+A team is one for the process. Its threads are made when first needed, look for work as long as
+the pauses of a training step last and then sleep. They are plain POSIX threads that never touch
+Python. What the parts of a kernel are depends on the number of threads that was asked for alone,
+so results do too; who runs a part does not matter: thread k looks after part k, and whoever is
+done takes what nobody has begun, so nobody waits for a thread that is only waking up. Who finds
+the team at work, in another Python thread, runs all parts itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import platform
 import signal
 import threading
+import time
 from pathlib import Path
 
 from graphc.errors import OptionError
@@ -27,13 +28,16 @@ VARIABLE = "GRAPHC_NUM_THREADS"
 _LIMIT = 16  # parts of a kernel
 
 # Words of the team; what different threads write is on cache lines of its own.
-_BUSY, _ROUND, _TASK, _BLOCK, _PARTS, _SHARERS, _PENDING, _SLEEPERS = 0, 16, 32, 33, 34, 35, 48, 64
-_STOP, _STARTED, _CPUS = 80, 81, 82
-_CREATE, _LOCK, _UNLOCK, _WAIT, _BROADCAST, _YIELD, _MASK, _SETMASK = range(96, 104)
+_BUSY, _TICKET, _TASK, _BLOCK, _PARTS, _DONE, _SLEEPERS = 0, 16, 32, 33, 34, 48, 64
+_STOP, _STARTED, _CPUS, _PATIENCE, _CLOCK_ID = range(80, 85)
+_CREATE, _LOCK, _UNLOCK, _WAIT, _BROADCAST, _YIELD, _MASK, _SETMASK, _CLOCK = range(96, 105)
 _MUTEX, _CONDITION, _ALL_SIGNALS, _OLD_SIGNALS, _STARTS, _IDS, _WORDS = (
     112, 128, 144, 160, 176, 240, 272
 )  # fmt: skip
-_SPINS = 1500  # of some 40 ns
+_SPINS = 128  # looks for work, then for the time
+#: Nanoseconds for which a thread without work looks for more before it sleeps. Waking takes 50 us,
+#: so this is more than the small kernels between two large ones take.
+PATIENCE = 500_000
 
 
 # ------------------------------------------------------------------------------ how many threads
@@ -132,7 +136,7 @@ class _Team:
             _CREATE: "pthread_create", _LOCK: "pthread_mutex_lock",
             _UNLOCK: "pthread_mutex_unlock", _WAIT: "pthread_cond_wait",
             _BROADCAST: "pthread_cond_broadcast", _YIELD: "sched_yield",
-            _MASK: "pthread_sigmask",
+            _MASK: "pthread_sigmask", _CLOCK: "clock_gettime",
         }  # fmt: skip
         for word, name in names.items():
             self.words[word] = ctypes.cast(getattr(self._libc, name), ctypes.c_void_p).value
@@ -140,6 +144,7 @@ class _Team:
         self._signals = self._at(_ALL_SIGNALS)
         ctypes.memset(self._signals, 0xFF, 128)
         self.words[_CPUS] = available_cpus()
+        self.words[_PATIENCE], self.words[_CLOCK_ID] = PATIENCE, time.CLOCK_MONOTONIC
         self.fresh()
         os.register_at_fork(after_in_child=self.fresh)
         atexit.register(self.stop)
@@ -149,7 +154,7 @@ class _Team:
 
     def fresh(self) -> None:
         """No threads and no work: at first, and in a forked child, where none of them exist."""
-        for word in (_BUSY, _PENDING, _SLEEPERS, _STOP, _STARTED):
+        for word in (_BUSY, _TICKET, _SLEEPERS, _STOP, _STARTED):
             self.words[word] = 0
         ctypes.memset(self._at(_MUTEX), 0, 8 * (_ALL_SIGNALS - _MUTEX))
         self._libc.pthread_mutex_init(ctypes.c_void_p(self._at(_MUTEX)), None)
@@ -164,7 +169,6 @@ class _Team:
         mutex, condition = (ctypes.c_void_p(self._at(k)) for k in (_MUTEX, _CONDITION))
         self._libc.pthread_mutex_lock(mutex)
         words[_STOP] = 1
-        words[_ROUND] += 1
         self._libc.pthread_cond_broadcast(condition)
         self._libc.pthread_mutex_unlock(mutex)
         for k in range(1, words[_STARTED] + 1):
@@ -179,9 +183,11 @@ def _team() -> _Team:
 def _text() -> str:
     """The team as LLVM text. Its words are a variable of the module; ``run(0, 0, 0)`` tells where.
 
-    A new round is announced by ``_ROUND``; every thread answers every round (``_PENDING`` counts
-    down), so none is late for one and early for the next. Going to sleep and waking follow
-    Dekker: the sleeper counts itself and then looks at the round, who announces does the reverse.
+    ``_TICKET`` is the number of the round and, in its 16 low bits, the parts that nobody has begun.
+    Who takes one exchanges the whole word, so what is read about a round before (``_TASK``) is of
+    that round. A round is over when all its parts are done; whoever is late finds none left.
+    Going to sleep and waking follow Dekker: the sleeper says so and then looks at the ticket, who
+    announces does the reverse.
     """
     arm = platform.machine().lower() in ("arm64", "aarch64")
     pause = "@llvm.aarch64.hint(i32 1)" if arm else "@llvm.x86.sse2.pause()"
@@ -202,71 +208,117 @@ def _text() -> str:
     return f"""
 @team = internal global [{_WORDS} x i64] zeroinitializer, align 128
 declare void {declared}
+declare i64 @llvm.cttz.i64(i64, i1)
 
+; Run parts until there are none that nobody has begun: one's own first.
 define internal void @share(i64 %lane) {{
 entry:
-  %task = load ptr, ptr {at(_TASK)}
-  %block = load ptr, ptr {at(_BLOCK)}
-  %parts = load i64, ptr {at(_PARTS)}
-  %sharers = load i64, ptr {at(_SHARERS)}
-  %called = icmp slt i64 %lane, %sharers
-  br i1 %called, label %head, label %done
-head:
-  %part = phi i64 [ %lane, %entry ], [ %next, %body ]
-  %left = icmp slt i64 %part, %parts
-  br i1 %left, label %body, label %done
-body:
+  %own = shl i64 1, %lane
+  br label %look
+look:
+  %ticket = load atomic i64, ptr {at(_TICKET)} acquire, align 8
+  %parts = load atomic i64, ptr {at(_PARTS)} monotonic, align 8
+  %open = and i64 %ticket, 65535
+  %some = icmp ne i64 %open, 0
+  %called = icmp slt i64 %lane, %parts
+  %mine = and i1 %some, %called
+  br i1 %mine, label %choose, label %done
+choose:
+  %task = load atomic ptr, ptr {at(_TASK)} monotonic, align 8
+  %block = load atomic ptr, ptr {at(_BLOCK)} monotonic, align 8
+  %first = call i64 @llvm.cttz.i64(i64 %open, i1 true)
+  %kept = and i64 %open, %own
+  %taken = icmp eq i64 %kept, 0
+  %part = select i1 %taken, i64 %first, i64 %lane
+  %bit = shl i64 1, %part
+  %left = xor i64 %ticket, %bit
+  %pair = cmpxchg ptr {at(_TICKET)}, i64 %ticket, i64 %left acq_rel acquire
+  %won = extractvalue {{i64, i1}} %pair, 1
+  br i1 %won, label %go, label %look
+go:
   call void %task(ptr %block, i64 %part)
-  %next = add i64 %part, %sharers
-  br label %head
+  %d = atomicrmw add ptr {at(_DONE)}, i64 1 release
+  br label %look
 done:
   ret void
+}}
+
+define internal i64 @now() {{
+  %place = alloca [2 x i64], align 16
+  %clock = load i64, ptr {at(_CLOCK_ID)}
+  %which = trunc i64 %clock to i32
+  {call(_CLOCK, "i32", "i32 %which", "ptr %place")}
+  %seconds = load i64, ptr %place
+  %second = getelementptr i64, ptr %place, i64 1
+  %rest = load i64, ptr %second
+  %whole = mul i64 %seconds, 1000000000
+  %time = add i64 %whole, %rest
+  ret i64 %time
+}}
+
+; Whether there is work for a thread.
+define internal i1 @wanted(i64 %lane) alwaysinline {{
+  %ticket = load atomic i64, ptr {at(_TICKET)} seq_cst, align 8
+  %parts = load atomic i64, ptr {at(_PARTS)} monotonic, align 8
+  %open = and i64 %ticket, 65535
+  %some = icmp ne i64 %open, 0
+  %called = icmp slt i64 %lane, %parts
+  %yes = and i1 %some, %called
+  ret i1 %yes
 }}
 
 define internal ptr @work(ptr %start) {{
 entry:
   %lane = load i64, ptr %start
-  %second = getelementptr i64, ptr %start, i64 1
-  %known = load i64, ptr %second
+  %bit = shl i64 1, %lane
+  %others = xor i64 %bit, -1
   br label %wait
 wait:
-  %seen = phi i64 [ %known, %entry ], [ %now, %go ]
+  %since = call i64 @now()
   br label %spin
 spin:
-  %turn = phi i64 [ 0, %wait ], [ %more, %again ]
-  %quick = load atomic i64, ptr {at(_ROUND)} acquire, align 8
-  %news = icmp ne i64 %quick, %seen
-  br i1 %news, label %called, label %tired
-tired:
+  %turn = phi i64 [ 0, %wait ], [ %more, %again ], [ 0, %patient ]
+  %news = call i1 @wanted(i64 %lane)
+  br i1 %news, label %go, label %idle
+idle:
   %long = icmp uge i64 %turn, {_SPINS}
-  br i1 %long, label %sleep, label %again
+  br i1 %long, label %time, label %again
 again:
   {pause}
   %more = add i64 %turn, 1
   br label %spin
+time:
+  {call(_YIELD, "i32")}
+  %stop = load atomic i64, ptr {at(_STOP)} monotonic, align 8
+  %on = icmp eq i64 %stop, 0
+  br i1 %on, label %tired, label %leave
+tired:
+  %now = call i64 @now()
+  %idly = sub i64 %now, %since
+  %patience = load i64, ptr {at(_PATIENCE)}
+  %enough = icmp sgt i64 %idly, %patience
+  br i1 %enough, label %sleep, label %patient
+patient:
+  br label %spin
 sleep:
   {call(_LOCK, "i32", mutex)}
-  %s1 = atomicrmw add ptr {at(_SLEEPERS)}, i64 1 seq_cst
+  %s1 = atomicrmw or ptr {at(_SLEEPERS)}, i64 %bit seq_cst
   br label %look
 look:
-  %late = load atomic i64, ptr {at(_ROUND)} seq_cst, align 8
-  %woken = icmp ne i64 %late, %seen
-  br i1 %woken, label %wake, label %doze
+  %woken = call i1 @wanted(i64 %lane)
+  %end = load atomic i64, ptr {at(_STOP)} monotonic, align 8
+  %ended = icmp ne i64 %end, 0
+  %awake = or i1 %woken, %ended
+  br i1 %awake, label %wake, label %doze
 doze:
   {call(_WAIT, "i32", condition, mutex)}
   br label %look
 wake:
-  %s2 = atomicrmw sub ptr {at(_SLEEPERS)}, i64 1 seq_cst
+  %s2 = atomicrmw and ptr {at(_SLEEPERS)}, i64 %others seq_cst
   {call(_UNLOCK, "i32", mutex)}
-  br label %called
-called:
-  %now = phi i64 [ %quick, %spin ], [ %late, %wake ]
-  %stop = load i64, ptr {at(_STOP)}
-  %on = icmp eq i64 %stop, 0
-  br i1 %on, label %go, label %leave
+  br i1 %ended, label %leave, label %go
 go:
   call void @share(i64 %lane)
-  %p = atomicrmw sub ptr {at(_PENDING)}, i64 1 release
   br label %wait
 leave:
   ret ptr null
@@ -306,9 +358,6 @@ hire:
   %place = mul i64 %there, 4
   %slot = getelementptr i64, ptr {at(_STARTS)}, i64 %place
   store i64 %there, ptr %slot
-  %slot2 = getelementptr i64, ptr %slot, i64 1
-  %round = load i64, ptr {at(_ROUND)}
-  store i64 %round, ptr %slot2
   %id = getelementptr i64, ptr {at(_IDS)}, i64 %there
   %how = load i64, ptr {at(_SETMASK)}
   %set = trunc i64 %how to i32
@@ -316,21 +365,24 @@ hire:
   {call(_CREATE, "i32", "ptr %id", "ptr null", "ptr @work", "ptr %slot", into="%failed = ")}
   {call(_MASK, "i32", "i32 %set", f"ptr {at(_OLD_SIGNALS)}", "ptr null")}
   %hired = icmp eq i32 %failed, 0
-  br i1 %hired, label %count, label %launch
-count:
+  br i1 %hired, label %hiring, label %launch
+hiring:
   store i64 %there, ptr {at(_STARTED)}
   br label %staff
 launch:
-  %sharers = phi i64 [ %wanted, %staff ], [ %there, %hire ]
-  %others = load i64, ptr {at(_STARTED)}
-  store i64 %task, ptr {at(_TASK)}
-  store i64 %block, ptr {at(_BLOCK)}
-  store i64 %parts, ptr {at(_PARTS)}
-  store i64 %sharers, ptr {at(_SHARERS)}
-  store atomic i64 %others, ptr {at(_PENDING)} seq_cst, align 8
-  %r = atomicrmw add ptr {at(_ROUND)}, i64 1 seq_cst
+  store atomic i64 %task, ptr {at(_TASK)} monotonic, align 8
+  store atomic i64 %block, ptr {at(_BLOCK)} monotonic, align 8
+  store atomic i64 %parts, ptr {at(_PARTS)} monotonic, align 8
+  store atomic i64 0, ptr {at(_DONE)} monotonic, align 8
+  %before = load atomic i64, ptr {at(_TICKET)} monotonic, align 8
+  %round = add i64 %before, 65536
+  %count = shl i64 1, %parts
+  %all = sub i64 %count, 1
+  %ticket = or i64 %round, %all
+  %t = atomicrmw xchg ptr {at(_TICKET)}, i64 %ticket seq_cst
   %sleepers = load atomic i64, ptr {at(_SLEEPERS)} seq_cst, align 8
-  %awake = icmp eq i64 %sleepers, 0
+  %needed = and i64 %sleepers, %all
+  %awake = icmp eq i64 %needed, 0
   br i1 %awake, label %own, label %call
 call:
   {call(_LOCK, "i32", mutex)}
@@ -342,12 +394,12 @@ own:
   br label %join
 join:
   %turn = phi i64 [ 0, %own ], [ %turn1, %pause ], [ 0, %yield ]
-  %pending = load atomic i64, ptr {at(_PENDING)} acquire, align 8
-  %finished = icmp eq i64 %pending, 0
-  br i1 %finished, label %free, label %patient
+  %finished = load atomic i64, ptr {at(_DONE)} acquire, align 8
+  %over = icmp eq i64 %finished, %parts
+  br i1 %over, label %free, label %patient
 patient:
   %turn1 = add i64 %turn, 1
-  %long = icmp uge i64 %turn1, {_SPINS}
+  %long = icmp uge i64 %turn1, {16 * _SPINS}
   br i1 %long, label %yield, label %pause
 pause:
   {pause}
