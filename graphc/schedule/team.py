@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from graphc.ir.dims import DimLike
 from graphc.ir.ops import OPS
@@ -16,13 +16,14 @@ from graphc.schedule import loops as L
 from graphc.schedule.sizes import nominal
 
 MAX_PARTS = 16  # of a kernel; memory of the parts' own is planned for so many
-#: The least work of a part, in units of about 0.01 ns: handing out work and waiting for the last
-#: to finish takes some microseconds.
-GRAIN = 1_000_000
+#: The least work of a part, in units of about 0.01 ns. Handing out work and waiting for the last
+#: to finish takes 0.3 us, and what the other processor wrote has to come from there.
+GRAIN = 200_000
 _LINE = 16  # elements that are a cache line or more
 _MOVE = 4  # work of a load or a store
 _PACKED_BLOCKS = 4  # of a product whose B is packed again for each
 _ROWS = 64
+_PIECE = 128  # vectors that are added up, at least, before their lanes are
 
 
 def split(schedule: L.Schedule) -> L.Schedule:
@@ -49,7 +50,7 @@ def split(schedule: L.Schedule) -> L.Schedule:
         if isinstance(kernel, L.GemmKernel) and kernel.method:
             team = _Splitter(_as_loops(kernel), own, temp).team()
         elif type(kernel) is L.LoopKernel:
-            team = _Splitter(kernel, own, temp).team()
+            team = _in_pieces(kernel, temp) or _Splitter(kernel, own, temp).team()
         if team is not None:
             team.lane.symbols = schedule.symbols
             if team.finish is not None:
@@ -96,6 +97,51 @@ def _as_loops(kernel: L.GemmKernel) -> L.LoopKernel:
     return L.LoopKernel(kernel.name, body, kernel.reads, kernel.writes, kernel.nodes)
 
 
+def _in_pieces(kernel: L.LoopKernel, temp) -> L.TeamKernel | None:
+    """The gradient of a convolution's weights by pieces of the batch: each piece's sums by
+    themselves, then their sum, the same for any number of threads."""
+    if len(kernel.body) != 1 or not isinstance(call := kernel.body[0], L.Convolve):
+        return None
+    amount, pieces = work(kernel.body), _pieces(call)
+    if call.shape.method != "sums" or pieces == 1 or not _is_enough(amount):
+        return None
+    each, size = call.channels // pieces, _spans(call)[2]
+    parts, index = temp(call.out.dtype, pieces * size), L.variable("j0")
+    strides = call.shape.x_strides[1], call.shape.w_strides[1], size
+    starts = tuple(
+        start + L.variable("i0") * (stride * count)
+        for start, stride, count in zip(call.starts, strides, (each, each, 1), strict=True)
+    )
+    shape = replace(call.shape, channels=each)
+    piece = replace(call, out=parts, starts=starts, shape=shape, channels=each)
+    shared = L.For("i0", pieces, [piece])
+    value = L.Load(call.out.dtype, parts, L.variable("i0") * size + index)
+    total = L.Ref(call.out.dtype, "s0")
+    finish: list[L.Stmt] = [
+        L.Let("s0", L.Lit(call.out.dtype, "0.0")),
+        L.For("i0", pieces, [L.Accumulate("s0", "sum", value)]),
+        L.Store(call.out, call.starts[2] + index, total),
+    ]
+    lane, finish = _kernel(kernel, [shared]), _kernel(kernel, [L.For("j0", size, finish)])
+    return L.TeamKernel(
+        kernel.name, lane.body, lane.reads, (*lane.writes, *finish.writes), kernel.nodes,
+        kernel.symbols, lane, finish, shared, pieces, 1, amount, {},
+    )  # fmt: skip
+
+
+def _pieces(call: L.Convolve) -> int:
+    """Of a convolution's channels, each of some length: adding the lanes of vectors is the end."""
+    if not isinstance(call.channels, int):
+        return 1
+    vectors = -(-call.shape.window[-1] // _LINE) * math.prod(call.shape.window[:-1])
+    fitting = (p for p in range(MAX_PARTS, 1, -1) if call.channels % p == 0)
+    return next((p for p in fitting if call.channels // p * vectors >= _PIECE), 1)
+
+
+def _is_enough(amount: DimLike) -> bool:
+    return not isinstance(amount, int) or amount >= 2 * GRAIN
+
+
 class _Splitter:
     """One kernel: is its outer loop made of independent steps, and what do parts of it need?"""
 
@@ -109,7 +155,7 @@ class _Splitter:
         if main is None or main.block or main.extent == 1:
             return None
         amount = work([main])
-        if isinstance(amount, int) and amount < 2 * GRAIN:
+        if not _is_enough(amount):
             return None
         at = next(k for k, s in enumerate(body) if s is main)
         before, after = body[:at], body[at + 1 :]
@@ -173,78 +219,70 @@ class _Splitter:
         return sums
 
     def _private(self, before, after, sums) -> list[L.Buffer] | None:
-        """Buffers of which each part has its own; None if steps are not independent."""
-        main, private = self.main, {}
-        rows, extents = self._rows()
-        accesses: dict[
-            int, list[tuple[L.Buffer, L.Affine | L.Product | L.Convolve | None, bool]]
-        ] = {}
-        for stmt in L.statements([main]):
+        """Buffers of which each part has its own; None if steps are not independent.
+
+        Steps are independent where all that they do with a buffer stays within as many elements
+        for each, one step's behind the other's. Scratch memory that does not follow the step is
+        the part's own.
+        """
+        found: dict[int, list[tuple[_Access, str | None]]] = {}
+        for stmt, loops in _within(self.main):
             if isinstance(stmt, L.ScatterAdd):
                 return None
             for expr in L.expressions(stmt):
                 if isinstance(expr, L.Checked) or (isinstance(expr, L.Load) and expr.dynamic):
                     return None
-                if isinstance(expr, L.Load):
-                    accesses.setdefault(id(expr.buffer), []).append(
-                        (expr.buffer, expr.index, False)
-                    )
-            if isinstance(stmt, L.Product | L.Pack | L.Convolve | L.Pool):
-                for buffer in _read(stmt):
-                    accesses.setdefault(id(buffer), []).append((buffer, None, False))
-            for buffer in _written(stmt):
-                index = getattr(stmt, "index", None)
-                if isinstance(stmt, L.Product | L.Convolve) and buffer is _result(stmt):
-                    index = stmt
-                accesses.setdefault(id(buffer), []).append((buffer, index, True))
-        for stmt in L.statements(before):
-            if isinstance(stmt, L.Pack):
-                private[id(stmt.product.work)] = stmt.product.work
-        for key, uses in accesses.items():
-            buffer = uses[0][0]
-            if key in sums or not any(written for *_, written in uses):
+            for access in _accesses(stmt, self.main.var):
+                step = self._elements_of_a_step(access, loops)
+                found.setdefault(id(access.buffer), []).append((access, step))
+        packed = [s.product.work for s in L.statements(before) if isinstance(s, L.Pack)]
+        private = {id(b): b for b in packed}
+        for key, uses in found.items():
+            buffer = uses[0][0].buffer
+            if key in sums or key in private or not any(access.written for access, _ in uses):
                 continue
             if isinstance(buffer, L.Part):
                 return None
-            if key in private or (self.own(buffer) and uses[0][2]):  # scratch: written first
-                private[key] = buffer
+            steps = {step for _, step in uses}
+            if len(steps) == 1 and None not in steps:
                 continue
-            strides = {
-                self._own_block(at)
-                if isinstance(at, L.Product | L.Convolve)
-                else _own_rows(at, rows, extents)
-                for _, at, _ in uses
-            }
-            if len(strides) != 1 or None in strides:
+            if not (self.own(buffer) and uses[0][0].written):
                 return None
+            private[key] = buffer
         if not all(self.own(b) for b in private.values()):
             return None
         outside = {id(b) for s in L.statements(after) for b in (*_read(s), *_written(s))}
         return None if outside & private.keys() else list(private.values())
 
-    def _own_block(self, call: L.Product | L.Convolve) -> str | None:
-        """As ``_own_rows``, for what is written where it stays by a product (what it computes
-        again above its first row comes out the same) or by a convolution of some images."""
-        terms, main = call.starts[2].terms, self.main
-        if isinstance(call, L.Convolve):
-            shape = call.shape
-            width = shape.images * shape.filters * math.prod(shape.places)
-            alone = call.starts[2] == L.Affine(((main.var, width),))
-            return str(width) if alone and type(main) is L.For else None
-        if isinstance(main, L.ForBlocks):
-            own = ((main.var, call.rows * call.n),)
-            return str(call.n) if terms == own and call.starts[2].offset == 0 else None
-        width = call.m * call.n
-        return str(width) if dict(terms).get(main.var) == width else None
-
-    def _rows(self) -> tuple[set[str], dict[str, DimLike]]:
-        """Variables that number the rows of the steps, and how far each variable counts."""
-        main = self.main
-        extents = {s.var: s.extent for s in L.statements([main]) if isinstance(s, L.For)}
-        if not isinstance(main, L.ForBlocks):
-            return {main.var}, extents
-        loops = [s for s in L.statements(main.body) if isinstance(s, L.For)]
-        return {s.var for s in loops if s.block and s.block[0] == main.var}, extents
+    def _elements_of_a_step(self, access: _Access, loops: dict[str, L.For]) -> str | None:
+        """How many elements further the next step begins, as text; None if a step may reach
+        beyond them. ``loops`` are those around the access."""
+        if access.start is None:
+            return None
+        step: DimLike = 0
+        low, high = access.start.offset, access.start.offset + access.span - 1
+        for var, coeff in access.start.terms:
+            count: DimLike = 1
+            if var == self.main.var:
+                step = step + coeff
+            else:
+                loop = loops.get(var)
+                if loop is None:
+                    return None
+                count = loop.extent
+                if loop.block and loop.block[0] == self.main.var:
+                    count = loop.block[1]
+                    step = step + coeff * count
+                elif isinstance(loop, L.ForBlocks):
+                    count = -(-count // loop.size) if isinstance(count, int) else count
+            if isinstance(coeff, int) and coeff < 0:
+                low = low + coeff * (count - 1)
+            else:
+                high = high + coeff * (count - 1)
+        room = step - 1 - high
+        if not (isinstance(low, int) and low >= 0 and isinstance(room, int) and room >= 0):
+            return None
+        return str(step)
 
     def _made(self, before, after, scalars, sums, private, amount) -> L.TeamKernel:
         strides: dict[L.Buffer, DimLike] = {}
@@ -322,8 +360,73 @@ def _written(stmt: L.Stmt) -> Iterator[L.Buffer]:
         yield stmt.buffer
 
 
-def _result(call: L.Product | L.Convolve) -> L.Buffer:
-    return call.c if isinstance(call, L.Product) else call.out
+def _within(main: L.For) -> Iterator[tuple[L.Stmt, dict[str, L.For]]]:
+    """Each statement of a loop, and the loops around it by their variables."""
+    waiting: list[tuple[L.Stmt, dict[str, L.For]]] = [(main, {})]
+    while waiting:
+        stmt, loops = waiting.pop()
+        yield stmt, loops
+        if isinstance(stmt, L.For):
+            loops = {**loops, stmt.var: stmt}
+            waiting += [(inner, loops) for inner in reversed(stmt.body)]
+
+
+@dataclass(frozen=True)
+class _Access:
+    """``span`` elements of a buffer, from ``start`` on; None: anywhere."""
+
+    buffer: L.Buffer
+    start: L.Affine | None
+    span: DimLike
+    written: bool
+
+
+def _accesses(stmt: L.Stmt, step: str) -> Iterator[_Access]:
+    """What a statement reads, then what it writes; ``step`` is the variable of the shared loop."""
+    for expr in L.expressions(stmt):
+        if isinstance(expr, L.Load):
+            yield _Access(expr.buffer, expr.index, 1, False)
+    if isinstance(stmt, L.Product):
+        # A tile that would reach beyond the last row is moved up, into another step's rows: what
+        # it computes there again comes out the same, unless what it reads is made by that step.
+        rows, a, b, c = stmt.m, *stmt.starts
+        if stmt.block == step:
+            rows, a = stmt.rows, None
+        else:
+            a, c = (L.Affine(tuple(t for t in at.terms if t[0] != stmt.block), at.offset)
+                    for at in (a, c))  # fmt: skip
+        yield _Access(stmt.a, a, stmt.m * stmt.k, False)
+        yield _Access(stmt.b, b, stmt.k * stmt.n, False)
+        yield _Access(stmt.c, c, rows * stmt.n, True)
+    elif isinstance(stmt, L.Convolve):
+        for buffer, start, span in zip(
+            (stmt.x, stmt.w, stmt.out), stmt.starts, _spans(stmt), strict=True
+        ):
+            yield _Access(buffer, start, span, buffer is stmt.out)
+    elif isinstance(stmt, L.Pool):
+        small = stmt.shape.rows * stmt.shape.columns
+        large = small * stmt.shape.down * stmt.shape.across
+        spans = (large, *[small] * (len(stmt.operands) - 1))
+        for buffer, start, span in zip(stmt.operands, stmt.starts, spans, strict=False):
+            yield _Access(buffer, start, span, False)
+        span = large if stmt.shape.method == "spread" else small
+        yield _Access(stmt.out, stmt.starts[-1], span, True)
+    for buffer in _written(stmt):
+        if isinstance(stmt, L.Store | L.AccumulateInto):
+            yield _Access(buffer, stmt.index, 1, True)
+        elif not isinstance(stmt, L.Convolve | L.Pool) and buffer is not getattr(stmt, "c", None):
+            yield _Access(buffer, None, 0, True)
+
+
+def _spans(call: L.Convolve) -> list[DimLike]:
+    """How far a convolution reaches into x, w and out."""
+    shape, (image, channel, *_) = call.shape, call.shape.x_strides
+    x = (shape.images - 1) * image + (call.channels - 1) * channel + 1
+    for steps, count in ((shape.steps, shape.places), (shape.reaches, shape.window)):
+        x = x + sum(s * (n - 1) for s, n in zip(steps, count, strict=True))
+    of_filter, of_channel = shape.w_strides
+    w = (shape.filters - 1) * of_filter + (call.channels - 1) * of_channel
+    return [x, w + math.prod(shape.window), shape.images * shape.filters * math.prod(shape.places)]
 
 
 def _redirected(stmt: L.Stmt, copies: dict[int, L.Buffer]) -> L.Stmt:
@@ -333,30 +436,6 @@ def _redirected(stmt: L.Stmt, copies: dict[int, L.Buffer]) -> L.Stmt:
     if isinstance(stmt, L.Store | L.AccumulateInto) and id(stmt.buffer) in copies:
         return replace(stmt, buffer=copies[id(stmt.buffer)])
     return stmt
-
-
-def _own_rows(index: L.Affine | None, rows: set[str], extents) -> str | None:
-    """The elements of a row, as text, if an index stays within the row of its step."""
-    if index is None:
-        return None
-    following = [(v, c) for v, c in index.terms if v in rows]
-    if len(following) != 1:
-        return None
-    ((row, width),) = following
-    low = high = index.offset
-    for var, coeff in index.terms:
-        if var == row:
-            continue
-        if var not in extents:  # the block that a row belongs to
-            return None
-        if isinstance(coeff, int) and coeff < 0:
-            low = low + coeff * (extents[var] - 1)
-        else:
-            high = high + coeff * (extents[var] - 1)
-    room = width - 1 - high
-    if not (isinstance(low, int) and low >= 0 and isinstance(room, int) and room >= 0):
-        return None
-    return str(width)
 
 
 def _at_most(extent: DimLike, size: int) -> bool:
@@ -391,7 +470,7 @@ def work(body: list[L.Stmt]) -> DimLike:
             total = total + stmt.product.n * stmt.product.k * _MOVE
         elif isinstance(stmt, L.Convolve):
             sizes = (stmt.channels, stmt.shape.filters, *stmt.shape.places, *stmt.shape.window)
-            total = total + math.prod(sizes, start=stmt.shape.images)
+            total = total + math.prod(sizes, start=2 * stmt.shape.images)
         elif isinstance(stmt, L.Pool):
             shape = stmt.shape
             total = total + _MOVE * shape.rows * shape.down * shape.columns * shape.across
