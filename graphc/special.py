@@ -64,6 +64,7 @@ def _call(handler: Callable, *values: Any) -> Any:
     if any_tracer(values):
         with Located():
             return handler(current_trace(values), *values)
+    values = tuple(np.asarray(v) if isinstance(v, list | tuple) else v for v in values)
     arrays = [np.asarray(v) for v in values]
     traced = trace(
         lambda *tracers: handler(current_trace(tracers), *tracers),

@@ -130,7 +130,7 @@ def cov(
     x = np.concatenate(rows, axis=0)
     ddof = (0 if bias else 1) if ddof is None else ddof
     off = x - np.mean(x, axis=1, keepdims=True)
-    return np.squeeze((off @ off.T) / (x.shape[1] - ddof))
+    return np.squeeze((off @ np.conj(off.T)) / (x.shape[1] - ddof))
 
 
 @implements(np.corrcoef)

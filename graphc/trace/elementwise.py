@@ -174,7 +174,14 @@ def _multiply(x, y):
 
 for _name, _ufunc in (("floor", np.floor), ("ceil", np.ceil), ("trunc", np.trunc)):
     rule(_ufunc)(lambda x, name=_name: op(name, x) if _is_float(x) else x)
-rule(np.rint)(_primitive("rint"))
+
+
+@rule(np.rint)
+def _rint(x):
+    if not is_complex(x):
+        return op("rint", x)
+    return join(Parts(*(op("rint", part) for part in parts_of(x))))
+
 
 
 @rule(np.positive)
@@ -439,6 +446,9 @@ def clip(context, a, a_min=None, a_max=None, *, min=None, max=None, dtype=None):
 def around(context, a, decimals=0):
     x = context.lift(a).node
     decimals = int(decimals)
+    if is_complex(x):
+        parts = (around(context, context.wrap(part), decimals).node for part in parts_of(x))
+        return context.wrap(join(Parts(*parts)))
     if x.dtype.kind == "b":
         x = cast(x, np.float16)
     if not _is_float(x):
@@ -575,4 +585,9 @@ implements(np.isneginf)(_infinity(-1))
 
 @implements(np.isreal)
 def isreal(context, x):
-    return context.wrap(build.full(context.lift(x).shape, True, bool))
+    return imag(context, x) == 0
+
+
+@implements(np.iscomplex)
+def iscomplex(context, x):
+    return imag(context, x) != 0

@@ -387,3 +387,29 @@ def putmask(context, a, mask, values):
         value = np.resize(value, x.shape)
     chosen = build.broadcast_to(truth(context.lift(mask).node), x.shape)
     x.assign(op("where", chosen, cast(value.node, x.dtype), x.node))
+
+
+@implements(np.place)
+def place(context, arr, mask, vals):
+    """The k-th element where ``mask`` holds becomes the k-th of ``vals``, repeated."""
+    x, values = _target(arr, "np.place"), context.lift(vals).ravel()
+    chosen = np.broadcast_to(context.lift(mask).astype(bool), x.shape)
+    turn = (np.cumsum(chosen).reshape(x.shape) - 1) % values.size
+    x[...] = np.where(chosen, np.take(values, np.maximum(turn, 0)).astype(x.dtype), x)
+
+
+def _indices_of_triangle(function):
+    def handler(context, arr, k=0):
+        rows, columns = (d.__index__() for d in arr.shape)
+        return function(rows, k, columns)
+
+    return handler
+
+
+implements(np.tril_indices_from)(_indices_of_triangle(np.tril_indices))
+implements(np.triu_indices_from)(_indices_of_triangle(np.triu_indices))
+
+
+@implements(np.diag_indices_from)
+def diag_indices_from(context, arr):
+    return np.diag_indices(arr.shape[0].__index__(), arr.ndim)

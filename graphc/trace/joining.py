@@ -188,6 +188,8 @@ def pad(
     x = context.lift(array)
     node = x.node
     widths = _pad_widths(pad_width, node.ndim)
+    if mode == "empty":
+        mode, constant_values = "constant", 0
     if mode == "constant":
         fills = _pad_fills(context, constant_values, node.ndim)
         if all(f is fills[0][0] for pair in fills for f in pair):
@@ -208,12 +210,28 @@ def pad(
         available = ", ".join(["constant", "edge", "reflect", "symmetric", "wrap", "linear_ramp",
                                *_STATISTICS])  # fmt: skip
         raise TraceError(f"np.pad with mode={mode!r} is not supported; supported: {available}")
-    if reflect_type != "even":
-        raise TraceError("np.pad of traced values supports only reflect_type='even'")
+    if reflect_type not in ("even", "odd"):
+        raise TraceError(f"np.pad: unknown reflect_type {reflect_type!r}; available: even, odd")
+    if reflect_type == "odd" and mode in ("reflect", "symmetric"):
+        return _pad_odd(context, x, widths, mode)
     for axis, (low, high) in enumerate(widths):
         if low or high:
             node = _pad_axis(node, axis, low, high, mode)
     return context.wrap(node)
+
+
+def _pad_odd(context, x, widths, mode: str):
+    """Reflected at both ends: an element beyond an end is twice the end less its mirror image.
+
+    How often the ends and the image count is what NumPy makes of the elements of an identity.
+    """
+    for axis, width in enumerate(widths):
+        size = x.shape[axis].__index__()
+        sides = [(0, 0), width]
+        weights = np.pad(np.eye(size), sides, mode=mode, reflect_type="odd")
+        moved = np.moveaxis(x, axis, -1)
+        x = np.moveaxis((moved @ weights.astype(x.dtype)), -1, axis)
+    return x
 
 
 _STATISTICS = {"mean": np.mean, "maximum": np.max, "minimum": np.min, "median": np.median}
@@ -306,6 +324,8 @@ def diff(context, a, n=1, axis=-1, prepend=None, append=None):
         pieces.append(value)
     node = join(context, pieces, axis)
     for _ in range(n):
+        if node.shape[axis] == 0:
+            break
         size = node.shape[axis] - 1
         name = "ne" if node.dtype == bool else "sub"
         node = op(name, part(node, axis, 1, size), part(node, axis, 0, size))

@@ -374,6 +374,11 @@ def cross(context, a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
     return np.moveaxis(np.stack([x[i] * y[j] - x[j] * y[i] for i, j in turns]), 0, axisc)
 
 
+@implements(getattr(np.linalg, "cross", None))
+def linalg_cross(context, x1, x2, /, *, axis=-1):
+    return cross(context, x1, x2, axis=axis)
+
+
 @implements(np.kron)
 def kron(context, a, b):
     x, y = context.lift(a), context.lift(b)
@@ -393,6 +398,47 @@ def polyval(context, p, x):
     for c in coefficients:
         total = total * x + c
     return total
+
+
+def _polynomial(context, p):
+    """Coefficients, highest power first, as the functions of polynomials take them."""
+    return np.atleast_1d(context.lift(p))
+
+
+def _added(function):
+    def handler(context, a1, a2):
+        x, y = _polynomial(context, a1), _polynomial(context, a2)
+        length = max(x.shape[0], y.shape[0])
+        return function(*(np.pad(v, (length - v.shape[0], 0)) for v in (x, y)))
+
+    return handler
+
+
+implements(np.polyadd)(_added(np.add))
+implements(np.polysub)(_added(np.subtract))
+
+
+@implements(np.polymul)
+def polymul(context, a1, a2):
+    return np.convolve(_polynomial(context, a1), _polynomial(context, a2))
+
+
+@implements(np.polyder)
+def polyder(context, p, m=1):
+    x = _polynomial(context, p)
+    for _ in range(m):
+        x = x[:-1] * np.arange(x.shape[0].__index__() - 1, 0, -1)
+    return x
+
+
+@implements(np.polyint)
+def polyint(context, p, m=1, k=None):
+    x = _polynomial(context, p)
+    constants = np.broadcast_to(0 if k is None else np.atleast_1d(np.asarray(k)), m)
+    for constant in constants:
+        powers = x / np.arange(x.shape[0].__index__(), 0, -1)
+        x = np.concatenate([powers, context.lift(constant).reshape(1)])
+    return x
 
 
 @implements(getattr(np, "trapezoid", None), getattr(np, "trapz", None))

@@ -9,6 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from graphc.errors import ShapeError, TraceError
 from graphc.ir import build
+from graphc.ir.parts import is_complex, parts_of
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast, common_dtype
@@ -28,9 +29,18 @@ def _along(context, a, axis):
     return x.node, normalize_axis_index(axis, x.ndim)
 
 
+def _order(x, axis: int):
+    """The stable order of ``x``; of complex values by the real part, then the imaginary one."""
+    if not is_complex(x):
+        return build.argsort(x, axis)
+    re, im = parts_of(x)
+    order = build.argsort(im, axis)
+    return build.take_along(order, build.argsort(build.take_along(re, order, axis), axis), axis)
+
+
 def sorted_node(x, axis: int):
     """``x`` in increasing order; its gradient goes back to where each element came from."""
-    return build.take_along(x, build.argsort(x, axis), axis)
+    return build.take_along(x, _order(x, axis), axis)
 
 
 @implements(np.sort)
@@ -41,7 +51,7 @@ def sort(context, a, axis=-1, kind=None, order=None, *, stable=None):
 @implements(np.argsort)
 def argsort(context, a, axis=-1, kind=None, order=None, *, stable=None):
     """Equal elements keep their order, as with NumPy's kind="stable"."""
-    return context.wrap(build.argsort(*_along(context, a, axis)))
+    return context.wrap(_order(*_along(context, a, axis)))
 
 
 @implements(np.partition)
@@ -56,7 +66,10 @@ def argpartition(context, a, kth, axis=-1, kind="introselect", order=None):
 
 @implements(np.sort_complex)
 def sort_complex(context, a):
-    raise TraceError("np.sort_complex is not supported on traced values; sort the real parts")
+    x = context.lift(a)
+    narrow = x.dtype in (np.dtype(d) for d in (np.int8, np.uint8, np.int16, np.uint16))
+    kind = x.dtype if x.dtype.kind == "c" else np.complex64 if narrow else np.complex128
+    return sort(context, x).astype(kind)
 
 
 @implements(np.lexsort)
@@ -65,9 +78,9 @@ def lexsort(context, keys, axis=-1):
     for key in keys:  # the last is the first to decide
         x, at = _along(context, key, axis)
         if order is None:
-            order = build.argsort(x, at)
+            order = _order(x, at)
         else:
-            order = build.take_along(order, build.argsort(build.take_along(x, order, at), at), at)
+            order = build.take_along(order, _order(build.take_along(x, order, at), at), at)
     if order is None:
         raise ShapeError("np.lexsort: need at least one key")
     return context.wrap(order)
@@ -118,7 +131,16 @@ def digitize(context, x, bins, right=False):
 @implements(np.interp)
 def interp(context, x, xp, fp, left=None, right=None, period=None):
     """Piecewise linear in ``x``; differentiable in ``x``, ``xp`` and ``fp``."""
-    x, xp, fp = (context.lift(v).astype(np.float64) for v in (x, xp, fp))
+    x, xp, fp = context.lift(x), context.lift(xp), context.lift(fp)
+    if fp.dtype.kind == "c":
+        left, right = (None if v is None else context.lift(v) for v in (left, right))
+        re, im = (
+            interp(context, x, xp, part(fp), *(v if v is None else part(v) for v in (left, right)),
+                   period)
+            for part in (np.real, np.imag)
+        )  # fmt: skip
+        return re + 1j * im
+    x, xp, fp = (v.astype(np.float64) for v in (x, xp, fp))
     if xp.ndim != 1 or xp.shape != fp.shape:
         raise ShapeError(
             f"np.interp: xp {shape_text(xp.shape)} and fp {shape_text(fp.shape)} must be vectors "

@@ -11,15 +11,6 @@ from graphc.trace import blame, dispatch
 from graphc.trace.dtypes import cast
 from graphc.trace.source import located, output_text
 
-_REDUCTIONS = {
-    np.add: np.sum,
-    np.multiply: np.prod,
-    np.maximum: np.max,
-    np.minimum: np.min,
-    np.logical_and: np.all,
-    np.logical_or: np.any,
-}
-_ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
 _LOGICAL = frozenset({np.bitwise_and, np.bitwise_or, np.bitwise_xor})
 _LOGICAL |= {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
 _DEFAULTS = {"casting": "same_kind", "order": "K", "subok": True}
@@ -108,29 +99,25 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
         result = dispatch.call(ufunc, context, inputs, kwargs)
         if chosen is not True:
             result = _chosen(ufunc, result, chosen, out)
-    elif method == "reduce" and ufunc in _REDUCTIONS:
-        kwargs.setdefault("axis", 0)
-        result = dispatch.call(_REDUCTIONS[ufunc], context, inputs, kwargs)
-    elif method == "reduce" and ufunc is np.logaddexp:
-        from graphc.trace.reductions import logaddexp_reduce
-
-        result = dispatch.call(logaddexp_reduce, context, inputs, kwargs)
-    elif method == "accumulate" and ufunc in _ACCUMULATIONS:
-        kwargs.setdefault("axis", 0)
-        result = dispatch.call(_ACCUMULATIONS[ufunc], context, inputs, kwargs)
     elif method == "outer" and ufunc.nin == 2:
         a, b = (context.lift(i) for i in inputs)
         a = a.reshape((*a.shape, *(1,) * b.ndim))
         result = dispatch.call(ufunc, context, (a, b), kwargs)
-    elif method == "at" and ufunc is np.add:
-        from graphc.trace.indexing import add_at
-
+    elif hasattr(ufunc_methods := _methods(), method) and (ufunc.nin == 2 or method == "at"):
         with dispatch.Located():
-            return add_at(context, *inputs)
+            result = getattr(ufunc_methods, method)(ufunc, context, *inputs, **kwargs)
+        if method == "at":
+            return None
     else:
         name = dispatch.public_name(ufunc)
         raise TraceError(located(f"{name}.{method} is not supported on traced values"))
     return result if out is None else _store(ufunc, result, out)
+
+
+def _methods():
+    from graphc.trace import ufunc_methods  # which is made of functions that dispatch here
+
+    return ufunc_methods
 
 
 def _chosen(ufunc, result, where, out):
@@ -163,15 +150,21 @@ def _store(ufunc, result, out):
 
 def array_function(function, args, kwargs) -> Any:
     """``Tracer.__array_function__``."""
-    context = _context((args, kwargs))
-    if kwargs.get("out") is not None:
-        raise TraceError(
-            located(
-                f"{dispatch.public_name(function)}: the argument `out` is not supported on traced "
-                "values; assign the result instead"
-            )
-        )
-    return dispatch.call(function, context, args, kwargs)
+    return with_out(function, _context((args, kwargs)), args, kwargs)
+
+
+def with_out(function, context, args, kwargs):
+    """``function(*args, **kwargs)``, written into ``out`` where that is given."""
+    if "out" not in kwargs:
+        return dispatch.call(function, context, args, kwargs)
+    out = kwargs.pop("out")
+    if isinstance(out, np.ndarray):
+        raise blame.plain_output(output_text())
+    result = dispatch.call(function, context, args, kwargs)
+    if out is None:
+        return result
+    assign(out, result, dispatch.public_name(function))
+    return out
 
 
 def _context(values):

@@ -14,7 +14,7 @@ from graphc.ir.dims import product
 from graphc.ir.node import Node
 from graphc.ir.parts import is_complex, parts_of
 from graphc.trace.dispatch import FUNCTIONS, implements
-from graphc.trace.dtypes import cast, require_real
+from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, fit, truth
 
 _NONE = np._NoValue
@@ -94,7 +94,8 @@ def lowest(dtype: np.dtype, sign: int):
 def _extreme(name: str, combine: str, sign: int):
     def reduction(context, a, axis=None, *, keepdims=False, initial=None, where=None):
         x = context.lift(a).node
-        require_real(name, x)
+        if is_complex(x):
+            return _complex_extreme(context, name, x, axis, keepdims, initial, where)
         if given(where) and where is not True and not given(initial):
             raise TraceError(f"np.{name} with where= needs initial=")
         x = _masked(context, x, where, lowest(x.dtype, sign))
@@ -108,6 +109,41 @@ def _extreme(name: str, combine: str, sign: int):
         return context.wrap(_with_initial(context, combine, result, initial))
 
     return reduction
+
+
+def _first_extreme(name: str, x: Node, axis: int) -> Node:
+    """Where the largest or least complex value stands: by real part, then imaginary; NaN first."""
+    re, im = parts_of(x)
+    best = build.reduce(name, re, (axis,))
+    rest = [i for i in range(x.ndim) if i != axis]
+    ties = op("eq", re, build.broadcast(best, x.shape, rest))
+    lost = build.full_like(im, lowest(im.dtype, -1 if name == "max" else 1))
+    im = op("where", ties, im, lost)
+    chosen = op("eq", im, build.broadcast(build.reduce(name, im, (axis,)), x.shape, rest))
+    chosen = op("logical_and", chosen, ties)
+    nan = op("logical_or", op("isnan", parts_of(x).re), op("isnan", parts_of(x).im))
+    some = build.broadcast(build.reduce("max", nan, (axis,)), x.shape, rest)
+    return build.reduce("argmax", cast(op("where", some, nan, chosen), np.int64), (axis,))
+
+
+def _complex_extreme(context, name: str, x: Node, axis, keepdims, initial, where):
+    """The first of equal values has the gradient."""
+    if given(where) and where is not True:
+        raise TraceError(f"np.{name} of complex values takes no where=; write np.where before it")
+    axes = axes_of(axis, x.ndim)
+    rest = [i for i in range(x.ndim) if i not in axes]
+    shape = [x.shape[i] for i in rest]
+    kept = [1 if i in axes else d for i, d in enumerate(x.shape)]
+    x = build.transpose(x, [*rest, *axes])
+    x = build.reshape(x, (*shape, product(x.shape[len(rest) :])))
+    if given(initial):
+        first = build.broadcast_to(cast(context.lift(initial).node, x.dtype), (*shape, 1))
+        x = build.concat([x, first], len(rest))
+    if x.shape[-1] == 0:
+        raise ShapeError(f"np.{name} of no elements: {x.type}")
+    at = _first_extreme(name, x, len(rest))
+    found = build.take_along(x, build.reshape(at, (*shape, 1)), len(rest))
+    return context.wrap(build.reshape(found, kept if given(keepdims) and keepdims else shape))
 
 
 max_ = implements(np.max, np.amax)(_extreme("max", "maximum", -1))
@@ -133,14 +169,14 @@ implements(np.any)(_truth("max", False))
 def _arg_extreme(name: str):
     def reduction(context, a, axis=None, *, keepdims=False):
         x = context.lift(a).node
-        require_real(name, x)
         kept = [1] * x.ndim
         if not given(axis):
             x, index = build.reshape(x, (x.type.size,)), 0
         else:
             index = normalize_axis_index(axis, x.ndim)
             kept = [1 if i == index else d for i, d in enumerate(x.shape)]
-        result = build.reduce(name, x, (index,))
+        found = _first_extreme(name[3:], x, index) if is_complex(x) else None
+        result = build.reduce(name, x, (index,)) if found is None else found
         return context.wrap(build.reshape(result, kept) if keepdims is True else result)
 
     return reduction
@@ -287,5 +323,28 @@ def _scan(name: str):
     return scan
 
 
-implements(np.cumsum)(_scan("cumsum"))
-implements(np.cumprod)(_scan("cumprod"))
+cumsum = implements(np.cumsum)(_scan("cumsum"))
+cumprod = implements(np.cumprod)(_scan("cumprod"))
+
+
+def _cumulative(name: str, scan, first: int):
+    """The array API's spelling: an axis is needed but for vectors."""
+
+    def cumulative(context, x, /, *, axis=None, dtype=None, include_initial=False):
+        x = context.lift(x)
+        if axis is None:
+            if x.ndim != 1:
+                raise ShapeError(f"np.{name}: give axis= for an array of {x.ndim} axes")
+            axis = 0
+        found = scan(context, x, axis, dtype)
+        if not include_initial:
+            return found
+        shape = [1 if i == axis % x.ndim else d for i, d in enumerate(x.shape)]
+        start = context.wrap(build.full(shape, first, found.dtype))
+        return np.concatenate([start, found], axis=axis)
+
+    return cumulative
+
+
+implements(getattr(np, "cumulative_sum", None))(_cumulative("cumulative_sum", cumsum, 0))
+implements(getattr(np, "cumulative_prod", None))(_cumulative("cumulative_prod", cumprod, 1))

@@ -46,7 +46,7 @@ def _inplace(ufunc):
 
 def _method(function):
     def method(self, *args, **kwargs):
-        return dispatch.call(function, self.context, (self, *args), kwargs)
+        return protocols.with_out(function, self.context, (self, *args), kwargs)
 
     method.__name__ = function.__name__
     return method
@@ -119,7 +119,7 @@ class Tracer:
     mT = property(lambda self: self.swapaxes(-1, -2))
     real = property(_method(np.real))
     imag = property(_method(np.imag))
-    flat = property(lambda self: self.ravel())
+    flat = property(lambda self: self.ravel(), lambda self, value: self._fill_flat(value))
 
     # ------------------------------------------------------------------ NumPy's protocols
 
@@ -162,8 +162,11 @@ class Tracer:
     __rshift__, __rrshift__ = _binary(np.right_shift), _binary(np.right_shift, True)
     __ilshift__, __irshift__ = _inplace(np.left_shift), _inplace(np.right_shift)
 
-    def __round__(self, digits=0):
-        return dispatch.call(np.round, self.context, (self, digits or 0), {})
+    def __round__(self, digits=None):
+        rounded = dispatch.call(np.round, self.context, (self, digits or 0), {})
+        if digits is not None or self.ndim or self.dtype.kind != "f":
+            return rounded
+        return self.context.wrap(rounded.astype(np.int64).node, weak=True)  # a Python int
 
     # ------------------------------------------------------------------ indexing
 
@@ -235,6 +238,9 @@ class Tracer:
 
     def fill(self, value):
         self[...] = value
+
+    def _fill_flat(self, value):
+        self[...] = np.resize(self.context.lift(value), self.shape)
 
     def item(self, *args):
         return blame.to_number(self, ".item()")

@@ -1,0 +1,171 @@
+"""``ufunc.reduce``, ``.accumulate``, ``.reduceat`` and ``.at`` of every ufunc of two operands."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from graphc.errors import ShapeError, TraceError
+from graphc.trace import blame
+from graphc.trace.dispatch import call, public_name
+from graphc.trace.indexing import add_at
+from graphc.trace.reductions import axes_of, given, logaddexp_reduce
+from graphc.trace.tracer import Tracer
+
+# Their reductions and running values have rows of the table, or formulas of their own.
+_REDUCTIONS = {
+    np.add: np.sum,
+    np.multiply: np.prod,
+    np.maximum: np.max,
+    np.minimum: np.min,
+    np.logical_and: np.all,
+    np.logical_or: np.any,
+    np.logaddexp: logaddexp_reduce,
+}
+_ACCUMULATIONS = {np.add: np.cumsum, np.multiply: np.cumprod}
+# Of these the order of operands does not matter: log2(n) operations on whole arrays.
+_IN_ANY_ORDER = frozenset({
+    np.maximum, np.minimum, np.fmax, np.fmin, np.logaddexp, np.logaddexp2, np.hypot, np.logical_and,
+    np.logical_or, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.gcd, np.lcm,
+})  # fmt: skip
+
+
+def reduce(ufunc, context, array, axis=0, dtype=None, keepdims=False, initial=None, where=None):
+    options = {"keepdims": keepdims, "initial": initial, "where": where}
+    options = {k: v for k, v in options.items() if given(v)}
+    if ufunc in _REDUCTIONS:
+        if given(dtype):
+            options["dtype"] = dtype
+        return call(_REDUCTIONS[ufunc], context, (array, axis), options)
+    x = _operand(ufunc, context, array, dtype)
+    fill = initial if given(initial) else ufunc.identity
+    if given(where) and where is not True:
+        if fill is None:
+            raise TraceError(f"{public_name(ufunc)}.reduce with where= needs initial=")
+        x = np.where(where, x, np.asarray(fill, x.dtype))
+    axes = axes_of(axis, x.ndim)
+    rest = [i for i in range(x.ndim) if i not in axes]
+    count = int(np.prod([x.shape[i].__index__() for i in axes], dtype=int))
+    x = np.transpose(x, [*axes, *rest]).reshape((count, *(x.shape[i] for i in rest)))
+    if given(initial):
+        first = np.broadcast_to(context.lift(initial).astype(x.dtype), (1, *x.shape[1:]))
+        x = np.concatenate([first, x])
+    if not x.shape[0]:
+        if fill is None:
+            raise ShapeError(f"{public_name(ufunc)}.reduce of no elements, without initial=")
+        return context.wrap(context.lift(np.full(x.shape[1:], fill, x.dtype)).node)
+    result = _folded(ufunc, x)
+    if given(keepdims) and keepdims:
+        result = np.expand_dims(result, axes)
+    return result
+
+
+def _operand(ufunc, context, array, dtype):
+    """The array in the dtype that all steps have."""
+    x = context.lift(array)
+    if given(dtype):
+        return x.astype(dtype)
+    return x.astype(ufunc.resolve_dtypes((x.dtype, x.dtype, None))[0])
+
+
+def _folded(ufunc, x):
+    """All of the first axis combined into one."""
+    if ufunc not in _IN_ANY_ORDER:
+        result = x[0]
+        for i in range(1, x.shape[0]):
+            result = ufunc(result, x[i])
+        return result
+    while x.shape[0] > 1:
+        half = x.shape[0] // 2
+        joint = ufunc(x[:half], x[half : 2 * half])
+        x = np.concatenate([joint, x[2 * half :]]) if x.shape[0] % 2 else joint
+    return x[0]
+
+
+def accumulate(ufunc, context, array, axis=0, dtype=None):
+    if ufunc in _ACCUMULATIONS:
+        options = {"dtype": dtype} if given(dtype) else {}
+        return call(_ACCUMULATIONS[ufunc], context, (array, axis), options)
+    x = _operand(ufunc, context, array, dtype)
+    axis = normalize_axis_index(axis, x.ndim)
+    x = np.moveaxis(x, axis, 0)
+    count = x.shape[0].__index__()
+    if ufunc in _IN_ANY_ORDER:
+        reach = 1
+        while reach < count:
+            x = np.concatenate([x[:reach], ufunc(x[:-reach], x[reach:])])
+            reach *= 2
+    elif count:
+        steps = [x[0]]
+        for i in range(1, count):
+            steps.append(ufunc(steps[-1], x[i]))
+        x = np.stack(steps)
+    return np.moveaxis(x, 0, axis)
+
+
+def reduceat(ufunc, context, array, indices, axis=0, dtype=None):
+    x = context.lift(array)
+    at = blame.constant_value(context.lift(indices).node)
+    if at is None:
+        raise TraceError(
+            f"{public_name(ufunc)}.reduceat: the indices must be known while tracing.\n"
+            "Pass them as a static argument, or sum by np.add.at(gc.numpy.zeros(n), segment, x)."
+        )
+    axis = normalize_axis_index(axis, x.ndim)
+    x = np.moveaxis(x, axis, 0)
+    ends = [*at[1:].tolist(), x.shape[0].__index__()]
+    pieces = [
+        reduce(ufunc, context, x[start:end], dtype=dtype) if start < end else x[start]
+        for start, end in zip(at.tolist(), ends, strict=True)
+    ]
+    return np.moveaxis(np.stack(pieces), 0, axis)
+
+
+def at(ufunc, context, array, index, *values) -> None:
+    """``ufunc.at(x, index, values)``: of equal indices one after the other."""
+    if ufunc in (np.add, np.subtract):
+        value = values[0] if ufunc is np.add else np.negative(context.lift(values[0]))
+        add_at(context, array, index, value)
+        return
+    if not isinstance(array, Tracer):
+        raise TraceError(
+            f"{public_name(ufunc)}.at on a plain NumPy array cannot hold traced values; create it "
+            "with graphc.numpy.zeros"
+        )
+    places = _places(ufunc, context, array.shape, index)
+    values = [np.broadcast_to(context.lift(v), places.shape).reshape(-1) for v in values]
+    places = places.ravel()
+    turns = _turns(places)
+    flat = array.reshape(-1).copy()
+    for turn in range(turns.max(initial=-1) + 1):
+        now = np.flatnonzero(turns == turn)
+        flat[places[now]] = ufunc(flat[places[now]], *(v[now] for v in values))
+    array[...] = flat.reshape(array.shape)
+
+
+def _places(ufunc, context, shape, index) -> np.ndarray:
+    """Row-major positions that a constant index names."""
+    items = index if isinstance(index, tuple) else (index,)
+    constant = []
+    for item in items:
+        if isinstance(item, Tracer):
+            item = blame.constant_value(item.node)
+            if item is None:
+                raise TraceError(
+                    f"{public_name(ufunc)}.at with an index that is not known while tracing is not "
+                    "supported.\nWrite a loop: gc.fori_loop(0, n, step, x), whose step assigns "
+                    "x[i[k]] = ...; np.add.at works."
+                )
+        constant.append(item)
+    sizes = [d.__index__() for d in shape]
+    return np.arange(int(np.prod(sizes))).reshape(sizes)[tuple(constant)]
+
+
+def _turns(places: np.ndarray) -> np.ndarray:
+    """How many earlier places are the same, for each."""
+    order = np.argsort(places, kind="stable")
+    sorted_places = places[order]
+    starts = np.searchsorted(sorted_places, sorted_places)
+    turns = np.empty(len(places), int)
+    turns[order] = np.arange(len(places)) - starts
+    return turns
