@@ -183,7 +183,6 @@ def _rint(x):
     return join(Parts(*(op("rint", part) for part in parts_of(x))))
 
 
-
 @rule(np.positive)
 def _identity(x):
     return x

@@ -16,8 +16,10 @@ from graphc.ir import build, matrix
 from graphc.ir.build import elementwise as op
 from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
+from graphc.trace import complex_linalg
+from graphc.trace.complex_linalg import is_complex, paired, unpaired
 from graphc.trace.dispatch import implements
-from graphc.trace.dtypes import cast, require_real
+from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, mismatch
 
 _linalg = np.linalg
@@ -58,7 +60,9 @@ class SVDResult(NamedTuple):
 def _floating(context, name: str, *values) -> list:
     """Values in the common dtype of linear algebra: float32 or float64, integers as float64."""
     tracers = [context.lift(v) for v in values]
-    require_real(f"linalg.{name}", *tracers)
+    if is_complex(*tracers):
+        instead = _INSTEAD.get(name, "Compute with the real and the imaginary part.")
+        complex_linalg.refuse(name, instead)
     if any(t.dtype == np.float16 for t in tracers):
         raise DTypeError(
             f"np.linalg.{name} does not take float16; convert with .astype(np.float32)"
@@ -66,6 +70,23 @@ def _floating(context, name: str, *values) -> list:
     single = all(t.dtype == np.float32 for t in tracers)
     dtype = np.float32 if single else np.float64
     return [context.wrap(cast(t.node, dtype)) for t in tracers]
+
+
+_INSTEAD = {
+    "eigh": "np.linalg.eigvalsh gives the eigenvalues; eigenvectors have a free phase.",
+    "svd": "np.linalg.svdvals gives the singular values; singular vectors have a free phase.",
+    "qr": "np.linalg.cholesky(np.conj(a.T) @ a) gives R up to the phases of its rows.",
+}
+
+
+def _complex_square(context, name: str, a):
+    """``a`` as a tracer of complex matrices, None where it is real."""
+    x = context.lift(a)
+    if not is_complex(x):
+        return None
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ShapeError(mismatch(f"np.linalg.{name}", (x.shape,), "not square matrices"))
+    return x
 
 
 def _matrices(context, name: str, a) -> Node:
@@ -121,6 +142,10 @@ def _one_matrix(a: Node, b: Node, batch, solver) -> Node:
 
 @implements(_linalg.solve)
 def solve(context, a, b):
+    a, b = context.lift(a), context.lift(b)
+    if is_complex(a, b):
+        kind = np.result_type(a.dtype, b.dtype)
+        return complex_linalg.solve(a.astype(kind), b.astype(kind))
     a, b = _floating(context, "solve", a, b)
     return _solved(context, "solve", a, b, matrix.solve)
 
@@ -138,6 +163,9 @@ def _solved(context, name: str, a, b, solver):
 
 @implements(_linalg.inv)
 def inv(context, a):
+    z = _complex_square(context, "inv", a)
+    if z is not None:
+        return unpaired(inv(context, paired(z)))
     x = _square(context, "inv", a)
     return context.wrap(matrix.solve(x, _identity(x)))
 
@@ -170,7 +198,6 @@ def tensorinv(context, a, ind=2):
 @implements(_linalg.matrix_power)
 def matrix_power(context, a, n):
     x = context.lift(a)
-    require_real("linalg.matrix_power", x)
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(mismatch("np.linalg.matrix_power", (x.shape,), "not square"))
     n = n.__index__()
@@ -199,6 +226,9 @@ def solve_triangular(context, a, b, trans=0, lower=False, unit_diagonal=False):
 
 def expm(context, a):
     """``scipy.linalg.expm``."""
+    z = _complex_square(context, "expm", a)
+    if z is not None:
+        return unpaired(expm(context, paired(z)))
     return context.wrap(build.make("expm", (_square(context, "expm", a),)))
 
 
@@ -207,6 +237,9 @@ def expm(context, a):
 
 @implements(_linalg.det)
 def det(context, a):
+    z = _complex_square(context, "det", a)
+    if z is not None:
+        return complex_linalg.det(z)
     x = _square(context, "det", a)
     n, batch = x.shape[-1], x.shape[:-2]
     if isinstance(n, int) and n <= _BY_HAND:
@@ -242,6 +275,9 @@ def _small_det(x: Node) -> Node:
 
 @implements(_linalg.slogdet)
 def slogdet(context, a):
+    z = _complex_square(context, "slogdet", a)
+    if z is not None:
+        return SlogdetResult(*complex_linalg.slogdet(z))
     x = _square(context, "slogdet", a)
     if isinstance(x.shape[-1], int) and not x.shape[-1]:
         sign, size = build.full(x.shape[:-2], 1, x.dtype), build.full(x.shape[:-2], 0, x.dtype)
@@ -256,6 +292,12 @@ def slogdet(context, a):
 
 @implements(_linalg.cholesky)
 def cholesky(context, a, *, upper=False):
+    z = _complex_square(context, "cholesky", a)
+    if z is not None:
+        if not upper:
+            return complex_linalg.cholesky(z)
+        lower = complex_linalg.cholesky(np.conj(np.swapaxes(z, -1, -2)))
+        return np.conj(np.swapaxes(lower, -1, -2))
     x = _square(context, "cholesky", a)
     if not upper:
         return context.wrap(build.make("cholesky", (x,)))
@@ -291,6 +333,10 @@ def eigh(context, a, UPLO="L"):
 
 @implements(_linalg.eigvalsh)
 def eigvalsh(context, a, UPLO="L"):
+    z = _complex_square(context, "eigvalsh", a)
+    if z is not None:
+        whole = paired(complex_linalg.hermitian(z, UPLO.upper() == "U"))
+        return complex_linalg.each_once(eigvalsh(context, whole))
     return context.wrap(_eigh(context, "eigvalsh", a, UPLO)[0])
 
 
@@ -299,6 +345,9 @@ def _thin_svd(x: Node) -> tuple[Node, Node, Node]:
 
 
 def _singular_values(context, name: str, a):
+    z = context.lift(a)
+    if is_complex(z) and z.ndim > 1:
+        return complex_linalg.each_once(_singular_values(context, name, paired(z)))
     return context.wrap(_thin_svd(_matrices(context, name, a))[1])
 
 
@@ -306,11 +355,11 @@ def _singular_values(context, name: str, a):
 def svd(context, a, full_matrices=True, compute_uv=True, hermitian=False):
     if hermitian:
         raise TraceError("np.linalg.svd with hermitian=True is not supported; use np.linalg.eigh")
+    if not compute_uv:
+        return _singular_values(context, "svd", a)
     x = _matrices(context, "svd", a)
     m, n = x.shape[-2:]
     ut, s, v = _thin_svd(x)
-    if not compute_uv:
-        return context.wrap(s)
     if full_matrices and m != n:
         packed, k = build.make("svd", (x,), full=1), min(m, n)
         ut, v = matrix.piece(packed, 0, (m, m)), matrix.piece(packed, m * m + k, (n, n))
@@ -326,6 +375,9 @@ def svdvals(context, x):
 def pinv(context, a, rcond=None, hermitian=False, *, rtol=None):
     if hermitian:
         raise TraceError("np.linalg.pinv with hermitian=True is not supported; leave it out")
+    z = context.lift(a)
+    if is_complex(z) and z.ndim > 1:
+        return unpaired(pinv(context, paired(z), rcond, rtol=rtol))
     x = _matrices(context, "pinv", a)
     cutoff = rcond if rcond is not None else rtol
     if cutoff is None or cutoff is np._NoValue:
@@ -356,6 +408,9 @@ def _large(s: Node, cutoff) -> Node:
 
 @implements(_linalg.lstsq)
 def lstsq(context, a, b, rcond=None):
+    a, b = context.lift(a), context.lift(b)
+    if is_complex(a, b):
+        return _complex_lstsq(context, a, b, rcond)
     a, b = _floating(context, "lstsq", a, b)
     if a.ndim != 2 or b.ndim not in (1, 2) or a.shape[0] != b.shape[0]:
         reason = "needs `a` (m, n) and `b` (m,) or (m, k)"
@@ -377,6 +432,22 @@ def lstsq(context, a, b, rcond=None):
     return solution, residuals, rank, context.wrap(s)
 
 
+def _complex_lstsq(context, a, b, rcond):
+    """As the real problem of pairs, whose rank and residuals count twice or in both parts."""
+    if a.ndim != 2 or b.ndim not in (1, 2) or a.shape[0] != b.shape[0]:
+        reason = "needs `a` (m, n) and `b` (m,) or (m, k)"
+        raise ShapeError(mismatch("np.linalg.lstsq", (a.shape, b.shape), reason))
+    kind = np.result_type(a.dtype, b.dtype)
+    a, columns = a.astype(kind), (b[:, None] if b.ndim == 1 else b).astype(kind)
+    (m, n), k = a.shape, columns.shape[1]
+    cutoff = max(m, n) * float(np.finfo(kind).eps) if rcond is None else rcond
+    both = np.concatenate([columns.real, columns.imag])
+    x, _, rank, s = lstsq(context, paired(a), both, cutoff)
+    x = x[:n] + 1j * x[n:]
+    residuals = np.sum(np.abs(columns - a @ x) ** 2, axis=0)[: k if m > n else 0]
+    return x[:, 0] if b.ndim == 1 else x, residuals, rank // 2, complex_linalg.each_once(s)
+
+
 @implements(_linalg.matrix_rank)
 def matrix_rank(context, A, tol=None, hermitian=False, *, rtol=None):
     x = context.lift(A)
@@ -384,7 +455,7 @@ def matrix_rank(context, A, tol=None, hermitian=False, *, rtol=None):
         return np.any(x != 0).astype(np.int64)
     s = _singular_values(context, "matrix_rank", A)
     if tol is None:
-        cutoff = _machine_cutoff(_matrices(context, "matrix_rank", A))
+        cutoff = max(x.shape[-2:]) * float(np.finfo(s.dtype).eps)
         tol = np.max(s, axis=-1, keepdims=True) * (cutoff if rtol is None else rtol)
     else:
         tol = context.lift(tol)[..., None]
@@ -393,7 +464,9 @@ def matrix_rank(context, A, tol=None, hermitian=False, *, rtol=None):
 
 @implements(_linalg.cond)
 def cond(context, x, p=None):
-    a = context.wrap(_matrices(context, "cond", x))
+    a = context.lift(x)
+    if not is_complex(a):
+        a = context.wrap(_matrices(context, "cond", x))
     if p in (None, 2, -2):
         s = _singular_values(context, "cond", a)
         largest, smallest = s[..., 0], s[..., -1]
@@ -407,10 +480,9 @@ def cond(context, x, p=None):
 @implements(_linalg.norm)
 def norm(context, x, ord=None, axis=None, keepdims=False):
     x = context.lift(x)
-    if x.dtype.kind == "c":
-        if ord in (2, -2, "nuc") and (x.ndim if axis is None else np.size(axis)) == 2:
-            require_real(f"linalg.norm(ord={ord!r})", x)
-        x = np.abs(x)  # all but the norms by singular values are norms of the magnitudes
+    by_singular_values = ord in (2, -2, "nuc") and (x.ndim if axis is None else np.size(axis)) == 2
+    if is_complex(x) and not by_singular_values:
+        x = np.abs(x)
     if x.dtype.kind in "biu":
         x = x.astype(np.float64)
     if ord is None and axis is None:

@@ -232,6 +232,19 @@ case("np.nextafter", "np.nextafter(x, y)", x=N(), y=N(0, 2))
 case("ufunc arguments", "np.add(x, y, dtype=np.float64)", "np.multiply.outer(x, y)",
      "np.add(x, 1, out=x.copy(), where=x > 0)", "np.add.reduce(x, axis=0)",
      "np.multiply.accumulate(x)", "np.maximum.reduce(x, axis=1)", x=N(3, 4), y=N(3, 4))  # fmt: skip
+case("ufunc methods", "np.maximum.accumulate(x)", "np.minimum.accumulate(x, axis=-1)",
+     "np.fmax.reduce(x, axis=None)", "np.hypot.reduce(x, axis=(0, 1), keepdims=True)",
+     "np.subtract.reduce(x)", "np.add.reduceat(x, [0, 2, 1])", "np.fmin.reduce(x, initial=0.5)",
+     "np.logaddexp.accumulate(x, axis=1)", "np.divide.accumulate(x, axis=1)[:, :2]",
+     "np.fmax.reduce(x, axis=1, initial=-5.0, where=x > 0)", x=N(3, 4))  # fmt: skip
+case("ufunc methods", *(f"y = x * 1\nnp.{call}\nreturn y * x" for call in (
+    "subtract.at(y, [0, 0, 2], v)", "multiply.at(y, [0, 0, 2], v)", "maximum.at(y, [1, 1], v[:2])",
+    "negative.at(y, [2])")), x=N(3, 2), v=N(3, 2))  # fmt: skip
+flat("ufunc methods", "np.bitwise_xor.reduce(x, axis=1)", "np.bitwise_or.reduce(x)",
+     "np.logical_xor.reduce(x > 0)", x=N(3, 4), dtypes=INTEGERS)  # fmt: skip
+case("out=", *(f"y = np.zeros_like(x)\n{call}\nreturn y * x" for call in (
+    "np.cumsum(x, axis=0, out=y)", "np.clip(x, -1, 1, out=y)", "x.sum(0, out=y[0])",
+    "np.dot(x, x, out=y)", "np.maximum(x, 0.5, out=y)", "y.flat = x[0]")), x=N(3, 3))  # fmt: skip
 
 # ----------------------------------------------------------------------------------- reductions
 
@@ -283,10 +296,15 @@ for _name in ("cumsum", "cumprod"):
     case(_f, f"{_f}(x)", x=N())
     case(_f, f"{_f}(x, axis=0)", f"{_f}(x, axis=1)", x=N(0, 3))
 case("np.cumprod", "np.cumprod(x * np.array([1.0, 0.0, 1.0, 0.0, 1.0], x.dtype))", x=N(5))
+if hasattr(np, "cumulative_sum"):
+    case("np.cumulative_sum", "np.cumulative_sum(x, axis=0)",
+         "np.cumulative_sum(x, axis=-1, include_initial=True)", x=N(3, 4))  # fmt: skip
+    case("np.cumulative_prod", "np.cumulative_prod(x, axis=1)", x=N(3, 4))
 case("np.nancumsum", "np.nancumsum(np.where(m, np.nan, x))", x=N(5), m=B(5))
 case("np.nancumprod", "np.nancumprod(np.where(m, np.nan, x), axis=0)", x=N(5), m=B(5))
 case("np.diff", "np.diff(x)", "np.diff(x, 2)", "np.diff(x, axis=0)", dtypes=ALL, x=N(3, 4))
 case("np.diff", "np.diff(x, prepend=0)", "np.diff(x, append=x[:, :1])", x=N(3, 4))
+case("np.diff", "np.diff(x, 5)", "np.diff(x[:, :0])", x=N(2, 3))
 case("np.ediff1d", "np.ediff1d(x)", "np.ediff1d(x, to_begin=0, to_end=[1, 2])", x=N(5))
 case("np.gradient", "np.gradient(x)", "np.gradient(x, 2.0)", "np.gradient(x, edge_order=2)",
      "np.gradient(x, y)", x=N(6), y=S(6))  # fmt: skip
@@ -378,6 +396,8 @@ case("np.triu", "np.triu(x)", "np.triu(x, 1)", x=N(2, 3, 3), dtypes=ALL)
 case("np.tril", "np.tril(x)", "np.triu(x)", x=N(3))
 case("np.vander", "np.vander(x)", "np.vander(x, 4, increasing=True)", x=N(3))
 case("np.polyval", "np.polyval(c, x)", c=N(3), x=N(4))
+case("np.polyadd", "np.polyadd(x, y)", "np.polysub(y, x)", x=N(3), y=N(4))
+case("np.polymul", "np.polymul(x, y)", "np.polyder(x)", "np.polyint(x, 2, [1, 2])", x=N(3), y=N(4))
 case("np.linalg.norm", "np.linalg.norm(x)", "np.linalg.norm(x, axis=1)",
      "np.linalg.norm(x, ord=1, axis=0, keepdims=True)", x=N(3, 4))  # fmt: skip
 
@@ -438,7 +458,9 @@ case("np.pad", "np.pad(x, 1)", "np.pad(x, ((0, 2), (1, 0)), constant_values=3)",
        ("edge", "reflect", "symmetric", "wrap", "linear_ramp", "mean", "maximum", "minimum")),
      "np.pad(x, (3, 9), mode='reflect')", "np.pad(x, 5, mode='wrap')",
      "np.pad(x, 7, mode='symmetric')", "np.pad(x, 1, mode='linear_ramp', end_values=2.0)",
-     "np.pad(x, 3, mode='mean', stat_length=2)", x=N(3, 4))  # fmt: skip
+     "np.pad(x, 3, mode='mean', stat_length=2)", "np.pad(x, 1, 'empty')[1:-1, 1:-1]",
+     *(f"np.pad(x, (3, 5), {m!r}, reflect_type='odd')" for m in ("reflect", "symmetric")),
+     x=N(3, 4))  # fmt: skip
 case("np.pad", "np.pad(x, 2)", x=N(0))
 for _name in ("atleast_1d", "atleast_2d", "atleast_3d"):
     case(f"np.{_name}", f"np.{_name}(x)", x=N())
@@ -472,7 +494,8 @@ case("np.put_along_axis",
      "y = x * 1\nnp.put_along_axis(y, np.array([[2, 0], [1, 3], [0, 3]]), v, axis=1)\nreturn y * x",
      x=N(3, 4), v=N(3, 2))  # fmt: skip
 case("np.put", "y = x * 1\nnp.put(y, [0, 5, -1], v)\nreturn y * x", x=N(3, 4), v=N(3))
-case("np.place", "y = x * 1\nnp.putmask(y, x > 0, x * x)\nreturn y", x=N(3, 4))
+case("np.putmask", "y = x * 1\nnp.putmask(y, x > 0, x * x)\nreturn y", x=N(3, 4))
+case("np.place", "y = x * 1\nnp.place(y, x > 0, v)\nreturn y * x", x=N(3, 4), v=N(3))
 case("basic indexing", "x[1]", "x[-1, 2]", "x[1:, ::-2]", "x[..., None, 0]", "x[None, :, 1:3]",
      "x[::-1, ::-1]", "x[5:]", "x[()]", "x[:, 2:2]", x=N(3, 4), dtypes=ALL)  # fmt: skip
 case("integer indexing", "x[i]", "x[:, i]", "x[i, i]", "x[i[:, None], [0, -1]]", "x[[0, -1]]",
@@ -634,6 +657,37 @@ flat("comparisons of complex", "x + 1j * y == y + 1j * x", "x + 1j * y < y + 1j 
      "np.isfinite(x + 1j * y)", "np.isnan(x + 1j * y)", x=N(3), y=P(3), dtypes=FLOATS)  # fmt: skip
 case("complex arguments", "np.exp(1j * x) * (2 - 1j)", "(x + 0j) @ np.ones((3, 2), complex)",
      "np.sqrt(x.astype(complex))", x=N(4, 3), dtypes=FLOATS)  # fmt: skip
+
+# Order by the real part, then by the imaginary one; matrices by those of pairs of real numbers.
+for _call in (
+    "max(z, axis=0)", "min(z)", "max(z, axis=(0, 1), keepdims=True)", "sort(z, axis=0)", "ptp(z)",
+    "cov(z)", "interp(x, [-1, 0, 1], [1j, 2, z[0, 0]])", "linalg.solve(z, z[0])",
+    "linalg.solve(x, z)", "linalg.inv(z)", "linalg.pinv(z[:, :2])", "linalg.det(z)",
+    "linalg.slogdet(z)[0]", "linalg.matrix_power(z, -2)", "linalg.lstsq(z[:, :2], z)[0]",
+):  # fmt: skip
+    _shown = f"np.{_call}".replace("z", "(x + 1j * y)")
+    case(f"np.{_call.split('(')[0]} of complex", f"{_shown}.real", f"{_shown}.imag", x=N(3, 3),
+         y=P(3, 3), dtypes=FLOATS)  # fmt: skip
+_HERMITIAN = "(x + 1j * y) @ np.conj(x + 1j * y).T + 1j * np.eye(3, dtype=x.dtype)"
+for _call in (
+    "slogdet(x + 1j * y)[1]",
+    "norm(x + 1j * y, 'nuc')",
+    "norm(x + 1j * y, 2)",
+    "svd(x + 1j * y, compute_uv=False)",
+    "cond(x + 1j * y)",
+    "cond(x + 1j * y, 1)",
+    "lstsq((x + 1j * y)[:, :2], y)[1]",
+    f"eigvalsh({_HERMITIAN})",
+    f"cholesky({_HERMITIAN})[1, 0].imag",
+    f"cholesky({_HERMITIAN}, upper=True).real",
+):
+    case(f"np.linalg.{_call.split('(')[0]} of complex", f"np.linalg.{_call}", x=N(3, 3), y=P(3, 3),
+         dtypes=FLOATS)  # fmt: skip
+case("graphc.linalg.expm of complex", "gc.linalg.expm((x + 1j * y) / 4).real", x=N(2, 2), y=P(2, 2),
+     dtypes=("float64",), order=1)  # fmt: skip
+flat("order of complex", "np.argmax(x + 1j * y, axis=0)", "np.argmin(x + 1j * y)",
+     "np.argsort(x + 1j * y)", "np.isreal(x + 1j * y)", "np.iscomplex(x + 1j * y)", x=N(3, 3),
+     y=P(3, 3), dtypes=FLOATS)  # fmt: skip
 
 # What the issue asks for by name.
 section("Fourier transforms")

@@ -1,0 +1,101 @@
+"""``np.linalg`` of complex matrices, by that of real ones.
+
+``x + iy`` acts on pairs of real vectors as ``[[x, -y], [y, x]]``: systems, inverses and functions
+of a complex matrix are those of that real one, whose singular values (or eigenvalues) are those of
+the complex one, each twice. So gradients, second derivatives and kernels are the real ones.
+Determinants and Cholesky factors are eliminated column by column.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.errors import DTypeError
+
+
+def is_complex(*tracers) -> bool:
+    return any(t.dtype.kind == "c" for t in tracers)
+
+
+def refuse(name: str, instead: str):
+    raise DTypeError(f"np.linalg.{name} of complex values is not supported.\n{instead}")
+
+
+def paired(z):
+    """The real matrix that acts as ``z`` on pairs."""
+    re, im = z.real, z.imag
+    rows = np.concatenate([re, -im], axis=-1), np.concatenate([im, re], axis=-1)
+    return np.concatenate(rows, axis=-2)
+
+
+def unpaired(x):
+    """Inverse of :func:`paired`."""
+    m, n = (d // 2 for d in x.shape[-2:])
+    return x[..., :m, :n] + 1j * x[..., m:, :n]
+
+
+def solve(a, b):
+    is_vector = b.ndim == 1
+    b = b[:, None] if is_vector else b
+    n = a.shape[-1]
+    x = np.linalg.solve(paired(a), np.concatenate([b.real, b.imag], axis=-2))
+    x = x[..., :n, :] + 1j * x[..., n:, :]
+    return x[..., 0] if is_vector else x
+
+
+def each_once(values):
+    """The mean of both copies of each value, which are neighbours."""
+    return (values[..., 0::2] + values[..., 1::2]) * 0.5
+
+
+def hermitian(a, upper: bool):
+    """The matrix of which LAPACK reads one triangle, and the real parts of the diagonal."""
+    kept = np.triu(a, 1) if upper else np.tril(a, -1)
+    diagonal = np.eye(a.shape[-1], dtype=a.real.dtype) * a.real
+    return kept + np.conj(np.swapaxes(kept, -1, -2)) + diagonal
+
+
+def pivots(a):
+    """The diagonal of U in ``P a = L U``, and the sign of P, with the largest pivots."""
+    found, sign = [], np.ones_like(a.real, shape=a.shape[:-2])
+    for size in range(a.shape[-1].__index__(), 0, -1):
+        at = np.argmax(np.abs(a[..., 0]), axis=-1)[..., None]
+        rows = np.arange(size)
+        order = np.where(rows == 0, at, np.where(rows == at, 0, rows))
+        a = np.take_along_axis(a, np.broadcast_to(order[..., None], a.shape), axis=-2)
+        sign = np.where(at[..., 0] == 0, sign, -sign)
+        pivot = a[..., :1, :1]
+        found.append(pivot[..., 0, 0])
+        safe = np.where(pivot == 0, 1, pivot)
+        a = a[..., 1:, 1:] - a[..., 1:, :1] / safe * a[..., :1, 1:]
+    return found, sign
+
+
+def det(a):
+    found, sign = pivots(a)
+    result = sign + 0j
+    for pivot in found:
+        result = result * pivot
+    return result
+
+
+def slogdet(a):
+    found, sign = pivots(a)
+    size, sign = np.zeros_like(sign), sign + 0j
+    for pivot in found:
+        size = size + np.log(np.abs(pivot))
+        sign = sign * np.sign(pivot)
+    return sign, size
+
+
+def cholesky(a):
+    columns = []
+    n = a.shape[-1].__index__()
+    for k in range(n):
+        root = np.sqrt(a[..., :1, 0].real)
+        column = np.concatenate([root + 0j, a[..., 1:, 0] / root], axis=-1)
+        below = column[..., 1:]
+        a = a[..., 1:, 1:] - below[..., :, None] * np.conj(below[..., None, :])
+        above = np.zeros_like(column, shape=(*column.shape[:-1], k))
+        columns.append(np.concatenate([above, column], axis=-1))
+    return np.stack(columns, axis=-1) if columns else a
