@@ -103,9 +103,9 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
         a, b = (context.lift(i) for i in inputs)
         a = a.reshape((*a.shape, *(1,) * b.ndim))
         result = dispatch.call(ufunc, context, (a, b), kwargs)
-    elif hasattr(ufunc_methods := _methods(), method) and (ufunc.nin == 2 or method == "at"):
+    elif ufunc.nout == 1 and (ufunc.nin == 2 or method == "at"):
         with dispatch.Located():
-            result = getattr(ufunc_methods, method)(ufunc, context, *inputs, **kwargs)
+            result = getattr(_methods(), method)(ufunc, context, *inputs, **kwargs)
         if method == "at":
             return None
     else:

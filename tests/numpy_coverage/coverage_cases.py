@@ -387,6 +387,8 @@ case("np.trace", "np.trace(x)", "np.trace(x, 1)", "np.trace(x, -1, 1, 0)", x=N(3
 case("np.trace", "np.trace(x, axis1=0, axis2=2, dtype=np.float64)", x=N(2, 3, 2))
 case("np.diag", "np.diag(x)", "np.diag(x, 1)", "np.diag(x, -2)", x=N(3), dtypes=ALL)
 case("np.diag", "np.diag(x)", "np.diag(x, 1)", "np.diag(x, -1)", x=N(3, 4))
+case("indices of triangles", "x[np.tril_indices_from(x, -1)]", "x[np.triu_indices_from(x)]",
+     "x[np.diag_indices_from(x)]", x=N(3, 3))  # fmt: skip
 case("np.diagflat", "np.diagflat(x)", "np.diagflat(x, -1)", x=N(2, 2))
 case("np.diagonal", "np.diagonal(x)", "np.diagonal(x, 1, 1, 0)", "np.diagonal(x, offset=-1)",
      x=N(3, 4))  # fmt: skip

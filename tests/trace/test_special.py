@@ -93,8 +93,6 @@ def test_messages_say_scipy_special():
         gc.interpret(lambda x: special.j0(x))(1.0)
     with pytest.raises(ValueError, match=r"scipy\.special\.xlogy of `x` \(2,\), `y` \(3,\)"):
         gc.interpret(lambda x, y: special.xlogy(x, y))(np.ones(2), np.ones(3))
-    with pytest.raises(TraceError, match=r"scipy\.special\.erf\.at is not supported"):
-        gc.interpret(lambda x: special.erf.at(x, 0))(np.ones(2))
 
 
 def test_a_ufunc_of_the_user_is_called_by_its_own_name():
