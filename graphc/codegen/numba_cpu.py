@@ -19,6 +19,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from graphc.codegen import convolution, pooling
+from graphc.codegen.interleave import interleave_long_bodies
 from graphc.codegen.llvm_backend import ENTRY, Compiled, optimize_and_emit
 from graphc.codegen.llvm_backend import target as cpu
 from graphc.codegen.native_main import Unsupported, emit_main, is_straight
@@ -33,11 +34,6 @@ _REMEMBERED = 4096
 _MANY = 32  # calls from which kernels stay functions: inlined into one, they take LLVM too long
 _lock = threading.Lock()
 
-_ARITHMETIC = {
-    "fadd", "fsub", "fmul", "fdiv", "fneg", "fcmp", "icmp", "select", "call", "and", "or", "xor",
-    "add", "sub", "shl", "lshr",
-}  # fmt: skip
-_INTERLEAVED = (60, 80, 120)  # operations of a body from which one vector more runs beside it
 _CONTRACTED = {"fadd", "fsub", "fmul"}
 
 
@@ -54,31 +50,7 @@ def _after_lowering(module, library) -> None:
                     and not getattr(instruction, "graphc_strict", False)
                 ):
                     instruction.flags.append("contract")
-        _interleave_long_bodies(function)
-
-
-def _interleave_long_bodies(function) -> None:
-    """Ask for loops of long bodies to run several vectors side by side.
-
-    A processor looks some hundred instructions ahead. The chain of a long body is longer, so it
-    would wait for itself instead of beginning the next step (measured: power in float64 1.3x,
-    Black-Scholes with its gradient 1.35x). Constants then come from memory, which costs nothing.
-    """
-    position = {block: k for k, block in enumerate(function.blocks)}
-    for block in function.blocks:
-        latch = block.terminator
-        if latch is None or latch.opname != "br" or len(latch.operands) != 1:
-            continue
-        if position[latch.operands[0]] >= position[block]:
-            continue
-        size = sum(instruction.opname in _ARITHMETIC for instruction in block.instructions)
-        count = sum(size >= least for least in _INTERLEAVED)
-        if count:
-            module = function.module
-            wish = module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(count + 1)])
-            loop = module.add_metadata([ir.MetaDataString(module, latch.operands[0].name), wish])
-            loop.operands = [loop, wish]  # a node that holds itself is a loop's own
-            latch.set_metadata("llvm.loop", loop)
+        interleave_long_bodies(function)
 
 
 def _prefer_whole_vectors(function) -> None:

@@ -1,0 +1,79 @@
+"""Loops of long bodies run several vectors side by side.
+
+A processor looks some hundred instructions ahead. The chain of a long body is longer than that, so
+the body waits for itself while the next step could have begun. With several vectors in one step
+their chains overlap (measured: power in float64 1.3x, Black-Scholes with its gradient 1.35x).
+There are no registers left for constants then; operands from memory cost nothing.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+_ARITHMETIC = {
+    "fadd", "fsub", "fmul", "fdiv", "fneg", "fcmp", "icmp", "select", "call", "and", "or", "xor",
+    "add", "sub", "shl", "lshr",
+}  # fmt: skip
+_STEPS = (60, 80, 120)  # operations of a body from which one vector more runs beside it
+
+
+def interleave_long_bodies(function: ir.Function) -> None:
+    """Ask for it (LLVM's ``llvm.loop.interleave.count``) in the innermost loops of ``function``."""
+    loops = [(latch, header, _body(latch, header)) for latch, header in _back_edges(function)]
+    for latch, header, body in loops:
+        if any(h in body and h is not header for _, h, _ in loops):
+            continue  # another loop is within
+        size = sum(i.opname in _ARITHMETIC for block in body for i in block.instructions)
+        count = sum(size >= least for least in _STEPS)
+        if count:
+            _set_count(latch, count + 1)
+
+
+def _successors(block: ir.Block) -> list[ir.Block]:
+    end = block.terminator
+    return [] if end is None else [o for o in end.operands if isinstance(o, ir.Block)]
+
+
+def _back_edges(function: ir.Function) -> list[tuple[ir.Block, ir.Block]]:
+    """(latch, header) of each loop: edges to a block of the way that a depth-first walk is on."""
+    if function.is_declaration:
+        return []
+    entry = function.entry_basic_block
+    found, seen, way = [], {entry}, {entry: None}
+    stack = [(entry, iter(_successors(entry)))]
+    while stack:
+        block, rest = stack[-1]
+        following = next(rest, None)
+        if following is None:
+            stack.pop()
+            del way[block]
+        elif following in way:
+            found.append((block, following))
+        elif following not in seen:
+            seen.add(following)
+            way[following] = None
+            stack.append((following, iter(_successors(following))))
+    return found
+
+
+def _body(latch: ir.Block, header: ir.Block) -> list[ir.Block]:
+    """The blocks from which ``latch`` is reached without passing ``header``, and ``header``."""
+    before: dict[ir.Block, list[ir.Block]] = {}
+    for block in latch.function.blocks:
+        for following in _successors(block):
+            before.setdefault(following, []).append(block)
+    body, waiting = {header: None}, [latch]
+    while waiting:
+        block = waiting.pop()
+        if block not in body:
+            body[block] = None
+            waiting += before.get(block, ())
+    return list(body)
+
+
+def _set_count(latch: ir.Block, count: int) -> None:
+    module = latch.function.module
+    wish = module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(count)])
+    own = module.add_metadata([f"loop {latch.name}", wish])
+    own.operands = [own, wish]  # a node that holds itself belongs to one loop
+    latch.terminator.set_metadata("llvm.loop", own)
