@@ -14,29 +14,29 @@ _PI = (
     "4825342117067982148086513282306647093844609550582231725359408128481117450284102701938521"
 )
 _PIO2 = "1.570796326794896619231321691639751442098584699687552910487472296153908203143"
-_PIO2_CUT = pieces(_PIO2, 33, 33)  # times n < 2**20 the first two products are exact
 _PIO2_HL = {True: pieces(_PIO2, 24), False: pieces(_PIO2, 53)}
 _PI_HL = {True: pieces(_PI[:80], 24), False: pieces(_PI[:80], 53)}
-_TRIG_LIMIT = 2.0**20  # beyond it, Payne & Hanek
-_PIO2_CUT_F32 = pieces(_PIO2, 11, 11, 11, 11)  # times n < 2**13 all products but the last are exact
-_TRIG_LIMIT_F32 = 12000.0  # beyond it, the way of float64
-# sin(r) = r + r**3 p(z), cos(r) = 1 - z/2 + z**2 p(z), z = r**2, |r| <= pi/4
+#: Beyond it another way: Payne & Hanek; for float32 that of float64.
+_LIMIT = {True: 6000.0, False: 2.0**20}
+_CUT = {True: (12, 12, 12), False: (33, 19, 33)}  # exact times n below the limit
+_PI_CUT = {f32: pieces(_PI[:80], *bits) for f32, bits in _CUT.items()}
+_PIO2_CUT = {f32: pieces(_PIO2, *bits) for f32, bits in _CUT.items()}
+
+# sin(r) = r + r**3 p(z), z = r**2, |r| <= pi/2
 _SIN = {
-    True: (
-        -0.16666654536837025, 0.00833215606106939, -0.00019514632446728493,
-    ),
+    True: (-0.1666666, 0.008333069, -0.00019809777, 2.6060957e-06),
     False: (
-        -0.1666666666666663, 0.00833333333332184, -0.0001984126982935855,
-        2.7557313538492944e-06, -2.5050734375489803e-08, 1.5895431576369132e-10,
+        -0.16666666666666666, 0.008333333333333207, -0.0001984126984121248,
+        2.755731921156964e-06, -2.5052106904602146e-08, 1.6058941035803548e-10,
+        -7.643021314414969e-13, 2.7214548224046673e-15,
     ),
 }  # fmt: skip
-_COS = {
-    True: (
-        0.04166665476237127, -0.0013887659535880138, 2.446431814468839e-05,
-    ),
+# tan(r) = r (1 + z n(z)) / (1 + z d(z)), |r| <= pi/4
+_TAN = {
+    True: ((-0.095780216,), (-0.42911404, 0.009709105)),
     False: (
-        0.041666666666666595, -0.0013888888888867836, 2.480158728344031e-05,
-        -2.75573122127231e-07, 2.087539691160081e-09, -1.1341514723058446e-11,
+        (-0.12828248654793367, 0.002805808606418077, -7.482572251415047e-06),
+        (-0.46161581988126504, 0.023344415233447817, -0.00020843230024061054),
     ),
 }  # fmt: skip
 _ASIN = {  # asin(x) = x + x**3 p(x**2), |x| <= 1/2
@@ -66,42 +66,58 @@ _ATAN = {  # atan(x) = x + x**3 p(x**2), |x| <= 1
 }  # fmt: skip
 
 
-def _kernel(v: Any, r: Value, lo: Value | None, f32: bool) -> tuple[Value, Value, Value, Value]:
-    """sin and cos of r + lo, |r| <= pi/4, as the last sum's two terms: large, small."""
+def _reduced(
+    v: Any, n: Value, x: Value, cut: tuple[float, ...], whole: bool = False
+) -> tuple[Value, Value]:
+    """x - n c as a rounded number and what it lacks, for c cut in pieces (Cody & Waite).
+
+    Of the differences only that with the last piece but one is rounded, and not where it is small;
+    its error is at most half a unit, and part of what is lacking if ``whole``.
+    """
+    *exact, third, last = cut
+    for piece in exact:
+        x = v.fma(n, -piece, x)
+    r = v.fma(n, -third, x)
+    if whole:
+        return r, v.fma(n, -last, v.fma(n, -third, x - r))
+    return r, n * -last
+
+
+def _sin_of(v: Any, r: Value, lo: Value) -> Value:
+    """sin(r) + lo, |r| <= pi/2."""
     z = r * r
-    s = (r * z) * poly(v, z, _SIN[f32])
-    if lo is None:
-        return r, s, v.const(1.0), z * v.fma(z, poly(v, z, _COS[f32]), -0.5)
-    h = z * 0.5
-    c = 1.0 - h
-    s = s + lo
-    tail = ((1.0 - c) - h) - r * lo
-    return r, s, c, v.fma(z * z, poly(v, z, _COS[f32]), tail)
+    return r + v.fma(r * z, poly(v, z, _SIN[v.f32]), lo)
 
 
-def _place(
-    v: Any, kind: str, q: Value, parts: tuple[Value, Value, Value, Value], x: Value
-) -> Value:
-    """Put quadrant q (low two bits) and the sign of x to the sine and cosine of the rest."""
-    s1, s2, c1, c2 = parts
-    s, c = s1 + s2, c1 + c2
-    if kind == "cos":
-        q = q + 1
-    odd = (q & 1) != 0
-    sign = (q & 2) << (v.width - 2)
-    if kind != "tan":
-        y = v.select(odd, c, s)
-    else:
-        sign = q << (v.width - 1)
-        num, den = v.select(odd, c, s), v.select(odd, s, c)
-        inv = 1.0 / den
-        y = num * inv
-        # one correction step, the rounding errors of sine and cosine included
-        p, e = two_product(v, y, den)
-        slo, clo = s2 - (s - s1), c2 - (c - c1)
-        rest = ((num - p) - e) + (v.select(odd, clo, slo) - y * v.select(odd, slo, clo))
-        y = v.fma(rest, inv, y)
-    if kind != "cos":
+def _times_cos(v: Any, r: Value, lo: Value) -> Value:
+    """lo cos(r) to a few digits, which is what ``lo`` adds to sin(r)."""
+    return lo * v.fma(r * r, -0.405, 1.0)
+
+
+def _tan_of(v: Any, odd: Value, r: Value, lo: Value) -> Value:
+    """tan(r + lo), |r| <= pi/4, or where ``odd`` its inverse.
+
+    Numerator and denominator are sums with known errors; the quotient takes one step of Newton's
+    iteration with them.
+    """
+    over, under = _TAN[v.f32]
+    full = r + lo
+    z = full * full
+    num, num_lo = two_sum(r, v.fma(full * z, poly(v, z, over), lo))
+    den, den_lo = two_sum(v.const(1.0), z * poly(v, z, under))
+    a, b = v.select(odd, den, num), v.select(odd, num, den)
+    a_lo, b_lo = v.select(odd, den_lo, num_lo), v.select(odd, num_lo, den_lo)
+    inverse = 1.0 / b
+    y = a * inverse
+    p, e = two_product(v, y, b)
+    rest = ((a - p) - e) + (a_lo - y * b_lo)
+    return v.fma(rest, inverse, y)
+
+
+def _signed(v: Any, y: Value, turns: Value, x: Value | None) -> Value:
+    """y with the sign changed for odd ``turns`` and, if given, for negative ``x``."""
+    sign = turns << (v.width - 1)
+    if x is not None:
         sign = sign ^ (v.bits(x) & -v.sign)
     return v.from_bits(v.bits(y) ^ sign)
 
@@ -135,7 +151,21 @@ def _trig_huge(v: Any, x: Value, kind: str) -> Value:
     p, e = two_product(v, hi, v.const(chi))
     p, e = two_sum(p, v.fma(lo, chi, v.fma(hi, clo, e)))
     flip = v.select(neg, v.const(-(2.0**-62)), v.const(2.0**-62))
-    y = _place(v, kind, q, _kernel(v, p * flip, e * flip, False), x)
+    r, lo = p * flip, e * flip  # of a quarter turn; sine and cosine are made for half turns
+    odd = (q & 1) != 0
+    if kind == "tan":
+        y = _signed(v, _tan_of(v, odd, r, lo), q, x)
+    else:
+        # sin(r + pi/2 q): cos(r) = sin(pi/2 - |r|)
+        if kind == "cos":
+            odd, q = ~odd, q + 1
+        ar = v.abs(r)
+        side, rest = two_sum(v.const(_PIO2_HL[False][0]), -ar)
+        rest = rest + (_PIO2_HL[False][1] - v.select(r < 0.0, -lo, lo))
+        side, rest = two_sum(side, rest)
+        r, lo = v.select(odd, side, r), v.select(odd, rest, lo)
+        y = _sin_of(v, r, _times_cos(v, r, lo))
+        y = _signed(v, y, q >> 1, x if kind == "sin" else None)
     return v.select(v.abs(x) < INF, y, v.const(NAN))
 
 
@@ -166,45 +196,46 @@ def _beyond(limit: float) -> Callable[[Any, Value], Value]:
     return lambda v, x: v.abs(x) > limit
 
 
+def _near(v: Any, kind: str, x: Value) -> Value:
+    """For arguments up to the limit: reduced to half turns, for tan to quarter turns."""
+    ax = v.abs(x)
+    if kind == "tan":
+        t = v.fma(ax, 2.0 / math.pi, v.magic)
+        r, lo = _reduced(v, t - v.magic, ax, _PIO2_CUT[v.f32], whole=True)
+        turns = v.bits(t)
+        return _signed(v, _tan_of(v, (turns & 1) != 0, r, lo), turns, x)
+    if kind == "sin":
+        t = v.fma(ax, 1.0 / math.pi, v.magic)
+        n = t - v.magic
+    else:  # cos(r + pi (k + 1/2)) is the sine of -r, turned k times
+        t = v.fma(ax, 1.0 / math.pi, -0.5) + v.magic
+        n = (t - v.magic) + 0.5
+    r, lo = _reduced(v, n, ax, _PI_CUT[v.f32])
+    if v.f32:  # where lo is less than the rounding error of r, cos(r) is 1 wherever lo counts
+        lo = _times_cos(v, r, lo)
+    if kind == "sin":
+        return _signed(v, _sin_of(v, r, lo), v.bits(t), x)
+    return _signed(v, _sin_of(v, -r, -lo), v.bits(t), None)
+
+
 def trig(kind: str) -> Callable[..., Value]:
     def double(v: Any, x: Value) -> Value:
-        ax = v.abs(x)
-        t = v.fma(ax, 2.0 / math.pi, v.magic)
-        n = t - v.magic
-        c1, c2, c3 = _PIO2_CUT  # the first two products are exact
-        r1 = v.fma(n, -c1, ax)
-        u = n * c2
-        r2 = r1 - u
-        r, lo = two_sum(r2, v.fma(n, -c3, (r1 - r2) - u))
-        y = _place(v, kind, v.bits(t), _kernel(v, r, lo, False), x)
-        return v.rare(kind, lambda o, a: _trig_huge(o, a, kind), _beyond(_TRIG_LIMIT), x, y, True)
+        return v.rare(
+            kind, lambda o, a: _trig_huge(o, a, kind), _beyond(_LIMIT[False]), x, _near(v, kind, x),
+            lane_by_lane=True,
+        )  # fmt: skip
 
     def far(v: Any, x: Value) -> Value:
         w = v.wide()
         return v.cast(double(w, w.cast(x)))
 
-    def single(v: Any, x: Value) -> Value:
-        ax = v.abs(x)
-        t = v.fma(ax, 2.0 / math.pi, v.magic)
-        n = t - v.magic
-        c1, c2, c3, c4, c5 = _PIO2_CUT_F32
-        r2 = v.fma(n, -c2, v.fma(n, -c1, ax))  # exact
-        r3 = v.fma(n, -c3, r2)
-        lo = v.fma(n, -c5, v.fma(n, -c4, v.fma(n, -c3, r2 - r3)))
-        r, rest = two_sum(r3, lo)
-        if kind == "tan":
-            parts = _kernel(v, r, rest, True)
-        else:
-            parts = _kernel(v, r, None, True)
-            parts = r3, lo + parts[1], *parts[2:]
-        y = _place(v, kind, v.bits(t), parts, x)
-        return v.rare(kind, far, _beyond(_TRIG_LIMIT_F32), x, y)
-
     def impl(v: Any, x: Value) -> Value:
-        return (single if v.f32 else double)(v, x)
+        if not v.f32:
+            return double(v, x)
+        return v.rare(kind, far, _beyond(_LIMIT[True]), x, _near(v, kind, x))
 
     impl.__doc__ = (
-        f"{kind}: Cody & Waite reduction below 2**20 (float32: 12000, float64 beyond), "
+        f"{kind}: Cody & Waite reduction below 2**20 (float32: 6000, float64 beyond), "
         "Payne & Hanek above; minimax polynomials."
     )
     return impl
