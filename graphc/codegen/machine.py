@@ -122,7 +122,7 @@ def _math(name):
 def _product_words(product: ProductFunction) -> dict[str, object]:
     def multiply(a, b, c, *rest):
         *work, m, k, count = rest
-        assert len(work) == (product.method == "panel")
+        assert len(work) == (product.method in ("panel", "chunks"))
         n, step = product.n, a.itemsize
         strides = (step, m * step) if product.ta else (k * step, step)
         left = np.lib.stride_tricks.as_strided(a, (count, k), strides)

@@ -14,6 +14,7 @@ from llvmlite import ir
 from graphc.codegen.tiles import Panel, Registers, tiling
 from graphc.codegen.vectors import I32, I64, REALS, Loop, Vectors
 from graphc.codegen.writer import ProductFunction
+from graphc.schedule.products import CHUNK_ROWS, CHUNK_TERMS
 
 _DOT_ROWS = 8
 _MASKED_LOADS = 32  # bytes of the vectors of processors that have them
@@ -33,7 +34,7 @@ def products_module(products: Sequence[ProductFunction], registers: Registers, t
 
 def argument_types(product: ProductFunction) -> list[ir.Type]:
     """What a product's function takes: a, b, c, perhaps work, then m, k, count."""
-    pointers = 4 if product.method == "panel" else 3
+    pointers = 4 if product.method in ("panel", "chunks") else 3
     return [REALS[product.kind][0].as_pointer()] * pointers + [I64] * 3
 
 
@@ -54,7 +55,8 @@ class _Product:
 
     def emit(self) -> None:
         p, v = self.product, self.v
-        squares = _transposing_pack(v) if p.method == "panel" and p.tb else None
+        packs = p.method in ("panel", "chunks")
+        self.squares = _transposing_pack(v) if packs and p.tb else None
         function = v.function(p.name, argument_types(p))
         self.a, self.b, self.c, *work, m, k, self.count = function.args
         self.m = m if p.m is None else I64(p.m)
@@ -62,10 +64,12 @@ class _Product:
         self.a_row, self.a_step = (I64(1), self.m) if p.ta else (self.k, I64(1))
         if p.method == "dots":
             self._dots()
+        elif p.method == "chunks":
+            self._chunks(work[0])
         else:
             for panel, column in self._panels():
                 if p.method == "panel":
-                    self._pack(panel, column, self.b, work[0], self.k, squares)
+                    self._pack(panel, column, self.b, work[0], self.k)
                 self._rows(panel, column, *work)
         v.builder.ret_void()
 
@@ -110,51 +114,134 @@ class _Product:
             self._tile(panel, rows, a, source, b_step, c)
 
     def _tile(self, panel: Panel, rows: int, a, source, b_step, c) -> None:
+        v = self.v
+        sums = self._sums(panel, rows, (a, self.a_row, self.a_step), source, b_step, self.k)
+        for r in range(rows):
+            for j, live in enumerate(_live(panel, v)):
+                place = v.at(c, I64(r * self.product.n + j * v.lanes))
+                v.store(sums[r * panel.vectors + j], place, live)
+
+    def _sums(self, panel: Panel, rows: int, left, source, b_step, k) -> list:
+        """The vectors of a tile, row by row; ``left`` is where A begins, and its two steps."""
         v, b = self.v, self.v.builder
-        vectors = range(panel.vectors)
-        live = [v.lanes] * (panel.vectors - 1) + [panel.live]
+        a, a_row, a_step = left
+        vectors, live = range(panel.vectors), _live(panel, v)
 
         def step(a, row_of_b, *totals):
             columns = [v.load(v.at(row_of_b, I64(j * v.lanes)), live[j]) for j in vectors]
             totals = list(totals)
             for r in range(rows):
-                x = v.splat(b.load(v.at(a, v.times(I64(r), self.a_row))))
+                x = v.splat(b.load(v.at(a, v.times(I64(r), a_row))))
                 for j in vectors:
                     at = r * panel.vectors + j
                     totals[at] = v.multiply_add(x, columns[j], totals[at])
-            return [v.at(a, self.a_step), v.at(row_of_b, b_step), *totals]
+            return [v.at(a, a_step), v.at(row_of_b, b_step), *totals]
 
         zeros = [v.zero()] * (rows * panel.vectors)
-        with Loop(b, self.k, [a, source, *zeros]) as loop:
+        with Loop(b, k, [a, source, *zeros]) as loop:
             loop.carried = step(*loop.carried)
-        totals = loop.carried[2:]
-        for r in range(rows):
-            for j in vectors:
-                place = v.at(c, I64(r * self.product.n + j * v.lanes))
-                v.store(totals[r * panel.vectors + j], place, live[j])
+        return loop.carried[2:]
+
+    def _chunks(self, work) -> None:
+        """For a long sum over a wide transposed A. A's rows are far apart, so it is packed too:
+        for so many rows of the result and so many terms of the sum at a time, tile by tile. Then
+        a panel of B stays in the first-level cache, what is packed of A in the second, and the
+        result is read and written once for each chunk of the sum."""
+        v, rows = self.v, self.tiling.rows
+        b, most = v.builder, I64(CHUNK_ROWS // rows * rows)
+        panel_at = v.at(work, I64(CHUNK_TERMS * (CHUNK_ROWS + v.lanes)))
+        with Loop(b, _pieces(b, self.count, most)) as down:
+            first = b.mul(down.index, most)
+            count = _smaller(b, most, b.sub(self.count, first))
+            chunks = _pieces(b, self.k, I64(CHUNK_TERMS))
+            chunks = b.select(b.icmp_signed(">", chunks, I64(0)), chunks, I64(1))
+            with Loop(b, chunks) as along:  # one for an empty sum, which is 0
+                term = b.mul(along.index, I64(CHUNK_TERMS))
+                terms = _smaller(b, I64(CHUNK_TERMS), b.sub(self.k, term))
+                a = v.at(self.a, b.add(b.mul(term, self.a_step), first))
+                self._pack_rows(a, work, rows, count, terms)
+                for panel, column in self._panels():
+                    self._pack(panel, column, self.b, panel_at, terms, term)
+                    c = v.at(self.c, b.add(b.mul(first, I64(self.product.n)), column))
+                    self._chunk_tiles(panel, work, panel_at, c, count, term, terms)
+
+    def _pack_rows(self, a, target, rows: int, count, terms) -> None:
+        """Tiles of ``rows`` columns of the stored matrix, one behind the other, each term after
+        term, in the order in which it lies in memory."""
+        v, b = self.v, self.v.builder
+        whole = b.sdiv(count, I64(rows))
+        left = b.sub(count, b.mul(whole, I64(rows)))
+        some = b.select(b.icmp_signed(">", left, I64(0)), I64(1), I64(0))
+        apart = b.mul(terms, I64(rows))
+        with Loop(b, terms) as loop:
+            source = v.at(a, b.mul(loop.index, self.a_step))
+            place = v.at(target, b.mul(loop.index, I64(rows)))
+            with Loop(b, whole, [source, place]) as tiles:
+                source, place = tiles.carried
+                kind = ir.VectorType(v.real, rows).as_pointer()
+                value = b.load(b.bitcast(source, kind))
+                value.align = v.itemsize
+                b.store(value, b.bitcast(place, kind)).align = v.itemsize
+                tiles.carried = [v.at(source, I64(rows)), v.at(place, apart)]
+            with Loop(b, some):
+                source, place = tiles.carried
+                for q in range(0, rows, v.lanes):
+                    mask = v.first_lanes(b.sub(left, I64(q)))
+                    value = v.load(v.at(source, I64(q)), mask)
+                    v.store(value, v.at(place, I64(q)), min(v.lanes, rows - q))
+
+    def _chunk_tiles(self, panel: Panel, a, source, c, count, term, terms) -> None:
+        """Tiles below each other, added to what the chunks before have left in C."""
+        v, b, n, rows = self.v, self.v.builder, self.product.n, self.tiling.rows
+        width, tile = I64(panel.vectors * v.lanes), b.mul(terms, I64(rows))
+        with Loop(b, _pieces(b, count, I64(rows)), [a, c]) as loop:
+            a, c = loop.carried
+            left = (a, I64(1), I64(rows))
+            sums = self._sums(panel, rows, left, source, width, terms)
+            rest = b.sub(count, b.mul(loop.index, I64(rows)))
+            with b.if_else(b.icmp_signed("==", term, I64(0))) as branches:
+                for added, branch in enumerate(branches):
+                    with branch:
+                        for r in range(rows):
+                            with b.if_then(b.icmp_signed(">", rest, I64(r))):
+                                row = sums[r * panel.vectors : (r + 1) * panel.vectors]
+                                self._store_row(panel, row, v.at(c, I64(r * n)), added)
+            loop.carried = [v.at(a, tile), v.at(c, I64(rows * n))]
+
+    def _store_row(self, panel: Panel, row: list, c, added: int) -> None:
+        v = self.v
+        for j, (value, live) in enumerate(zip(row, _live(panel, v), strict=True)):
+            place = v.at(c, I64(j * v.lanes))
+            if added:
+                value = v.builder.fadd(value, v.load(place, live))
+            v.store(value, place, live)
 
     def emit_pack(self) -> None:
         """The function that packs all panels."""
         p, v = self.product, self.v
-        squares = _transposing_pack(v) if p.tb else None
+        self.squares = _transposing_pack(v) if p.tb else None
         function = v.function(p.pack_name, pack_argument_types(p))
         b, work, k = function.args
-        k = k if p.k is None else I64(p.k)
+        self.k = k = k if p.k is None else I64(p.k)
         for panel, column in self._panels():
-            self._pack(panel, column, b, v.at(work, v.builder.mul(column, k)), k, squares)
+            self._pack(panel, column, b, v.at(work, v.builder.mul(column, k)), k)
         v.builder.ret_void()
 
-    def _pack(self, panel: Panel, column, b, target, k, squares) -> None:
-        """Rows of a panel of B lie far apart or, transposed, are columns; and their distance, often
-        a power of two, puts them all into a few lines of the cache."""
+    def _pack(self, panel: Panel, column, b, target, terms, term=None) -> None:
+        """Rows of a panel of B (``terms``, from ``term`` on) lie far apart or, transposed, are
+        columns; and their distance, often a power of two, puts them all into a few lines of the
+        cache."""
         v = self.v
         width = I64(panel.vectors * v.lanes)
-        if squares is not None:
-            source = v.at(b, v.builder.mul(column, k))
+        if self.squares is not None:
+            source = v.at(b, v.builder.mul(column, self.k))
+            source = source if term is None else v.at(source, term)
             live = I64((panel.vectors - 1) * v.lanes + panel.live)
-            v.builder.call(squares, [source, target, k, width, live, k])
+            v.builder.call(self.squares, [source, target, self.k, width, live, terms])
             return
-        with Loop(v.builder, k, [v.at(b, column), target]) as loop:
+        if term is not None:
+            b = v.at(b, v.builder.mul(term, I64(self.product.n)))
+        with Loop(v.builder, terms, [v.at(b, column), target]) as loop:
             source, target = loop.carried
             for j in range(panel.vectors):
                 live = panel.live if j == panel.vectors - 1 else v.lanes
@@ -226,6 +313,20 @@ class _Product:
         totals += [v.zero()] * (-len(totals) % v.lanes)
         groups = range(0, len(totals), v.lanes)
         return [v.sums(totals[first : first + v.lanes]) for first in groups]
+
+
+def _live(panel: Panel, v: Vectors) -> list[int]:
+    """Lanes of each vector of a panel that are columns of the matrix."""
+    return [v.lanes] * (panel.vectors - 1) + [panel.live]
+
+
+def _pieces(b: ir.IRBuilder, count, size: ir.Constant):
+    """How many pieces of ``size`` cover ``count``."""
+    return b.sdiv(b.add(count, I64(size.constant - 1)), size)
+
+
+def _smaller(b: ir.IRBuilder, x, y):
+    return b.select(b.icmp_signed("<", x, y), x, y)
 
 
 def _transposing_pack(v: Vectors) -> ir.Function:

@@ -48,7 +48,7 @@ class ProductFunction:
     all contiguous; a and c begin at the first of these rows. m and k are numbers where they are
     known, and so is ``rows``, what each call computes (the last perhaps fewer). It may compute up
     to 15 rows above the first again. With the method ``whole`` it takes for b what
-    ``name_pack(b, work, k)`` makes of it; with ``panel``, work memory behind c."""
+    ``name_pack(b, work, k)`` makes of it; with ``panel`` and ``chunks``, work memory behind c."""
 
     name: str
     kind: str
@@ -74,7 +74,7 @@ class ProductFunction:
         m, k = (self.m if self.m is not None else "m"), (self.k if self.k is not None else "k")
         a = f"a[{k}, {m}].T" if self.ta else f"a[{m}, {k}]"
         b = f"b[{self.n}, {k}].T" if self.tb else f"b[{k}, {self.n}]"
-        work = "work, " if self.method == "panel" else ""
+        work = "work, " if self.method in ("panel", "chunks") else ""
         call = f"{self.name}(a, b, c, {work}m, k, count)"
         text = f"# {call}: count rows of {self.kind} c[{m}, {self.n}] = {a} @ {b}"
         if self.method != "whole":

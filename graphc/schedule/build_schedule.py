@@ -507,7 +507,7 @@ def _gemm(name: str, node: Node, storage, graph, program: _Program) -> L.GemmKer
     a, b = (storage[storage_root(i)] for i in node.inputs)
     ta, tb = node.attr("ta"), node.attr("tb")
     batch, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
-    own = is_own(ta, m, n, k, node.dtype.itemsize)
+    own = is_own(n, k, node.dtype.itemsize)
     pack = program.packing(b) if own and product(batch) == 1 else None
     how = method(ta, tb, m, n, k, node.dtype.itemsize, pack is not None) if own else None
     size = work_size(how, n, k) if own else 0

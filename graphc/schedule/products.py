@@ -15,8 +15,10 @@ _SHORT_SUM, _SHORT_SUM_BLOCK, _LONG_SUM_BLOCK = 256, 32 << 10, 256 << 10
 _MIN_ROWS, _MAX_ROWS = 16, 512
 _LONG_DOT, _FEW_ROWS = 128, 32
 _MAX_B = 4 << 20  # bytes of B, of which no panel leaves the second-level cache
-_MAX_A_COLUMNS = 512 << 10  # bytes of a transposed A, whose columns are read
+_MAX_A_COLUMNS = 512 << 10  # bytes of a transposed A whose columns are read in place
 _LARGE_B = 1 << 20
+#: Of a product in chunks: rows of the result and terms of the sum for which A is packed at a time.
+CHUNK_ROWS, CHUNK_TERMS = 256, 160
 _MANY_ROWS = 256
 
 
@@ -24,18 +26,14 @@ def is_product(node: Node) -> bool:
     """Whether a node is a matrix product that graphc computes, in blocks of rows."""
     if node.op != "matmul":
         return False
-    _, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
-    return is_own(node.attr("ta"), m, n, k, node.dtype.itemsize)
+    *_, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
+    return is_own(n, k, node.dtype.itemsize)
 
 
-def is_own(ta: int, m: DimLike, n: DimLike, k: DimLike, itemsize: int) -> bool:
+def is_own(n: DimLike, k: DimLike, itemsize: int) -> bool:
     """Whether graphc's tiles are used: they are faster than OpenBLAS on all shapes of which a
     panel stays in the caches (measured: 1.1 to 2 times). The number of columns must be known."""
-    if not isinstance(n, int):
-        return False
-    if ta and nominal(k) > 128 and nominal(k) * nominal(m) * itemsize > _MAX_A_COLUMNS:
-        return False
-    return nominal(k) * n * itemsize <= _MAX_B
+    return isinstance(n, int) and nominal(k) * n * itemsize <= _MAX_B
 
 
 def method(
@@ -48,7 +46,11 @@ def method(
     panel, each used while it is in the cache. ``whole``: packed once for all blocks. A transposed
     B is packed, and one whose rows lie far apart where enough rows of the result share it.
     What is read often is packed before its loop, and the loop's product is ``packed``.
+    ``chunks``: A and B packed for parts of a long sum over a wide transposed A, whose columns
+    would come from far memory, and into a few lines of the cache, once for each panel.
     """
+    if ta and nominal(k) > 128 and nominal(k) * nominal(m) * itemsize > _MAX_A_COLUMNS:
+        return "chunks"
     if often and (tb or n > _PANEL):
         return "packed"
     if tb and not ta and nominal(k) >= _LONG_DOT and nominal(m) <= _FEW_ROWS:
@@ -62,6 +64,8 @@ def method(
 
 def work_size(method: str, n: int, k: DimLike) -> DimLike:
     """Elements of work memory for a packed B; its last square of vectors may reach beyond it."""
+    if method == "chunks":
+        return CHUNK_TERMS * (CHUNK_ROWS + _VECTOR) + (CHUNK_TERMS + _VECTOR) * _PANEL
     if method == "panel":
         return (k + _VECTOR) * _PANEL
     return k * (n + _VECTOR) + _VECTOR * _PANEL if method in ("whole", "packed") else 0

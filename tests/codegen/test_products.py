@@ -19,7 +19,7 @@ from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
-from graphc.schedule.products import work_size
+from graphc.schedule.products import CHUNK_ROWS, CHUNK_TERMS, work_size
 
 AVX512, AVX2, NEON, SSE = Registers(32, 64), Registers(16, 32), Registers(32, 16), Registers(16, 16)
 MACHINES = {"avx512": AVX512, "avx2": AVX2, "neon": NEON, "sse": SSE}
@@ -90,7 +90,7 @@ class _Compiled:
         if product.method == "whole":
             self._call(product.pack_name, [b, work], [k])
             b = work
-        behind = [work] if product.method == "panel" else []
+        behind = [work] if product.method in ("panel", "chunks") else []
         rows = product.rows or m
         for first in range(0, m, rows or 1):
             operands = [a[:, first:] if product.ta else a[first:], b, c[first:], *behind]
@@ -138,6 +138,28 @@ def test_native_functions_of_all_kinds(machine, kind):
             a, b = _operands(rng, DTYPES[kind], ta, tb, rows, n, k)
             found = compiled(product, a, b, rows, k)
             np.testing.assert_array_equal(found, _expected(a, b, ta, tb), err_msg=product.text)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("kind", DTYPES)
+def test_long_sums_in_chunks(machine, kind):
+    """Edges of tiles, of blocks of rows and of chunks of the sum; an empty sum too."""
+    rng = np.random.default_rng(0)
+    cases = [
+        (tb, m, n, k, known)
+        for tb, known in itertools.product((0, 1), (True, False))
+        for m, n, k in [(3, 7, 161), (CHUNK_ROWS + 9, 5, 2), (41, 67, 2 * CHUNK_TERMS), (8, 4, 0)]
+    ]
+    products = [
+        ProductFunction(f"p{i}", kind, 1, tb, m if known else None, n, k if known else None,
+                        16 if m == 41 else m, "chunks")
+        for i, (tb, m, n, k, known) in enumerate(cases)
+    ]  # fmt: skip
+    compiled = _Compiled(products, MACHINES[machine])
+    for product, (tb, m, n, k, _) in zip(products, cases, strict=True):
+        a, b = _operands(rng, DTYPES[kind], 1, tb, m, n, k)
+        found = compiled(product, a, b, m, k)
+        np.testing.assert_array_equal(found, _expected(a, b, 1, tb), err_msg=product.text)
 
 
 @pytest.mark.parametrize("ta", [0, 1])
@@ -205,6 +227,7 @@ NATIVE = [
     (0, 0, symbol("t"), 24, 10, np.float32, ()),
     (1, 0, 24, 12, symbol("t"), np.float32, (symbol("b"),)),
     (0, 1, symbol("t"), symbol("t"), 8, np.float32, ()),
+    (1, 0, 900, 12, 160, np.float32, ()),  # in chunks
 ]
 
 
