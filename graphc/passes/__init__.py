@@ -8,6 +8,7 @@ from graphc.ir.graph import Graph, Source
 from graphc.ir.node import Node
 from graphc.ir.verify import verify
 from graphc.passes.control import tidy_control
+from graphc.passes.loop_sums import products_behind_loops
 from graphc.passes.patterns import Rule
 from graphc.passes.reroll import reroll, reroll_nodes
 from graphc.passes.simplify import SIMPLIFY, simplify
@@ -29,6 +30,7 @@ PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("stabilize", stabilize),
     ("control", tidy_control),
     ("simplify", simplify),
+    ("loop sums", products_behind_loops),
     ("control again", tidy_control),
 )
 

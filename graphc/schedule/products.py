@@ -18,7 +18,7 @@ _MAX_B = 4 << 20  # bytes of B, of which no panel leaves the second-level cache
 _MAX_A_COLUMNS = 512 << 10  # bytes of a transposed A whose columns are read in place
 _LARGE_B = 1 << 20
 #: Of a product in chunks: rows of the result and terms of the sum for which A is packed at a time.
-CHUNK_ROWS, CHUNK_TERMS = 256, 160
+CHUNK_ROWS, CHUNK_TERMS = 512, 96
 _MANY_ROWS = 256
 
 

@@ -1,0 +1,115 @@
+"""Sums of products that a loop adds up become one product behind the loop.
+
+The gradient of a weight in a recurrence is the sum over steps of ``a[t].T @ g[t]``: products of few
+terms (the batch), each read from and added to the whole matrix. Stacked, they are one product of
+steps times batch terms, whose tiles stay in registers for long.
+"""
+
+from __future__ import annotations
+
+from graphc.ir import build, control
+from graphc.ir.graph import Graph, bodies, rebuild, substitute, transform
+from graphc.ir.node import Node
+from graphc.ir.ops import matmul_dims
+from graphc.passes.patterns import constant
+
+_FEW_TERMS = 128  # of a step: with more a product is as fast inside of the loop
+
+
+def products_behind_loops(graph: Graph) -> Graph:
+    """``graph`` with such sums taken out of its loops, those in bodies too."""
+    if not any(bodies(n) for n in graph.order):
+        return graph
+    results: dict[Node, list[Node]] = {}
+
+    def visit(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node.op == "item" and node.inputs[0] in results:
+            return results[node.inputs[0]][node.attr("index")]
+        if not bodies(node):
+            return rebuild(node, inputs)
+        attrs = dict(node.attrs)
+        attrs.update((key, products_behind_loops(body)) for key, body in bodies(node))
+        made = build.make(node.op, inputs, **attrs)
+        if node.op == "loop" and (moved := _Sums(made).moved()):
+            results[node] = moved
+        return made
+
+    return transform(graph, visit)
+
+
+class _Sums:
+    """The sums of one loop."""
+
+    def __init__(self, loop: Node):
+        self.loop, self.body = loop, loop.attr("body")
+        self.given, self.own = control.operands(loop), control.parameters(loop)
+        self.carries = len(self.own.init)
+        self.stacked = list(self.body.outputs[self.carries :])
+        self.of_xs = dict(zip(self.own.xs, self.given.xs, strict=True))
+
+    def moved(self) -> list[Node] | None:
+        """What the results of the loop become; None where no sum is worth it."""
+        loop = self.loop
+        known = loop.attr("cond") is None and not loop.attr("counted")
+        if not known or loop.attr("length") is None or loop.attr("remat"):
+            return None  # a remat loop is one that must not keep more
+        terms = {k: t for k in range(self.carries) if (t := self._product(k)) and self._pays(t)}
+        if not terms:
+            return None
+        for term in terms.values():
+            self.stacked += [x for x in self._to_stack(term) if x not in self.stacked]
+        kept = [k for k in range(self.carries) if k not in terms]
+        outputs = [*(self.body.outputs[k] for k in kept), *self.stacked]
+        params = [*(self.own.init[k] for k in kept), *self.own.xs]
+        (body,), lifted = control.close([outputs], params)
+        consts = substitute(
+            lifted, dict(zip(self.own.consts, self.given.consts, strict=True))
+        )
+        found = build.loop(
+            body, [self.given.init[k] for k in kept], self.given.xs, consts,
+            length=loop.attr("length"), reverse=loop.attr("reverse"),
+        )  # fmt: skip
+        stacks = dict(zip(self.stacked, found[len(kept) :], strict=True)) | self.of_xs
+        results: list[Node] = [self.given.init[k] for k in range(self.carries)]
+        for k, node in zip(kept, found, strict=False):
+            results[k] = node
+        for k, term in terms.items():
+            total = build.matmul(*(_rows(stacks[x]) for x in term.inputs), 1, 0)
+            start = self.given.init[k]
+            results[k] = total if constant(start) == 0 else build.elementwise("add", start, total)
+        count = len(self.body.outputs) - self.carries
+        return results + found[len(kept) : len(kept) + count]
+
+    def _product(self, k: int) -> Node | None:
+        """The product that carry ``k`` is increased by at each step, if that is all there is."""
+        carry, out = self.own.init[k], self.body.outputs[k]
+        if out.op != "add" or carry not in out.inputs or self.body.outputs.count(out) != 1:
+            return None
+        if len(self.body.users[carry]) > 1 or self.body.users[out] or carry in self.body.outputs:
+            return None
+        (term,) = [i for i in out.inputs if i is not carry] or [None]
+        if term is None or term.op != "matmul" or term.ndim != 2:
+            return None
+        return term if (term.attr("ta"), term.attr("tb")) == (1, 0) else None
+
+    def _to_stack(self, term: Node) -> list[Node]:
+        """Factors that are not in memory for all steps already."""
+        return [x for x in term.inputs if x not in self.of_xs and x not in self.stacked]
+
+    def _pays(self, term: Node) -> bool:
+        """Few terms a step; and what has to be kept of a step is no more than its product, which
+        the loop would read and write."""
+        *_, k = matmul_dims(dict(term.attrs), *(i.type for i in term.inputs))
+        many = isinstance(k, int) and k > _FEW_TERMS
+        if many or any(i in self.own.consts for i in term.inputs):
+            return False
+        sizes = [x.type.size for x in self._to_stack(term)]
+        if not sizes:
+            return True
+        known = all(isinstance(s, int) for s in (*sizes, term.type.size))
+        return known and sum(sizes) <= term.type.size
+
+
+def _rows(stack: Node) -> Node:
+    """All steps below each other."""
+    return build.reshape(stack, (stack.shape[0] * stack.shape[1], stack.shape[2]))
