@@ -62,9 +62,7 @@ class _Sums:
         outputs = [*(self.body.outputs[k] for k in kept), *self.stacked]
         params = [*(self.own.init[k] for k in kept), *self.own.xs]
         (body,), lifted = control.close([outputs], params)
-        consts = substitute(
-            lifted, dict(zip(self.own.consts, self.given.consts, strict=True))
-        )
+        consts = substitute(lifted, dict(zip(self.own.consts, self.given.consts, strict=True)))
         found = build.loop(
             body, [self.given.init[k] for k in kept], self.given.xs, consts,
             length=loop.attr("length"), reverse=loop.attr("reverse"),
