@@ -52,7 +52,7 @@ def compile_graph(graph: Graph, team: bool = False) -> Artifact:
 
 
 def _compile(program: Program):
-    from graphc.codegen.numba_cpu import compile_program  # Numba: only when there is work for it
+    from graphc.codegen.native import compile_program  # only when there is work for it
 
     return compile_program(program)
 

@@ -103,14 +103,8 @@ def optimize_and_emit(
 
 
 def _hide(module, exported: str) -> None:
-    """Leave ``exported`` visible alone. The rest is named by position: Numba's own names hold
-    counters, which would make equal programs differ from process to process."""
-    for position, function in enumerate(module.functions):
+    """Leave ``exported`` visible alone."""
+    for function in module.functions:
         hidden = not function.is_declaration and function.name != exported
         if hidden and function.linkage == llvm.Linkage.external:
             function.linkage = llvm.Linkage.internal
-            function.name = f"graphc_function{position}"
-    for position, variable in enumerate(module.global_variables):
-        if variable.linkage == llvm.Linkage.common:  # Numba's unused environments
-            variable.linkage = llvm.Linkage.internal
-            variable.name = f"graphc_unused{position}"

@@ -5,39 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llvmlite import ir
-from numba.core import cgutils, types
 
-from graphc.codegen.native_words import BufferType, FloatMode, inline, steps_of
+from graphc.codegen.kinds import INT64, NONE, WORDS, local
+from graphc.codegen.native_words import FloatMode, Word, steps_of
 
 _WORD = ir.IntType(64)
 _PARTS, _STEPS, _MODE, _ARGUMENTS = range(4)  # words of what the parts are given
 
 
-def team_word(name: str, kernel, kinds):
-    """An intrinsic ``name(ints, at, parts, extent, size, *arguments)``: run ``kernel`` in parts,
+def team_word(name: str, kernel: Word, kinds) -> Word:
+    """A word ``name(ints, at, parts, extent, size, *arguments)``: run ``kernel`` in parts,
     by the function whose address is in ``ints[at + 1]``.
 
     ``kernel`` is the word that calls it with arguments of the types ``kinds``.
     """
-    whole, emit_call = kernel._defn(None, *kinds)
+    whole = kernel.typing(*kinds)
     kinds = kinds[:-3]
-    words = BufferType(types.int64)
 
     def typing(*given):
-        return types.none(words, *[types.int64] * 4, *kinds)
+        return NONE(WORDS, *[INT64] * 4, *kinds)
 
-    def call(context, builder, arguments) -> None:
-        emit_call(context, builder, whole, arguments)
+    def call(builder, arguments) -> None:
+        kernel.emit(builder, whole, arguments)
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         ints, at, parts, extent, size, *arguments = args
         steps = steps_of(builder, extent, size)
         count = _ARGUMENTS + len(arguments)
-        block = cgutils.alloca_once(builder, _WORD, size=count)
+        block = local(builder, _WORD, count)
         with builder.if_else(builder.icmp_signed("<=", parts, parts.type(1))) as (alone, shared):
             with alone:
                 zero = _WORD(0)
-                call(context, builder, [*arguments, zero, zero, steps])
+                call(builder, [*arguments, zero, zero, steps])
             with shared:
                 mode = FloatMode(builder)
                 given = [parts, steps, _widened(builder, mode.read())]
@@ -47,22 +46,21 @@ def team_word(name: str, kernel, kinds):
                 ]
                 for k, value in enumerate(given):
                     builder.store(value, builder.gep(block, [_WORD(k)], inbounds=True))
-                task = _task(name, context, builder.module, arguments, call)
+                task = _task(name, builder.module, arguments, call)
                 run = builder.load(builder.gep(ints, [builder.add(at, _WORD(1))], inbounds=True))
                 kind = ir.FunctionType(_WORD, [_WORD] * 3)
                 run = builder.inttoptr(run, kind.as_pointer())
                 addresses = [builder.ptrtoint(p, _WORD) for p in (task, block)]
                 builder.call(run, [*addresses, parts])
-        return context.get_dummy_value()
 
-    return inline(name, 5 + len(kinds), typing, emit)
+    return Word(name, 5 + len(kinds), typing, emit)
 
 
 def _widened(builder, mode):
     return mode if mode.type == _WORD else builder.zext(mode, _WORD)
 
 
-def _task(name: str, context, module, arguments, call: Callable) -> ir.Function:
+def _task(name: str, module, arguments, call: Callable) -> ir.Function:
     """``task(block, lane)``: part number ``lane``, under the floating-point mode of who shares."""
     name = f"{name}_task"
     if name in module.globals:
@@ -90,6 +88,6 @@ def _task(name: str, context, module, arguments, call: Callable) -> ir.Function:
         else word(_ARGUMENTS + k)
         for k, a in enumerate(arguments)
     ]  # fmt: skip
-    call(context, builder, [*values, lane, *ends])
+    call(builder, [*values, lane, *ends])
     builder.ret_void()
     return function

@@ -1,105 +1,71 @@
-"""What the words of generated programs (see ``machine.py``) mean to Numba.
+"""What the words of generated programs (see ``machine.py``) mean natively.
 
-Buffers are a type of our own: an access is one address computation and one load or store, with
-no wrap-around of negative indices and no array structure to type or pass. The other words are
-intrinsics that append LLVM instructions.
+A word says what it returns for given kinds of arguments, and appends LLVM instructions.
 """
 
 from __future__ import annotations
 
 import functools
-import operator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from graphc import vmath
-from graphc.codegen.machine import KINDS, MATH
+from graphc.codegen.kinds import (
+    BOOL,
+    INT32,
+    INT64,
+    NONE,
+    SCALARS,
+    UINT8,
+    Buffer,
+    Kind,
+    Signature,
+    convert,
+    declared,
+    local,
+    local_of,
+)
+from graphc.codegen.machine import MATH
+from graphc.errors import VerifyError
 from graphc.schedule.team import GRAIN, MAX_PARTS
-
-SCALARS = {kind: getattr(types, {"bool": "boolean"}.get(kind) or dtype.name)
-           for kind, dtype in KINDS.items()}  # fmt: skip
-
-
-# --------------------------------------------------------------------------------- buffer type
-
-
-class BufferType(types.Type):
-    """A pointer to scalars of one dtype."""
-
-    def __init__(self, dtype):
-        self.dtype = dtype
-        super().__init__(name=f"Buffer({dtype})")
-
-
-@register_model(BufferType)
-class _BufferModel(models.PrimitiveModel):
-    def __init__(self, manager, fe_type):
-        element = manager.lookup(fe_type.dtype).get_data_type()
-        super().__init__(manager, fe_type, element.as_pointer())
-
-
-def _index_type(index):
-    if isinstance(index, types.Integer) and index.bitwidth == 64:
-        return index
-    return types.int64 if isinstance(index, types.Integer | types.IntegerLiteral) else None
-
-
-@infer_global(operator.getitem)
-class _GetItem(AbstractTemplate):
-    def generic(self, args, kws):
-        if isinstance(args[0], BufferType) and (index := _index_type(args[1])):
-            return signature(args[0].dtype, args[0], index)
-
-
-@infer_global(operator.setitem)
-class _SetItem(AbstractTemplate):
-    def generic(self, args, kws):
-        if isinstance(args[0], BufferType) and (index := _index_type(args[1])):
-            return signature(types.none, args[0], index, args[0].dtype)
-
-
-@lower_builtin(operator.getitem, BufferType, types.Integer)
-def _lower_getitem(context, builder, sig, args):
-    pointer = builder.gep(args[0], [args[1]], inbounds=True)
-    return context.unpack_value(builder, sig.return_type, pointer)
-
-
-@lower_builtin(operator.setitem, BufferType, types.Integer, types.Any)
-def _lower_setitem(context, builder, sig, args):
-    pointer = builder.gep(args[0], [args[1]], inbounds=True)
-    context.pack_value(builder, sig.args[2], args[2], pointer)
-    return context.get_dummy_value()
-
 
 # --------------------------------------------------------------------------------- intrinsics
 
 
-def inline(name: str, arity: int, typing, emit):
-    """An intrinsic of ``arity`` scalars: ``typing(*types) -> signature or None``."""
-    params = ", ".join(f"x{i}" for i in range(arity))
-    scope = {"typing": typing, "emit": emit}
-    exec(
-        f"def {name}({', '.join(['context', *([params] if params else [])])}):\n"
-        f"    sig = typing({params})\n"
-        "    return (sig, emit) if sig is not None else None\n",
-        scope,
-    )
-    return intrinsic(scope[name])
+@dataclass(frozen=True)
+class Word:
+    """``typing(*kinds)`` is its signature, or None where it has no meaning for them;
+    ``emit(builder, signature, values)`` appends its code and returns its value, if it has one."""
+
+    name: str
+    arity: int
+    typing: Callable[..., Signature | None]
+    emit: Callable
+
+    def call(self, builder, arguments: list[tuple]) -> tuple:
+        """The kind and value of a call with pairs of kind and value."""
+        signature = self.typing(*(kind for kind, _ in arguments))
+        if signature is None or len(arguments) != self.arity:
+            raise VerifyError(f"{self.name} of {[kind for kind, _ in arguments]} has no meaning")
+        values = [
+            convert(builder, value, kind, wanted)
+            for (kind, value), wanted in zip(arguments, signature.args, strict=True)
+        ]
+        return signature.return_type, self.emit(builder, signature, values)
 
 
 def _llvm_call(builder, name: str, result, args):
     suffix = {"float": "f32", "double": "f64"}[str(args[0].type)]
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(result, [a.type for a in args]), f"llvm.{name}.{suffix}"
+    function = declared(
+        builder.module, f"llvm.{name}.{suffix}", ir.FunctionType(result, [a.type for a in args])
     )
     return builder.call(function, args)
 
 
 def _is_float(t) -> bool:
-    return isinstance(t, types.Float)
+    return t.is_float
 
 
 def _same(*args):
@@ -111,20 +77,20 @@ def _float_intrinsic(name: str, llvm: str, arity: int = 1):
     def typing(*args):
         return _same(*args) if _is_float(args[0]) else None
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         return _llvm_call(builder, llvm, args[0].type, list(args))
 
-    return inline(name, arity, typing, emit)
+    return Word(name, arity, typing, emit)
 
 
 def _vector_math(name: str):
     def typing(*args):
         return _same(*args) if _is_float(args[0]) else None
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         return _strict(builder, lambda: vmath.emit(name, builder, sig.return_type.name, args))
 
-    return inline(name, vmath.FUNCTIONS[name].arity, typing, emit)
+    return Word(name, vmath.FUNCTIONS[name].arity, typing, emit)
 
 
 def _strict(builder, emit):
@@ -136,7 +102,7 @@ def _strict(builder, emit):
     return value
 
 
-def _divided_emit(context, builder, sig, args):
+def _divided_emit(builder, sig, args):
     def emit():
         v = vmath.LLVMOps(builder, sig.return_type.name)
         return vmath.divided(v, *map(v.arg, args)).raw
@@ -145,47 +111,51 @@ def _divided_emit(context, builder, sig, args):
 
 
 def _extremum(name: str, llvm: str, signed: str):
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         kind = sig.return_type
         if _is_float(kind):
             return _llvm_call(builder, llvm, args[0].type, list(args))
-        if kind == types.boolean:
+        if kind == BOOL:
             return builder.or_(*args) if llvm == "maximum" else builder.and_(*args)
         compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned
         return builder.select(compare(signed, *args), *args)
 
-    return inline(name, 2, _same, emit)
+    return Word(name, 2, _same, emit)
 
 
 def _accumulate(name: str, float_op: str, int_op: str):
-    def emit(context, builder, sig, args):
-        if sig.return_type == types.boolean:
+    def emit(builder, sig, args):
+        if sig.return_type == BOOL:
             return builder.or_(*args) if int_op == "add" else builder.and_(*args)
         if _is_float(sig.return_type):
             return getattr(builder, float_op)(*args, flags=("reassoc", "nsz", "contract"))
         return getattr(builder, int_op)(*args)
 
-    return inline(name, 2, _same, emit)
+    return Word(name, 2, _same, emit)
+
+
+def _conversion(name: str, kind: Kind):
+    return Word(name, 1, lambda x: kind(kind), lambda builder, sig, args: args[0])
 
 
 def _select_typing(cond, a, b):
-    return a(types.boolean, a, a)
+    return a(BOOL, a, a)
 
 
-def _select_emit(context, builder, sig, args):
+def _select_emit(builder, sig, args):
     return builder.select(*args)
 
 
-def _absolute_emit(context, builder, sig, args):
+def _absolute_emit(builder, sig, args):
     kind, (x,) = sig.return_type, args
     if _is_float(kind):
         return _llvm_call(builder, "fabs", x.type, [x])
-    if kind == types.boolean or not kind.signed:
+    if kind == BOOL or not kind.signed:
         return x
     return builder.select(builder.icmp_signed("<", x, x.type(0)), builder.neg(x), x)
 
 
-def _sign_emit(context, builder, sig, args):
+def _sign_emit(builder, sig, args):
     kind, (x,) = sig.return_type, args
     one, zero = x.type(1), x.type(0)
     if _is_float(kind):
@@ -202,7 +172,7 @@ def _sign_emit(context, builder, sig, args):
 def _magnitude_test(compare: str, of_integers: bool):
     """``fabs(x) <compare> inf``; one comparison, so that no contraction can change it."""
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         if not _is_float(sig.args[0]):
             return ir.IntType(1)(of_integers)
         magnitude = _llvm_call(builder, "fabs", args[0].type, [args[0]])
@@ -211,16 +181,16 @@ def _magnitude_test(compare: str, of_integers: bool):
     return emit
 
 
-def _relu_emit(context, builder, sig, args):
+def _relu_emit(builder, sig, args):
     (x,), zero = args, args[0].type(0)
-    if sig.return_type == types.boolean or not getattr(sig.return_type, "signed", True):
+    if sig.return_type == BOOL or not getattr(sig.return_type, "signed", True):
         return x
     if not _is_float(sig.return_type):
         return builder.select(builder.icmp_signed(">", x, zero), x, zero)
     return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # NaN passes
 
 
-def _floor_div_emit(context, builder, sig, args):
+def _floor_div_emit(builder, sig, args):
     kind, (a, b) = sig.return_type, args
     if _is_float(kind):
         return _float_floor_div(builder, a, b)
@@ -235,7 +205,7 @@ def _floor_div_emit(context, builder, sig, args):
     return builder.select(is_zero, a.type(0), result)
 
 
-def _floor_mod_emit(context, builder, sig, args):
+def _floor_mod_emit(builder, sig, args):
     kind, (a, b) = sig.return_type, args
     if _is_float(kind):
         return _float_mod(builder, a, b)
@@ -251,7 +221,7 @@ def _floor_mod_emit(context, builder, sig, args):
 def _shift(left: bool):
     """NumPy's shifts: a count outside [0, bits) leaves 0, or -1 of what is negative."""
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         x, count = args
         inside = builder.icmp_unsigned("<", count, count.type(x.type.width))
         safe = builder.select(inside, count, count.type(0))
@@ -263,16 +233,16 @@ def _shift(left: bool):
             inside, builder.ashr(x, safe), builder.ashr(x, x.type(x.type.width - 1))
         )
 
-    return inline("shift", 2, _same, emit)
+    return Word("shift", 2, _same, emit)
 
 
-def _common_divisor_emit(context, builder, sig, args):
+def _common_divisor_emit(builder, sig, args):
     """Euclid's algorithm on magnitudes as unsigned words."""
     sizes = args
     if sig.return_type.signed:
-        sizes = [_absolute_emit(context, builder, sig.return_type(sig.return_type), [a])
+        sizes = [_absolute_emit(builder, sig.return_type(sig.return_type), [a])
                  for a in args]  # fmt: skip
-    larger, left = (cgutils.alloca_once_value(builder, a) for a in sizes)
+    larger, left = (local_of(builder, a) for a in sizes)
     with _counted(builder, left):
         rest = builder.urem(builder.load(larger), builder.load(left))
         builder.store(builder.load(left), larger)
@@ -280,16 +250,16 @@ def _common_divisor_emit(context, builder, sig, args):
     return builder.load(larger)
 
 
-def _count_bits_emit(context, builder, sig, args):
+def _count_bits_emit(builder, sig, args):
     (x,), kind = args, sig.args[0]
     if kind.signed:
-        x = _absolute_emit(context, builder, kind(kind), [x])
+        x = _absolute_emit(builder, kind(kind), [x])
     count = builder.ctpop(x)
     width = ir.IntType(8)
     return count if x.type == width else builder.trunc(count, width)
 
 
-def _next_after_emit(context, builder, sig, args):
+def _next_after_emit(builder, sig, args):
     """One step of the bit pattern, which counts magnitudes."""
     x, y = args
     word = ir.IntType({"float": 32, "double": 64}[str(x.type)])
@@ -355,7 +325,7 @@ def _power_typing(a, b):
     return _same(a, b)
 
 
-def _power_emit(context, builder, sig, args):
+def _power_emit(builder, sig, args):
     if _is_float(sig.return_type):
         name = sig.return_type.name
         return _strict(builder, lambda: vmath.emit("pow", builder, name, args))
@@ -370,7 +340,7 @@ def _integer_power(builder, base, exponent, signed: bool):
         negative = builder.icmp_signed("<", exponent, kind(0))
         first = builder.select(negative, kind(0), kind(1))
         exponent = builder.select(negative, kind(0), exponent)
-    result, square, left = (cgutils.alloca_once_value(builder, v)
+    result, square, left = (local_of(builder, v)
                             for v in (first, base, exponent))  # fmt: skip
     with _counted(builder, left):
         odd = builder.and_(builder.load(left), kind(1))
@@ -408,45 +378,45 @@ class _counted:
 
 
 def _argument(kind: str):
-    result = BufferType(SCALARS[kind])
+    result = Buffer(SCALARS[kind])
 
     def typing(args, index):
-        return result(args, types.int64)
+        return result(args, INT64)
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         pointers = builder.bitcast(args[0], ir.IntType(8).as_pointer().as_pointer())
         pointer = builder.load(builder.gep(pointers, [args[1]]))
-        return builder.bitcast(pointer, context.get_value_type(sig.return_type))
+        return builder.bitcast(pointer, sig.return_type.value)
 
-    return inline(f"argument_{kind}", 2, typing, emit)
+    return Word(f"argument_{kind}", 2, typing, emit)
 
 
 def _temporary(kind: str):
-    result = BufferType(SCALARS[kind])
+    result = Buffer(SCALARS[kind])
 
     def typing(arena, offset):
-        return result(arena, types.int64)
+        return result(arena, INT64)
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         pointer = builder.gep(args[0], [args[1]], inbounds=True)
-        return builder.bitcast(pointer, context.get_value_type(sig.return_type))
+        return builder.bitcast(pointer, sig.return_type.value)
 
-    return inline(f"temporary_{kind}", 2, typing, emit)
+    return Word(f"temporary_{kind}", 2, typing, emit)
 
 
-def _part_emit(context, builder, sig, args):
+def _part_emit(builder, sig, args):
     return builder.gep(args[0], [args[1]], inbounds=True)
 
 
 def _gemm(kind: str, symbol: str):
     """A call of CBLAS on row-major contiguous matrices."""
-    real, buffer = SCALARS[kind], BufferType(SCALARS[kind])
+    real, buffer = SCALARS[kind], Buffer(SCALARS[kind])
 
     def typing(ta, tb, m, n, k, alpha, a, b, beta, c):
-        size = types.int64
-        return types.none(size, size, size, size, size, real, buffer, buffer, real, buffer)
+        size = INT64
+        return NONE(size, size, size, size, size, real, buffer, buffer, real, buffer)
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         ta, tb, m, n, k, alpha, a, b, beta, c = args
         i32, i64 = ir.IntType(32), ir.IntType(64)
         fp, pointer = alpha.type, a.type
@@ -466,13 +436,10 @@ def _gemm(kind: str, symbol: str):
             beta, c, builder.trunc(at_least_one(n), i32),
         ]  # fmt: skip
         kinds = [i32] * 6 + [fp, pointer, i32, pointer, i32, fp, pointer, i32]
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), kinds), symbol
-        )
+        function = declared(builder.module, symbol, ir.FunctionType(ir.VoidType(), kinds))
         builder.call(function, words)
-        return context.get_dummy_value()
 
-    return inline(f"gemm_{kind}", 10, typing, emit)
+    return Word(f"gemm_{kind}", 10, typing, emit)
 
 
 class _Call:
@@ -501,7 +468,7 @@ class _Call:
 
     def call(self, symbol: str, words, result):
         kind = ir.FunctionType(result, [w.type for w in words])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, symbol)
+        function = declared(self.builder.module, symbol, kind)
         return self.builder.call(function, words)
 
 
@@ -554,23 +521,23 @@ def _routine(name: str, kind: str):
     """The word ``name_kind``: a routine that returns 0 where it succeeds (trsm nothing)."""
     symbol, kinds, operands = _ROUTINES[name]
     symbol = "scipy_" + symbol.format({"f32": "s", "f64": "d"}[kind])
-    argument = {"n": types.int64, "x": BufferType(SCALARS[kind]), "i": BufferType(types.int32)}
+    argument = {"n": INT64, "x": Buffer(SCALARS[kind]), "i": Buffer(INT32)}
     has_result = symbol.endswith("_work")
 
     def typing(*args):
-        result = types.int64 if has_result else types.none
+        result = INT64 if has_result else NONE
         return result(*(argument[k] for k in kinds))
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         call = _Call(builder)
         result = call.int if has_result else ir.VoidType()
         info = call.call(symbol, operands(call, *args), result)
-        return builder.sext(info, ir.IntType(64)) if has_result else context.get_dummy_value()
+        return builder.sext(info, ir.IntType(64)) if has_result else None
 
-    return inline(f"{name}_{kind}", len(kinds), typing, emit)
+    return Word(f"{name}_{kind}", len(kinds), typing, emit)
 
 
-def _checked_emit(context, builder, sig, args):
+def _checked_emit(builder, sig, args):
     status, check, index, size = args
     i64 = ir.IntType(64)
     bad = builder.icmp_unsigned(">=", index, size)
@@ -587,11 +554,11 @@ def _checked_emit(context, builder, sig, args):
 # ------------------------------------------------------------ the words of the epoch driver
 
 
-def _next_emit(context, builder, sig, args):
+def _next_emit(builder, sig, args):
     return builder.add(args[0], args[0].type(_signed(0x9E3779B97F4A7C15)))
 
 
-def _mix_emit(context, builder, sig, args):
+def _mix_emit(builder, sig, args):
     """The output function of splitmix64: see ``train.shuffle``."""
     (z,) = args
     word = z.type
@@ -601,7 +568,7 @@ def _mix_emit(context, builder, sig, args):
     return builder.xor(z, builder.lshr(z, word(31)))
 
 
-def _draw_emit(context, builder, sig, args):
+def _draw_emit(builder, sig, args):
     """The high half of a random word, scaled to [0, n)."""
     z, n = args
     high = builder.lshr(z, z.type(32))
@@ -618,17 +585,15 @@ def _signed(word: int) -> int:
 def _c_call(arity: int):
     """Call the C function at an address with words; its result is a word."""
 
-    def emit(context, builder, sig, args):
+    def emit(builder, sig, args):
         word = ir.IntType(64)
         kind = ir.FunctionType(word, [word] * arity)
         return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
 
-    return inline(
-        f"c_call{arity}", 1 + arity, lambda *a: types.int64(*[types.int64] * len(a)), emit
-    )
+    return Word(f"c_call{arity}", 1 + arity, lambda *a: INT64(*[INT64] * len(a)), emit)
 
 
-def _c_call_f64_emit(context, builder, sig, args):
+def _c_call_f64_emit(builder, sig, args):
     """Call the C function at an address with the float64 at another."""
     word, double = ir.IntType(64), ir.DoubleType()
     value = builder.load(builder.inttoptr(args[1], double.as_pointer()))
@@ -636,18 +601,18 @@ def _c_call_f64_emit(context, builder, sig, args):
     return builder.call(builder.inttoptr(args[0], kind.as_pointer()), [value])
 
 
-def _words_at_emit(context, builder, sig, args):
+def _words_at_emit(builder, sig, args):
     return builder.inttoptr(args[0], ir.IntType(64).as_pointer())
 
 
-def _copy_emit(context, builder, sig, args):
+def _copy_emit(builder, sig, args):
     pointer = ir.IntType(8).as_pointer()
     target, source = (builder.inttoptr(a, pointer) for a in args[:2])
-    cgutils.raw_memcpy(builder, target, source, args[2], 1)
-    return context.get_dummy_value()
+    memcpy = builder.module.declare_intrinsic("llvm.memcpy", [pointer, pointer, args[2].type])
+    builder.call(memcpy, [target, source, args[2], ir.IntType(1)(0)])
 
 
-def _parts_emit(context, builder, sig, args):
+def _parts_emit(builder, sig, args):
     ints, at, extent, size, work = args
     most = builder.load(builder.gep(ints, [at], inbounds=True))
     parts = most.type(MAX_PARTS)
@@ -674,19 +639,19 @@ class FloatMode:
 
     def _call(self, name: str, result, *args):
         kind = ir.FunctionType(result, [a.type for a in args])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}")
+        function = declared(self.builder.module, f"llvm.{name}", kind)
         return self.builder.call(function, args)
 
     def read(self):
         if self.x86:
-            memory = cgutils.alloca_once(self.builder, self.word)
+            memory = local(self.builder, self.word)
             self._call("x86.sse.stmxcsr", ir.VoidType(), memory)
             return self.builder.load(memory)
         return self._call("aarch64.get.fpcr", self.word) if self.arm else self.flush
 
     def write(self, value) -> None:
         if self.x86:
-            memory = cgutils.alloca_once_value(self.builder, value)
+            memory = local_of(self.builder, value)
             self._call("x86.sse.ldmxcsr", ir.VoidType(), memory)
         elif self.arm:
             self._call("aarch64.set.fpcr", ir.VoidType(), value)
@@ -696,79 +661,77 @@ class FloatMode:
         return self.builder.or_(value, self.flush)
 
 
-def _flush_emit(context, builder, sig, args):
+def _flush_emit(builder, sig, args):
     mode = FloatMode(builder)
     mode.write(mode.flushing(mode.read()))
-    return context.get_dummy_value()
 
 
-def _step_emit(context, builder, sig, args):
+def _step_emit(builder, sig, args):
     pointer, words = ir.IntType(8).as_pointer(), ir.IntType(64).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [pointer, pointer, words])
     function = builder.inttoptr(args[0], kind.as_pointer())
     table = builder.bitcast(args[1], pointer)
     builder.call(function, [table, builder.inttoptr(args[2], pointer), args[3]])
-    return context.get_dummy_value()
 
 
 @functools.cache
-def native_words() -> dict[str, object]:
-    """The namespace in which Numba compiles a program."""
-    status = BufferType(types.int64)
-    words: dict[str, object] = {
+def native_words() -> dict[str, Word | float]:
+    """The namespace in which a program is compiled."""
+    status = Buffer(INT64)
+    words: dict[str, Word | float] = {
         "INF": float("inf"), "NAN": float("nan"),
-        "select": inline("select", 3, _select_typing, _select_emit),
+        "select": Word("select", 3, _select_typing, _select_emit),
         "larger": _extremum("larger", "maximum", ">"),
         "smaller": _extremum("smaller", "minimum", "<"),
-        "absolute": inline("absolute", 1, _same, _absolute_emit),
-        "sign": inline("sign", 1, _same, _sign_emit),
-        "isinf": inline("isinf", 1, types.boolean, _magnitude_test("==", False)),
-        "isfinite": inline("isfinite", 1, types.boolean, _magnitude_test("<", True)),
-        "relu": inline("relu", 1, _same, _relu_emit),
-        "divided": inline("divided", 3, _same, _divided_emit),
-        "floor_div": inline("floor_div", 2, _same, _floor_div_emit),
-        "floor_mod": inline("floor_mod", 2, _same, _floor_mod_emit),
-        "power": inline("power", 2, _power_typing, _power_emit),
+        "absolute": Word("absolute", 1, _same, _absolute_emit),
+        "sign": Word("sign", 1, _same, _sign_emit),
+        "isinf": Word("isinf", 1, BOOL, _magnitude_test("==", False)),
+        "isfinite": Word("isfinite", 1, BOOL, _magnitude_test("<", True)),
+        "relu": Word("relu", 1, _same, _relu_emit),
+        "divided": Word("divided", 3, _same, _divided_emit),
+        "floor_div": Word("floor_div", 2, _same, _floor_div_emit),
+        "floor_mod": Word("floor_mod", 2, _same, _floor_mod_emit),
+        "power": Word("power", 2, _power_typing, _power_emit),
         "shift_left": _shift(True),
         "shift_right": _shift(False),
-        "common_divisor": inline("common_divisor", 2, _same, _common_divisor_emit),
-        "count_bits": inline(
-            "count_bits", 1, lambda x: types.uint8(x), _count_bits_emit
+        "common_divisor": Word("common_divisor", 2, _same, _common_divisor_emit),
+        "count_bits": Word(
+            "count_bits", 1, lambda x: UINT8(x), _count_bits_emit
         ),
-        "next_after": inline("next_after", 2, _same, _next_after_emit),
+        "next_after": Word("next_after", 2, _same, _next_after_emit),
         "accumulate_sum": _accumulate("accumulate_sum", "fadd", "add"),
         "accumulate_prod": _accumulate("accumulate_prod", "fmul", "mul"),
-        "checked": inline(
+        "checked": Word(
             "checked", 4,
-            lambda s, c, i, n: types.int64(status, types.int64, types.int64, types.int64),
+            lambda s, c, i, n: INT64(status, INT64, INT64, INT64),
             _checked_emit,
         ),
-        "status_words": inline("status_words", 1, lambda x: x(x), lambda c, b, s, a: a[0]),
-        "part": inline("part", 2, lambda p, i: p(p, types.int64), _part_emit),
-        "team_parts": inline(
-            "team_parts", 5, lambda i, *_: types.int64(status, *[types.int64] * 4), _parts_emit
+        "status_words": Word("status_words", 1, lambda x: x(x), lambda b, s, a: a[0]),
+        "part": Word("part", 2, lambda p, i: p(p, INT64), _part_emit),
+        "team_parts": Word(
+            "team_parts", 5, lambda i, *_: INT64(status, *[INT64] * 4), _parts_emit
         ),
-        "splitmix_next": inline(
-            "splitmix_next", 1, lambda x: types.int64(types.int64), _next_emit
+        "splitmix_next": Word(
+            "splitmix_next", 1, lambda x: INT64(INT64), _next_emit
         ),
-        "splitmix_output": inline(
-            "splitmix_output", 1, lambda x: types.int64(types.int64), _mix_emit
+        "splitmix_output": Word(
+            "splitmix_output", 1, lambda x: INT64(INT64), _mix_emit
         ),
-        "scaled_draw": inline(
-            "scaled_draw", 2, lambda x, n: types.int64(types.int64, types.int64), _draw_emit
+        "scaled_draw": Word(
+            "scaled_draw", 2, lambda x, n: INT64(INT64, INT64), _draw_emit
         ),
-        "copy_bytes": inline(
-            "copy_bytes", 3, lambda d, s, n: types.none(*[types.int64] * 3), _copy_emit
+        "copy_bytes": Word(
+            "copy_bytes", 3, lambda d, s, n: NONE(*[INT64] * 3), _copy_emit
         ),
-        "words_at": inline("words_at", 1, lambda a: status(types.int64), _words_at_emit),
+        "words_at": Word("words_at", 1, lambda a: status(INT64), _words_at_emit),
         **{f"c_call{n}": _c_call(n) for n in range(5)},
-        "c_call_f64": inline(
-            "c_call_f64", 2, lambda f, a: types.int64(types.int64, types.int64), _c_call_f64_emit
+        "c_call_f64": Word(
+            "c_call_f64", 2, lambda f, a: INT64(INT64, INT64), _c_call_f64_emit
         ),
-        "flush_subnormals": inline("flush_subnormals", 0, lambda: types.none(), _flush_emit),
-        "call_step": inline(
+        "flush_subnormals": Word("flush_subnormals", 0, lambda: NONE(), _flush_emit),
+        "call_step": Word(
             "call_step", 4,
-            lambda f, t, a, w: types.none(types.int64, status, types.int64, status), _step_emit,
+            lambda f, t, a, w: NONE(INT64, status, INT64, status), _step_emit,
         ),
         "gemm_f32": _gemm("f32", "scipy_cblas_sgemm"),
         "gemm_f64": _gemm("f64", "scipy_cblas_dgemm"),
@@ -781,9 +744,9 @@ def native_words() -> dict[str, object]:
     words["copysign"] = _float_intrinsic("copysign", "copysign", 2)
     for name in MATH:
         words[name] = _vector_math(name)
-    for kind, dtype in KINDS.items():
+    for kind, scalar in SCALARS.items():
         if kind != "bool":
-            words[kind] = dtype.type
+            words[kind] = _conversion(kind, scalar)
         words[f"argument_{kind}"] = _argument(kind)
         words[f"temporary_{kind}"] = _temporary(kind)
     return words

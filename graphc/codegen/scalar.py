@@ -1,7 +1,7 @@
 """Text of scalar expressions: one template a row of the op table.
 
-The names used in the templates are the machine's (see ``machine.py``); they mean the same to
-Numba and to plain Python.
+The names used in the templates are the machine's (see ``machine.py``); they mean the same
+natively and to plain Python.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from graphc.ir.dims import Dim
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
 
-# Arithmetic whose result Numba would widen for small integers is converted back ("exact").
+# Arithmetic that Python would widen for small integers is converted back ("exact").
 _INFIX = {
     "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "({0} / {1})",
     "eq": "({0} == {1})", "ne": "({0} != {1})", "lt": "({0} < {1})", "le": "({0} <= {1})",

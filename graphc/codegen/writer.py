@@ -1,6 +1,6 @@
 """The text of a program: a few functions with explicit loops, and a ``main`` that calls them.
 
-The same text is compiled by Numba and, in tests and for debugging, run as plain Python.
+The same text is lowered to LLVM and, in tests and for debugging, run as plain Python.
 """
 
 from __future__ import annotations

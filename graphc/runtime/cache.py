@@ -43,7 +43,7 @@ def _platform() -> str:
 
     features = llvm.get_host_cpu_features()
     enabled = ",".join(sorted(name for name, on in features.items() if on))
-    versions = map(_version, ("numba", "llvmlite"))
+    versions = map(_version, ("llvmlite",))
     return "\n".join([sys.platform, llvm.get_host_cpu_name(), enabled, *versions, _own_code()])
 
 

@@ -1,4 +1,4 @@
-"""Put object code into this process with llvmlite alone: Numba is not imported."""
+"""Put object code into this process with llvmlite alone: no compiler is imported."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def support_function(name: str, text: str) -> NativeFunction:
     """The ``main`` in ``text``, from the kernel cache or compiled and cached."""
 
     def compiled():
-        from graphc.codegen.numba_cpu import compile_program
+        from graphc.codegen.native import compile_program
         from graphc.codegen.writer import Program
 
         return compile_program(Program((), text.strip(), ()))
@@ -25,7 +25,7 @@ def word_function(name: str, text: str) -> NativeFunction:
     """The last function in ``text``, a C function of int64 words that returns one."""
 
     def compiled():
-        from graphc.codegen.numba_cpu import compile_words
+        from graphc.codegen.native import compile_words
 
         return compile_words(text)
 

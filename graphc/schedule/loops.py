@@ -1,4 +1,4 @@
-"""The loop-nest language: what a kernel does, knowing nothing of Numba or of the CPU.
+"""The loop-nest language: what a kernel does, knowing nothing of compilers or of the CPU.
 
 A kernel body is a list of statements over named buffers. Buffers are flat; every access is an
 affine function of the loop variables, so transposes, slices and broadcasts cost nothing.

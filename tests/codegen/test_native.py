@@ -13,8 +13,8 @@ from generated import assert_same, program_of
 from graphc import interp, pipeline
 from graphc.codegen import llvm_backend
 from graphc.codegen.machine import python_words
+from graphc.codegen.native import compile_program
 from graphc.codegen.native_words import native_words
-from graphc.codegen.numba_cpu import compile_program
 from graphc.ir import build
 from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
