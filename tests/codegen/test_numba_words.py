@@ -23,7 +23,6 @@ from graphc.ir.types import tensor_type
 from graphc.runtime.executor import Binding, Executable, pointer
 from graphc.schedule import schedule
 
-
 OF_INTEGERS = {
     "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "left_shift", "right_shift", "gcd",
     "bitwise_count",
