@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphc.vmath.arithmetic import INF, LN2_SPLIT, LOG2E, NAN, at_most, poly, two_product
-from graphc.vmath.exponentials import EXPM1, exp, exp_poly, exp_reduce, two_powers
+from graphc.vmath.exponentials import EXPM1, exp, exp_poly, exp_reduce
 from graphc.vmath.logarithms import log
 from graphc.vmath.values import Value
 
@@ -110,9 +110,8 @@ def _tail(v: Any, ax: Value, half: bool) -> tuple[Value, Value, Value, Value]:
     d = ax + k
     inv = 1.0 / d
     t = inv * scale - shift[v.f32]  # exact but for tiny t: powers of two and a short constant
-    xh = v.from_bits(v.bits(ax) & -(1 << (12 if v.f32 else 27)))
-    sq = xh * xh  # exact
-    small = -(ax - xh) * (ax + xh)
+    sq, small = two_product(v, ax, ax)
+    small = -small
     if half:
         sq, small = sq * 0.5, small * 0.5
     c0, c1, *coefs = (_PHI_POLY if half else _ERFC_POLY)[v.f32]
@@ -120,9 +119,7 @@ def _tail(v: Any, ax: Value, half: bool) -> tuple[Value, Value, Value, Value]:
     small = small + (c0 - chi)
     # The rounding errors of d and inv amount to a shift of x by rho * d; g / d is roughly the
     # logarithmic derivative of erfc(x) exp(x**2).
-    p, e = two_product(v, d, inv)
-    u = d - k
-    rho = ((1.0 - p) - e) - ((ax - u) + (k - (d - u))) * inv
+    rho = v.fma((d - k) - ax, inv, v.remainder(v.const(1.0), d, inv))  # both differences are exact
     g = v.fma(v.fma(inv, 29.0, 1.5) if half else v.fma(inv, 8.0, 1.2), inv, 1.0)
     small = v.fma(rho, g, small)
     h = v.fma(poly(v, t, [c1 - 1.0, *coefs]), t, small)  # c1 is about 1, and t exact
@@ -133,8 +130,10 @@ def _tail(v: Any, ax: Value, half: bool) -> tuple[Value, Value, Value, Value]:
     # the large terms are exact, their sum is small
     r = ((v.fma(n, -hi, -sq) + chi) + t) + v.fma(n, -lo, h)
     p = v.fma(r * r, poly(v, r, EXPM1[v.f32]), r)
-    a, b = two_powers(v, m)
-    return p, a, b, inv
+    # 2**n in two factors of which one is constant: n is at most 1
+    up = 30 if v.f32 else 60
+    a = v.from_bits((v.bits(m) + (up - v.bias)) << v.mant)
+    return p, a, v.const(2.0**-up), inv
 
 
 def erfc(v: Any, x: Value) -> Value:

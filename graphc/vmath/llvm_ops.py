@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from graphc.vmath.values import Ops, Value
@@ -97,6 +97,11 @@ class LLVMOps(Ops):
             return super().product_error(a, b, p)
         return Value(self, "f", self.intrinsic("fma", a.raw, b.raw, (-p).raw))
 
+    def remainder(self, x: Value, a: Value, b: Value) -> Value:
+        if not self.fuses:
+            return super().remainder(x, a, b)
+        return Value(self, "f", self.intrinsic("fma", (-a).raw, b.raw, x.raw))
+
     def select(self, c: Value, a: Any, b: Any) -> Value:
         kind = a.kind if isinstance(a, Value) else b.kind if isinstance(b, Value) else "f"
         raw = self.builder.select(c.raw, self.lift(a, kind).raw, self.lift(b, kind).raw)
@@ -137,22 +142,22 @@ class LLVMOps(Ops):
     def rare(
         self,
         name: str,
-        f: Callable[[Any, Value], Value],
-        needed: Callable[[Any, Value], Value],
-        x: Value,
+        f: Callable[..., Value],
+        needed: Callable[..., Value],
+        args: Sequence[Value],
         y: Value,
         lane_by_lane: bool = False,
     ) -> Value:
-        """``f(x)`` where ``needed(x)``, else ``y``, without slowing the common case.
+        """``f(*args)`` where ``needed(*args)``, else ``y``, without slowing the common case.
 
         A call to a scalar function that has vector variants (LLVM's "vector-function-abi-variant"
         attribute): the vectoriser calls the variant, which returns at once unless some lane needs
         ``f``, then computed for the whole vector or ``lane_by_lane``.
         """
-        fn = self._rare_function(f"graphc_{name}_rare", f, needed, lane_by_lane)
-        return Value(self, "f", self.builder.call(fn, [x.raw, y.raw]))
+        fn = self._rare_function(f"graphc_{name}_rare", f, needed, len(args), lane_by_lane)
+        return Value(self, "f", self.builder.call(fn, [*(x.raw for x in args), y.raw]))
 
-    def _rare_function(self, name: str, f: Any, needed: Any, lane_by_lane: bool) -> Any:
+    def _rare_function(self, name: str, f: Any, needed: Any, arity: int, lane_by_lane: bool) -> Any:
         mod = self.builder.module
         base = f"{name}_f{self.width}"
         own = base if self.lanes == 1 else f"{base}_v{self.lanes}"
@@ -161,54 +166,54 @@ class LLVMOps(Ops):
 
         # The lanes call a function without variants of its own: the vectoriser would turn their
         # loop into a call of the variant that it stands in, an endless recursion.
-        one = self._define(f"{base}_one", 1)
+        one = self._define(f"{base}_one", 1, arity)
         b = one.builder
-        x, y = (one.arg(a) for a in one.function.args)
-        with b.if_then(needed(one, x).raw, likely=False):
-            b.ret(f(one, x).raw)
+        *xs, y = (one.arg(a) for a in one.function.args)
+        with b.if_then(needed(one, *xs).raw, likely=False):
+            b.ret(f(one, *xs).raw)
         b.ret(y.raw)
         _add_attributes(one.function, "noinline", "memory(none)", "willreturn")
 
-        scalar = self._define(base, 1)
+        scalar = self._define(base, 1, arity)
         scalar.builder.ret(scalar.builder.call(one.function, scalar.function.args))
         names = {n: f"{base}_v{n}" for n in _LANES}
-        variants = ",".join(f"_ZGV_LLVM_N{n}vv_{base}({names[n]})" for n in _LANES)
+        kinds = "v" * (arity + 1)
+        variants = ",".join(f"_ZGV_LLVM_N{n}{kinds}_{base}({names[n]})" for n in _LANES)
         attribute = f'"vector-function-abi-variant"="{variants}"'
         _add_attributes(scalar.function, "noinline", attribute, "memory(none)", "willreturn")
 
         for n in _LANES:
+            o = self._define(f"{base}_slow{n}", n, arity)
+            slow = o.function
             if lane_by_lane:
-                slow = _lane_loop(self._define(f"{base}_slow{n}", n), one.function)
+                _lane_loop(o, one.function)
             else:
-                o = self._define(f"{base}_slow{n}", n)
-                x, y = (o.arg(a) for a in o.function.args)
-                o.builder.ret(o.select(needed(o, x), f(o, x), y).raw)
-                slow = o.function
+                *xs, y = (o.arg(a) for a in slow.args)
+                o.builder.ret(o.select(needed(o, *xs), f(o, *xs), y).raw)
             _add_attributes(slow, "noinline", "memory(none)", "willreturn")
-            o = self._define(names[n], n)
-            b, (x, y) = o.builder, o.function.args
+            o = self._define(names[n], n, arity)
+            b, args = o.builder, o.function.args
             first, many, done = b.block, *(o.function.append_basic_block(t) for t in ("s", "d"))
-            lanes = b.bitcast(needed(o, o.arg(x)).raw, self.ir.IntType(n))
+            wanted = needed(o, *map(o.arg, args[:-1])).raw
+            lanes = b.bitcast(wanted, self.ir.IntType(n))
             some = b.icmp_unsigned("!=", lanes, self.ir.Constant(lanes.type, 0))
             b.cbranch(some, many, done).set_weights([1, 2000])
             b.position_at_end(many)
-            z = b.call(slow, [x, y])
+            z = b.call(slow, args)
             b.branch(done)
             b.position_at_end(done)
             out = b.phi(o.ft)
-            out.add_incoming(y, first)
+            out.add_incoming(args[-1], first)
             out.add_incoming(z, many)
             b.ret(out)
         return mod.globals[own]
 
-    def _define(self, name: str, lanes: int) -> LLVMOps:
-        """Operations that append to a new function of two values."""
+    def _define(self, name: str, lanes: int, arity: int) -> LLVMOps:
+        """Operations that append to a new function of so many arguments and a value."""
         ir, mod = self.ir, self.builder.module
         o = LLVMOps(None, self.dtype, lanes, self.fuses)
-        o.function = ir.Function(mod, ir.FunctionType(o.ft, [o.ft, o.ft]), name)
-        o.function.linkage = (
-            "weak_odr"  # the vectoriser finds variants by name: keep them till then
-        )
+        o.function = ir.Function(mod, ir.FunctionType(o.ft, [o.ft] * (arity + 1)), name)
+        o.function.linkage = "weak_odr"  # kept until the vectoriser has looked for variants
         o.function.attributes.add("nounwind")
         o.builder = ir.IRBuilder(o.function.append_basic_block("entry"))
         return o
@@ -228,15 +233,15 @@ def _add_attributes(function: Any, *names: str) -> None:
         set.add(function.attributes, name)  # llvmlite does not know all of them
 
 
-def _lane_loop(o: LLVMOps, one: Any) -> Any:
-    """A function that calls ``one`` for each lane."""
-    ir, b, (x, y) = o.ir, o.builder, o.function.args
+def _lane_loop(o: LLVMOps, one: Any) -> None:
+    """The body of a function that calls ``one`` for each lane."""
+    ir, b, (*xs, y) = o.ir, o.builder, o.function.args
     i32, first = ir.IntType(32), o.builder.block
     loop, done = (o.function.append_basic_block(t) for t in ("loop", "done"))
     b.branch(loop)
     b.position_at_end(loop)
     i, acc = b.phi(i32), b.phi(o.ft)
-    r = b.call(one, [b.extract_element(x, i), b.extract_element(acc, i)])
+    r = b.call(one, [b.extract_element(x, i) for x in (*xs, acc)])
     result, following = b.insert_element(acc, r, i), b.add(i, ir.Constant(i32, 1))
     i.add_incoming(ir.Constant(i32, 0), first)
     i.add_incoming(following, loop)
@@ -245,4 +250,3 @@ def _lane_loop(o: LLVMOps, one: Any) -> Any:
     b.cbranch(b.icmp_unsigned("<", following, ir.Constant(i32, o.lanes)), loop, done)
     b.position_at_end(done)
     b.ret(result)
-    return o.function

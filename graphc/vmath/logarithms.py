@@ -165,8 +165,7 @@ def arccosh(v: Any, x: Value) -> Value:
     d = x + 1.0
     p, e = two_product(v, t, d)
     q = v.sqrt(p)
-    qq, qe = two_product(v, q, q)
-    rest = ((p - qq) - qe) + v.fma(t, 1.0 - (d - x), e)
+    rest = v.remainder(p, q, q) + v.fma(t, 1.0 - (d - x), e)
     qlo = v.select(q > 0.0, rest * 0.5 / q, v.const(0.0))
     s = t + q
     lo = (t - (s - q)) + qlo  # q >= t
@@ -185,8 +184,7 @@ def arctanh(v: Any, x: Value) -> Value:
     inv = 1.0 / w
     x2 = ax + ax
     q = x2 * inv
-    p, e = two_product(v, q, w)
-    lo = (((x2 - p) - e) - q * wlo) * inv
+    lo = v.fma(-q, wlo, v.remainder(x2, q, w)) * inv
     k, f = _log1p_args(v, q, lo)
     y = _log_sum(v, k, f) * 0.5
     y = v.select(ax < 1.0, y, v.select(ax == 1.0, v.const(INF), v.const(NAN)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -95,16 +95,16 @@ class NumpyOps(Ops):
     def rare(
         self,
         name: str,
-        f: Callable[[Any, Value], Value],
-        needed: Callable[[Any, Value], Value],
-        x: Value,
+        f: Callable[..., Value],
+        needed: Callable[..., Value],
+        args: Sequence[Value],
         y: Value,
         lane_by_lane: bool = False,
     ) -> Value:
-        """``f(x)`` where ``needed(x)``, else ``y``."""
-        mask = needed(self, x).raw
+        """``f(*args)`` where ``needed(*args)``, else ``y``."""
+        mask = np.broadcast_to(needed(self, *args).raw, np.shape(y.raw))
         if mask.any():
-            y.raw[mask] = f(self, self.arg(x.raw[mask])).raw
+            y.raw[mask] = f(self, *(self.arg(x.raw[mask]) for x in args)).raw
         return y
 
     def wide(self) -> NumpyOps:

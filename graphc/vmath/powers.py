@@ -96,8 +96,7 @@ def _pow_log2_f64(v: Any, k: Value, f: Value) -> tuple[Value, Value]:
     dlo = f - (d - 2.0)
     inv = 1.0 / d
     s = f * inv
-    p, e = two_product(v, s, d)
-    slo = (((f - p) - e) - s * dlo) * inv
+    slo = v.fma(-s, dlo, v.remainder(f, s, d)) * inv
     z, zlo = two_product(v, s, s)
     zlo = v.fma(s + s, slo, zlo)
     third = 2.0 / 3.0

@@ -109,8 +109,7 @@ def _tan_of(v: Any, odd: Value, r: Value, lo: Value) -> Value:
     a_lo, b_lo = v.select(odd, den_lo, num_lo), v.select(odd, num_lo, den_lo)
     inverse = 1.0 / b
     y = a * inverse
-    p, e = two_product(v, y, b)
-    rest = ((a - p) - e) + (a_lo - y * b_lo)
+    rest = v.remainder(a, y, b) + v.fma(-y, b_lo, a_lo)
     return v.fma(rest, inverse, y)
 
 
@@ -221,7 +220,7 @@ def _near(v: Any, kind: str, x: Value) -> Value:
 def trig(kind: str) -> Callable[..., Value]:
     def double(v: Any, x: Value) -> Value:
         return v.rare(
-            kind, lambda o, a: _trig_huge(o, a, kind), _beyond(_LIMIT[False]), x, _near(v, kind, x),
+            kind, lambda o, a: _trig_huge(o, a, kind), _beyond(_LIMIT[False]), [x], _near(v, kind, x),
             lane_by_lane=True,
         )  # fmt: skip
 
@@ -232,7 +231,7 @@ def trig(kind: str) -> Callable[..., Value]:
     def impl(v: Any, x: Value) -> Value:
         if not v.f32:
             return double(v, x)
-        return v.rare(kind, far, _beyond(_LIMIT[True]), x, _near(v, kind, x))
+        return v.rare(kind, far, _beyond(_LIMIT[True]), [x], _near(v, kind, x))
 
     impl.__doc__ = (
         f"{kind}: Cody & Waite reduction below 2**20 (float32: 6000, float64 beyond), "

@@ -156,6 +156,11 @@ class Ops:
         # products of halves are exact, so fusing or not does not matter
         return self.fma(al, bl, self.fma(al, bh, self.fma(ah, bl, self.fma(ah, bh, -p))))
 
+    def remainder(self, x: Value, a: Value, b: Value) -> Value:
+        """x - a b without the error of the product, for a b near x (then it is exact)."""
+        p = a * b
+        return (x - p) - self.product_error(a, b, p)
+
     def copysign(self, x: Value, s: Value) -> Value:
         return Value(self, "f", self.binary("copysign", x.raw, s.raw))
 
