@@ -27,7 +27,7 @@ EXPM1 = {
 }  # fmt: skip
 
 
-def _exp_reduce_high(v: Any, x: Value) -> tuple[Value, Value, Value]:
+def exp_reduce_high(v: Any, x: Value) -> tuple[Value, Value, Value]:
     """``(t, n, r)``: x = n ln2 + r but for n times the low part of ln2; see `exp_reduce`."""
     magic = v.magic + 2 * v.bias
     t = v.fma(x, float(LOG2E), magic)
@@ -37,7 +37,7 @@ def _exp_reduce_high(v: Any, x: Value) -> tuple[Value, Value, Value]:
 
 def exp_reduce(v: Any, x: Value) -> tuple[Value, Value]:
     """Return ``(t, r)``: x = n ln2 + r; the low bits of t's representation are n + 2*bias."""
-    t, n, r = _exp_reduce_high(v, x)
+    t, n, r = exp_reduce_high(v, x)
     return t, v.fma(n, -LN2_SPLIT[v.f32][1], r)
 
 
@@ -79,7 +79,7 @@ def _expm1_parts(v: Any, x: Value) -> tuple[Value, Value]:
 def expm1(v: Any, x: Value) -> Value:
     """expm1: x = n ln2 + r, then (2**n - 1 + 2**n r) + 2**n (exp(r) - 1 - r)."""
     lo, hi = (-18.0, 89.0) if v.f32 else (-38.0, 710.0)
-    t, n, r1 = _exp_reduce_high(v, at_least(v, at_most(v, x, hi), lo))
+    t, n, r1 = exp_reduce_high(v, at_least(v, at_most(v, x, hi), lo))
     small = n * -LN2_SPLIT[v.f32][1]
     r = r1 + small
     small = v.fma(r * r, poly(v, r, EXPM1[v.f32]), small)

@@ -130,14 +130,24 @@ class LLVMOps(Ops):
         ir, mod = self.ir, self.builder.module
         name = f"graphc.table.{abs(hash(words)):x}"
         g = mod.globals.get(name)
+        word = ir.IntType(self.width)
         if g is None:
-            ty = ir.ArrayType(self.it, len(words))
+            ty = ir.ArrayType(word, len(words))
             g = ir.GlobalVariable(mod, ty, name)
             g.linkage = "internal"
             g.global_constant = True
             g.initializer = ir.Constant(ty, list(words))
-        p = self.builder.gep(g, [ir.Constant(self.it, 0), index.raw], inbounds=True)
-        return Value(self, "i", self.builder.load(p))
+
+        def load(k: Any) -> Any:
+            return self.builder.load(self.builder.gep(g, [word(0), k], inbounds=True))
+
+        if self.lanes == 1:
+            return Value(self, "i", load(index.raw))
+        found = ir.Constant(self.it, ir.Undefined)
+        for lane in map(ir.IntType(32), range(self.lanes)):
+            entry = load(self.builder.extract_element(index.raw, lane))
+            found = self.builder.insert_element(found, entry, lane)
+        return Value(self, "i", found)
 
     def rare(
         self,

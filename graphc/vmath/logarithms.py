@@ -42,7 +42,7 @@ def _k_unit(v: Any) -> float:
     return 2.0**-23 if v.f32 else 1.0
 
 
-def _log_split(v: Any, x: Value) -> tuple[Value, Value, Value]:
+def log_split(v: Any, x: Value) -> tuple[Value, Value, Value]:
     """x = 2**k m, m in [sqrt(1/2), sqrt(2)): (k / unit, k << mant, m); normal x > 0.
 
     ``unit`` is `_k_unit`: constants that multiply k absorb it.
@@ -81,7 +81,7 @@ def log_args(v: Any, x: Value) -> tuple[Value, Value]:
     """(k / unit, f): x = 2**k (1 + f), subnormal x included."""
     sub = x < v.tiny
     shift = 25.0 if v.f32 else 54.0
-    k, _, m = _log_split(v, v.select(sub, x * 2.0**shift, x))
+    k, _, m = log_split(v, v.select(sub, x * 2.0**shift, x))
     return k - v.select(sub, v.const(shift / _k_unit(v)), v.const(0.0)), m - 1.0
 
 
@@ -121,7 +121,7 @@ def _log1p_args(v: Any, x: Value, lo: Value | None = None) -> tuple[Value, Value
     err = (1.0 - (u - b)) + (x - b)  # two-sum: u + err = 1 + x
     if lo is not None:
         err = err + lo
-    k, kbits, m = _log_split(v, u)
+    k, kbits, m = log_split(v, u)
     scale = v.from_bits(v.iconst(v.bits_of(2.0)) - kbits)  # 2**(1-k): 2**-k may not exist
     return k, v.fma(err * 0.5, scale, m - 1.0)
 

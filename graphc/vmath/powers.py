@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
+
+import numpy as np
 
 from graphc.vmath.arithmetic import (
     INF,
-    LN2,
-    LOG2E,
-    LOG2E_SPLIT,
+    LN2_SPLIT,
     NAN,
     at_least,
     at_most,
@@ -16,8 +17,8 @@ from graphc.vmath.arithmetic import (
     two_product,
     two_sum,
 )
-from graphc.vmath.exponentials import EXP, two_powers
-from graphc.vmath.logarithms import log_args
+from graphc.vmath.exponentials import exp_poly, exp_range, exp_reduce_high, two_powers
+from graphc.vmath.logarithms import log_split
 from graphc.vmath.values import Value
 
 
@@ -73,91 +74,149 @@ def cbrt(v: Any, x: Value) -> Value:
     return v.select((ax > 0.0) & (ax < INF), v.copysign(c, x), x)
 
 
-# 2/3 + z r(z) = p(z) of LOG_F64 to 2**-70, and a shorter one for float32
-_LOG_DD = (
-    0.3999999999999998, 0.2857142857145182, 0.22222222214694695, 0.18181819311110584,
-    0.15384522877905216, 0.13337716944228542, 0.11645360505574305, 0.12238366634284863,
+# log2(1 + f) / f, 1 + f in [sqrt(1/2), sqrt(2)], to 2**-34.9
+_LOG2_LOW = (
+    1.4426950408686816, -0.7213475208678841, 0.4808983614124181, -0.36067367496618596,
+    0.28853729211855494, -0.24045316578817386, 0.20617538032569524, -0.18030017657326824,
+    0.15876965374323623, -0.14316895925906162, 0.14476082867943693, -0.14273946552358976,
+    0.0772000094136778,
 )  # fmt: skip
-_LOG_LOW = (
-    0.6666666564133433, 0.4000033622150188, 0.2853723780500779, 0.23583582698980055,
+# (exp2(r) - 1) / r, |r| <= 1/2, to 2**-28.9 of exp2(r)
+_EXP2_LOW = (
+    0.693147202887137, 0.24022647910879222, 0.05550332403564322, 0.009618437544242298,
+    0.0013398901393645297, 0.00015353355616898722,
 )  # fmt: skip
+# log(1 + r) = r - r**2/2 + r**3 p(r), |r| <= 0.0068
+_LOG_NEAR = (
+    0.3333333333333352, -0.25000000000000394, 0.19999999974402527, -0.16666666630090562,
+    0.1428668880288355, -0.12501069775538015,
+)  # fmt: skip
+_LOG_BITS = 7  # of the significand choose the entry of the table
+_LOG_BASE = 0x3FE6A09E667F3BCD  # sqrt(1/2)
 
 
-def _pow_log2_f32(v: Any, k: Value, f: Value) -> Value:
-    s = f / (f + 2.0)
-    z = s * s
-    y = v.fma(s * z, poly(v, z, _LOG_LOW), s + s)
-    return v.fma(y, float(LOG2E), k)
+@functools.cache
+def _log_table() -> tuple[tuple[int, ...], ...]:
+    """Words of -1/c, and of log(c) in two parts, for c near the middle of each of 128 intervals.
+
+    1/c is so short that m / c - 1 is exact, and 1 around 1, where the logarithm is small; the
+    first part of the logarithm is so short that sums with multiples of ln2 are.
+    """
+    import decimal
+
+    rows = []
+    with decimal.localcontext(prec=50):
+        for k in range(1 << _LOG_BITS):
+            start = _LOG_BASE + (k << 52 - _LOG_BITS)
+            low, high = np.array([start, start + (1 << 52 - _LOG_BITS)]).view(np.float64)
+            unit = 2.0**7 if low < 1.0 else 2.0**8
+            inverse = 1.0 if low <= 1.0 < high else round(2.0 * unit / (low + high)) / unit
+            logarithm = -decimal.Decimal(inverse).ln()
+            first = round(float(logarithm) * 2.0**41) / 2.0**41
+            rest = float(logarithm - decimal.Decimal(first))
+            rows.append((-inverse, first, rest))
+    return tuple(tuple(map(int, np.array(c).view(np.uint64))) for c in zip(*rows, strict=True))
 
 
-def _pow_log2_f64(v: Any, k: Value, f: Value) -> tuple[Value, Value]:
-    """log2 in double-double, to about 2**-65: s = f / (2 + f), 2s + s z (2/3 + z r(z))."""
-    d = f + 2.0
-    dlo = f - (d - 2.0)
-    inv = 1.0 / d
-    s = f * inv
-    slo = v.fma(-s, dlo, v.remainder(f, s, d)) * inv
-    z, zlo = two_product(v, s, s)
-    zlo = v.fma(s + s, slo, zlo)
-    third = 2.0 / 3.0
-    q, qlo = two_sum(v.const(third), z * poly(v, z, _LOG_DD))
-    qlo = qlo + 3.700743415417188e-17  # 2/3 - fl(2/3)
-    w, wlo = two_product(v, z, q)
-    wlo = wlo + v.fma(z, qlo, zlo * q)
-    g, glo = two_sum(v.const(2.0), w)
-    glo = glo + wlo
-    y, ylo = two_product(v, s, g)
-    ylo = ylo + v.fma(s, glo, slo * g)
-    chi, clo = LOG2E_SPLIT[False]
-    u, ulo = two_product(v, y, v.const(chi))
-    ulo = ulo + v.fma(y, clo, ylo * chi)
-    hi = k + u
-    return two_sum(hi, (u - (hi - k)) + ulo)
+def _log_in_two(v: Any, x: Value, shift: Value) -> tuple[Value, Value]:
+    """log(2**-shift x) of normal x > 0 as a sum to about 2**-67: Tang 1990 with 128 intervals."""
+    inverses, firsts, rests = _log_table()
+    i = v.bits(x) - _LOG_BASE
+    entry = (i >> 52 - _LOG_BITS) & ((1 << _LOG_BITS) - 1)
+    m = v.from_bits((i & ((1 << 52) - 1)) + _LOG_BASE)
+    # 2**52 + (k + bias) assembled in the representation, as in logarithms.py
+    k = v.from_bits(((i + (v.bias << 52)) >> 52) | v.bits_of(2.0**52)) - (2.0**52 + v.bias)
+    inverse, first, rest = (
+        v.from_bits(v.table(words, entry)) for words in (inverses, firsts, rests)
+    )
+    k = k - shift
+    r = v.remainder(v.const(-1.0), m, inverse)
+    hi, lo = LN2_SPLIT[False]
+    large = v.fma(k, hi, first)  # exact
+    s, s_lo = two_sum(large, r)
+    half = r * -0.5
+    square, square_lo = two_product(v, r, half)
+    total, total_lo = two_sum(s, square)
+    tail = v.fma(r * square * -2.0, poly(v, r, _LOG_NEAR), v.fma(k, lo, rest))
+    return two_sum(total, ((s_lo + total_lo) + square_lo) + tail)
 
 
-def _is_integer(a: Value) -> Value:
-    """Whether a >= 0 (float64) is an integer; llvm.rint is a libm call on baseline x86-64."""
-    return (a >= 2.0**52) | ((a + 2.0**52) - 2.0**52 == a)
+def _near_f32(v: Any, x: Value, y: Value, shift: Value) -> Value:
+    """(2**-shift x)**y of normal x > 0, finite y: in float64, where one polynomial is enough."""
+    k, _, m = log_split(v, x)
+    k = k - shift * 2.0**23
+    w = v.wide()
+    f, k, y = (w.cast(a) for a in (m - 1.0, k, y))
+    e = y * w.fma(f, poly(w, f, _LOG2_LOW), k * 2.0**-23)
+    e = at_least(w, at_most(w, e, 140.0), -160.0)
+    magic = w.magic + w.bias
+    t = e + magic
+    r = e - (t - magic)
+    z = w.fma(r, poly(w, r, _EXP2_LOW), 1.0)
+    return v.cast(z * w.from_bits(w.bits(t) << w.mant))
+
+
+def _exponent_f64(v: Any, x: Value, y: Value, shift: Value) -> tuple[Value, Value]:
+    """y log(2**-shift x) as a sum."""
+    high, low = _log_in_two(v, x, shift)
+    e, e_lo = two_product(v, y, high)
+    return e, v.fma(y, low, e_lo)
+
+
+def _exp_in_two(v: Any, e: Value, e_lo: Value) -> tuple[Value, Value]:
+    """exp(e + e_lo) but for the power of two, whose exponent is in the low bits of the second."""
+    t, n, r = exp_reduce_high(v, e)
+    return exp_poly(v, r + v.fma(n, -LN2_SPLIT[False][1], e_lo)), t
+
+
+def _is_integer(v: Any, a: Value) -> Value:
+    """Whether a >= 0 is an integer; llvm.rint is a libm call on baseline x86-64."""
+    big = 2.0**v.mant
+    return (a >= big) | ((a + big) - big == a)
+
+
+def _pow_general(v: Any, x: Value, y: Value, *_: Value) -> Value:
+    """Any arguments: subnormals, results out of range, and C99's special cases."""
+    ax, ay = v.abs(x), v.abs(y)
+    sub = ax < v.tiny
+    shift = 25.0 if v.f32 else 54.0
+    scaled = v.select(sub, ax * 2.0**shift, ax)
+    shift = v.select(sub, v.const(shift), v.const(0.0))
+    # large enough to decide, small enough to use
+    bounded = at_least(v, at_most(v, y, 2.0**65), -(2.0**65))
+    if v.f32:
+        z = _near_f32(v, scaled, bounded, shift)
+    else:
+        e, e_lo = _exponent_f64(v, scaled, bounded, shift)
+        low, high = exp_range(v)
+        inside = at_least(v, at_most(v, e, high), low)
+        z, t = _exp_in_two(v, inside, v.select(e == inside, e_lo, v.const(0.0)))
+        a, b = two_powers(v, t)
+        z = z * a * b
+    # 0 and inf: 0 or inf by the sign of y; the sign of an odd power
+    down = y < 0.0
+    z = v.select(ax == 0.0, v.select(down, v.const(INF), v.const(0.0)), z)
+    z = v.select(ax == INF, v.select(down, v.const(0.0), v.const(INF)), z)
+    whole = _is_integer(v, ay)
+    odd = whole & ~_is_integer(v, ay * 0.5)
+    z = v.select((v.bits(x) < 0) & odd, -z, z)
+    z = v.select((x < 0.0) & ~whole & (ax < INF), v.const(NAN), z)
+    z = v.select((x == x) & (y == y), z, v.const(NAN))
+    return v.select((x == 1.0) | (y == 0.0), v.const(1.0), z)
+
+
+def _pow_unusual(v: Any, x: Value, y: Value, e: Value | None = None) -> Value:
+    """Whether x is not a normal number > 0, or y or the result is not within range."""
+    normal = (v.abs(y) < INF) if e is None else (v.abs(e) < 708.0)
+    return (x < v.tiny) | ~(x < INF) | ~normal
 
 
 def pow(v: Any, x: Value, y: Value) -> Value:
-    """exp2(y log2|x|), the logarithm in double-double for float64, then C99's special cases."""
-    w = v.wide() if v.f32 else v
-    xw, yw = (w.cast(x), w.cast(y)) if v.f32 else (x, y)
-    ax = w.abs(xw)
-    k, f = log_args(w, ax)
-    y1 = at_least(
-        w, at_most(w, yw, 2.0**65), -(2.0**65)
-    )  # large enough to decide, small enough to use
-    bound = (-160.0, 140.0) if v.f32 else (-1080.0, 1030.0)
-    magic = w.magic + 2 * w.bias
+    """exp(y log x), the logarithm as a sum of two numbers for float64; float32 in float64."""
+    zero = v.const(0.0)
     if v.f32:
-        e = y1 * _pow_log2_f32(w, k, f)
-        e = at_least(w, at_most(w, e, bound[1]), bound[0])
-        t = e + magic
-        r = e - (t - magic)
-    else:
-        lh, ll = _pow_log2_f64(w, k, f)
-        e, elo = two_product(w, y1, lh)
-        elo = w.fma(y1, ll, elo)
-        out = (e > bound[1]) | (e < bound[0])
-        e = at_least(w, at_most(w, e, bound[1]), bound[0])
-        t = e + magic
-        r = (e - (t - magic)) + w.select(out, w.const(0.0), elo)
-    r = r * float(LN2)
-    a, b = two_powers(w, t)
-    z = w.fma(r * r, poly(w, r, _EXP_LOW if v.f32 else EXP[False]), r) + 1.0
-    z = z * a * b
-    # 0 and inf: 0 or inf by the sign of y; the sign of an odd power
-    down = yw < 0.0
-    z = w.select(ax == 0.0, w.select(down, w.const(INF), w.const(0.0)), z)
-    z = w.select(ax == INF, w.select(down, w.const(0.0), w.const(INF)), z)
-    ay = w.abs(yw)
-    whole = _is_integer(ay)
-    odd = whole & ~_is_integer(ay * 0.5)
-    neg = w.bits(xw) < 0
-    z = w.select(neg & odd, -z, z)
-    z = w.select((xw < 0.0) & ~whole & (ax < INF), w.const(NAN), z)
-    z = w.select((xw == xw) & (yw == yw), z, w.const(NAN))
-    z = w.select((xw == 1.0) | (yw == 0.0), w.const(1.0), z)
-    return v.cast(z) if v.f32 else z
+        return v.rare("pow", _pow_general, _pow_unusual, [x, y], _near_f32(v, x, y, zero))
+    e, e_lo = _exponent_f64(v, x, y, zero)
+    z, t = _exp_in_two(v, e, e_lo)
+    z = z * v.from_bits((v.bits(t) - v.bias) << v.mant)
+    return v.rare("pow", _pow_general, _pow_unusual, [x, y, e], z)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -219,10 +220,8 @@ def _near(v: Any, kind: str, x: Value) -> Value:
 
 def trig(kind: str) -> Callable[..., Value]:
     def double(v: Any, x: Value) -> Value:
-        return v.rare(
-            kind, lambda o, a: _trig_huge(o, a, kind), _beyond(_LIMIT[False]), [x], _near(v, kind, x),
-            lane_by_lane=True,
-        )  # fmt: skip
+        huge, far = functools.partial(_trig_huge, kind=kind), _beyond(_LIMIT[False])
+        return v.rare(kind, huge, far, [x], _near(v, kind, x), lane_by_lane=True)
 
     def far(v: Any, x: Value) -> Value:
         w = v.wide()
