@@ -77,9 +77,11 @@ def refuse_complex(order, active, sources) -> None:
 def may_be_nonfinite(
     order: Iterable[Node], wrt: Iterable[Node], known: Iterable[Node] = ()
 ) -> set[Node]:
-    """Nodes that can hold NaN or infinity while constants and ``wrt``, but for those that are
-    ``known`` to be among them, are finite."""
-    finite, suspect = set(wrt), set(known)
+    """Nodes that can hold NaN or infinity while constants and ``wrt`` are finite, but for those
+    that are ``known`` to be among them and those that the program tests for NaN."""
+    wrt = set(wrt)
+    order = list(order)
+    finite, suspect = wrt - _tested(order), set(known)
     for node in order:
         if node in finite or node.dtype.kind not in "fc":
             continue
@@ -87,13 +89,29 @@ def may_be_nonfinite(
             risky = not np.isfinite(node.attr("value").array).all()
         else:
             risky = (
-                node.op in ("input", "placeholder", "item")
+                node in wrt
+                or node.op in ("input", "placeholder", "item")
                 or is_singular(node)
                 or any(i in suspect for i in node.inputs)
             )
         if risky:
             suspect.add(node)
     return suspect
+
+
+_VIEWS = frozenset({"slice", "reshape", "transpose", "broadcast", "take", "take_along"})
+
+
+def _tested(order: Iterable[Node]) -> set[Node]:
+    """What the program asks whether it is NaN, seen through views: it may well be."""
+    found = set()
+    for node in order:
+        if node.op in ("isnan", "isfinite") or (node.op == "ne" and len(set(node.inputs)) == 1):
+            value = node.inputs[0]
+            while value.op in _VIEWS:
+                value = value.inputs[0]
+            found.add(value)
+    return found
 
 
 def is_singular(node: Node) -> bool:

@@ -13,7 +13,7 @@ vectors are not differentiable: such pairs contribute 0.
 from __future__ import annotations
 
 from graphc.ad.rules import Cotangent, rule
-from graphc.errors import GradientError
+from graphc.errors import GradientError, SymbolicDimError
 from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.build import matmul as mm
@@ -193,6 +193,12 @@ def _expm(node, ct, needs):
 
 
 # ----------------------------------------------------------------------------- implicit rules
+
+
+@implicit_rule("others")
+def _others(node, ct, needs):
+    """Of the products of the others along an axis whose size is not known (rules.py)."""
+    raise SymbolicDimError("the second derivative of a product needs the number of its factors")
 
 
 @implicit_rule("slogdet")

@@ -347,15 +347,17 @@ def _prod(node, ct, needs):
     """The product of the other elements, exact with any number of zeros.
 
     Sizes that are known multiply in halves, a tree of plain products that stays exact for all
-    higher derivatives too. Over a symbolic axis zeros are counted instead: there the second
-    derivative between two elements, one of which is zero, is taken as 0.
+    higher derivatives too. Over a symbolic axis zeros are counted instead, and a second derivative
+    asks for the size (``others`` in library_rules.py).
     """
     (x,) = node.inputs
     kept, axes = _kept_axes(node), list(node.attr("axes"))
     zeros = _moved(ct.zeros, kept.__getitem__)
     count = product(x.shape[a] for a in axes)
     if not isinstance(count, int):
-        return [Cotangent(_prod_by_count(node, ct.node), zeros | {ANYWHERE})]
+        others = build.make("implicit", (_others_by_count(node), x), rule="others")
+        grad = build.elementwise("mul", _spread(node, ct.node), others)
+        return [Cotangent(grad, zeros | {ANYWHERE})]
     if count == 0:
         return [None]
     perm = kept + axes
@@ -389,13 +391,14 @@ def _part(x: Node, start: int, size: int) -> Node:
     return build.slice_(x, [*low, start], [*x.shape[:-1], size], [1] * x.ndim)
 
 
-def _prod_by_count(node: Node, ct: Node) -> Node:
+def _others_by_count(node: Node) -> Node:
+    """For each element the product of the others."""
     (x,) = node.inputs
     one, zero = build.full_like(x, 1), _zero(x)
     is_zero = build.elementwise("eq", x, zero)
     nonzero = _where(is_zero, one, x)
     zeros = build.reduce("sum", _where(is_zero, one, zero), node.attr("axes"))
-    rest = build.elementwise("mul", ct, build.reduce("prod", nonzero, node.attr("axes")))
+    rest = build.reduce("prod", nonzero, node.attr("axes"))
     # Zeros other than the element itself.
     others = build.elementwise("sub", _spread(node, zeros), _where(is_zero, one, zero))
     alive = build.elementwise("eq", others, zero)

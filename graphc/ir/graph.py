@@ -25,7 +25,8 @@ class Source:
         return replace(self, direction=f"{direction} of `{op}`")
 
     def __str__(self) -> str:
-        return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"
+        """On one line, since generated code has it as a comment."""
+        return " ".join(f"{self.file.rsplit('/', 1)[-1]}:{self.line}".splitlines())
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,10 @@ _PERHAPS_ASSIGNED = (
     "\nIf this line is `buf[i] = x`: a plain NumPy array cannot hold traced values; create "
     "it with\ngraphc.numpy.zeros(shape) (or graphc.numpy.array), then assign to it."
 )
+_PERHAPS_LISTED = (
+    "\nIf it is a list, [a, b], that a NumPy function takes: write np.stack([a, b]) "
+    "or\ngraphc.numpy.array([a, b])."
+)
 
 
 def to_number(tracer, how: str) -> Any:
@@ -195,7 +199,7 @@ def to_array(tracer) -> NoReturn:
     else:
         hint = "Use NumPy functions on it, or call this outside the traced function."
         if found is None:
-            hint += _PERHAPS_ASSIGNED
+            hint = (_PERHAPS_LISTED + _PERHAPS_ASSIGNED).lstrip("\n")
     what = f"`{name}`" if name else "this"
     refuse(
         tracer,

@@ -133,7 +133,9 @@ def _concrete(item):
             return item
         item = value
     if isinstance(item, bool | np.bool_):
-        raise TraceError("True or False as an index is not supported; use x[None] or np.where")
+        if item:
+            return None  # a mask of no axes: a new axis, along which all is chosen
+        raise TraceError("False as an index is not supported; use x[:0]")
     array = np.asarray(item)
     if array.dtype == bool:
         return array

@@ -301,7 +301,10 @@ def logaddexp_reduce(context, array, axis=0, *, keepdims=False):
     finite = op("where", op("isfinite", largest), largest, build.full_like(largest, 0))
     shift = op("stop_gradient", finite)
     powers = op("exp", op("sub", x, build.broadcast_to(shift, x.shape)))
-    total = op("add", op("log", reduce_node("sum", powers, axes, True)), shift)
+    least = build.full_like(largest, -np.inf)
+    dead = op("eq", largest, least)  # these have a finite gradient, 0
+    total = op("add", reduce_node("sum", powers, axes, True), cast(dead, x.dtype))
+    total = op("add", op("log", total), op("where", dead, least, shift))
     kept = total.shape if keepdims else [d for i, d in enumerate(x.shape) if i not in axes]
     return context.wrap(build.reshape(total, kept))
 

@@ -242,37 +242,46 @@ def _floating(context, x):
 
 
 def _shift(x, axis):
-    """The largest element along ``axis``, a finite constant to differentiation."""
+    """The largest element along ``axis``, a finite constant to differentiation; where it is -inf.
+
+    Slices that hold nothing but -inf have no part in any gradient.
+    """
     empty = any(d == 0 for d in x.shape)
     largest = np.max(x, axis=axis, keepdims=True, **({"initial": -np.inf} if empty else {}))
     finite = np.where(np.isfinite(largest), largest, 0)
-    return x.context.wrap(op("stop_gradient", finite.node))
+    return x.context.wrap(op("stop_gradient", finite.node)), largest == -np.inf
 
 
 def logsumexp(context, a, axis=None, b=None, keepdims=False, return_sign=False):
     x = _floating(context, a)
     if b is not None:
         x, b = np.broadcast_arrays(x, context.lift(b))
-    shift = _shift(x, axis)
+    shift, dead = _shift(x, axis)
     powers = np.exp(x - shift)
     total = np.sum(powers if b is None else powers * b.astype(x.dtype), axis=axis, keepdims=True)
     sign = np.sign(total)
-    value = np.log(np.abs(total) if return_sign else total) + shift
+    size = (np.abs(total) if return_sign else total) + dead.astype(x.dtype)
+    value = np.log(size) + np.where(dead, -np.inf, shift).astype(x.dtype)
     if not keepdims:
         value, sign = (np.squeeze(v, axis) for v in (value, sign))
     return (value, sign) if return_sign else value
 
 
 def softmax(context, x, axis=None):
+    """NaN over slices of -inf alone, as SciPy's."""
     x = _floating(context, x)
-    powers = np.exp(x - _shift(x, axis))
-    return powers / np.sum(powers, axis=axis, keepdims=True)
+    shift, dead = _shift(x, axis)
+    powers = np.exp(x - shift)
+    total = np.sum(powers, axis=axis, keepdims=True) + dead.astype(x.dtype)
+    return np.where(dead, np.nan, powers / total).astype(x.dtype)
 
 
 def log_softmax(context, x, axis=None):
     x = _floating(context, x)
-    off = x - _shift(x, axis)
-    return off - np.log(np.sum(np.exp(off), axis=axis, keepdims=True))
+    shift, dead = _shift(x, axis)
+    off = x - shift
+    total = np.sum(np.exp(off), axis=axis, keepdims=True) + dead.astype(x.dtype)
+    return np.where(dead, np.nan, off - np.log(total)).astype(x.dtype)
 
 
 def polygamma(context, n, x):

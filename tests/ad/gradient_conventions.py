@@ -12,7 +12,7 @@ from typing import Any
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "gradients.md"
 START, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
-INF = float("inf")
+INF, NAN = float("inf"), float("nan")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,13 @@ ROWS = [
         {"x": [-INF, 0.0, 0.0]}, {"x": [0.0, -0.25, 0.25]},
         "a masked score has probability 0 and gradient 0"),
     Row("gc.special.logsumexp(x)", {"x": [-INF, 0.0]}, {"x": [0.0, 1.0]}, "as above"),
+    Row("gc.special.logsumexp(x)", {"x": [-INF, -INF]}, {"x": [0.0, 0.0]},
+        "nothing but masked scores: -inf, and no part in any gradient"),
+    Row("np.logaddexp.reduce(x)", {"x": [-INF, -INF]}, {"x": [0.0, 0.0]}, "as above"),
+    Row("gc.special.softmax(x)", {"x": [-INF, -INF]}, {"x": [0.0, 0.0]},
+        "the value is NaN, as SciPy's; so of `log_softmax`"),
+    Row("np.where(np.isnan(x), 0, x ** 2)", {"x": [NAN, 2.0]}, {"x": [0.0, 4.0]},
+        "what was not chosen takes no part, NaN or not"),
     Row("np.logaddexp(x, y)", {"x": -INF, "y": 0.0}, {"x": 0.0, "y": 1.0}, "as above"),
     Row("np.logaddexp(x, y)", {"x": 2.0, "y": 2.0}, {"x": 0.5, "y": 0.5}, "exact"),
     Row("np.logaddexp(x, y)", {"x": INF, "y": 0.0}, {"x": 1.0, "y": 0.0}, "exact"),
