@@ -6,6 +6,7 @@ arguments, and traces inline inside another traced function: so they nest in any
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -106,8 +107,9 @@ def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunct
 
 
 def jacobian(
-    fn: Callable, argnums: Argnums = 0, has_aux: bool = False, sparse: bool = False, **options
-):
+    fn: Callable, argnums: Argnums = 0, has_aux: bool = False, sparse: bool = False,
+    holomorphic: bool = False, **options,
+):  # fmt: skip
     """The compiled function that returns the derivative of each result by each argument.
 
     For a result of shape ``s`` and an argument of shape ``r`` it has the shape ``(*s, *r)``. Of
@@ -127,10 +129,15 @@ def jacobian(
     result and a column for each of the argument. Which entries can be other than zero is read
     from the graph; columns (or rows) that never meet are computed as one. Such a function is
     called with arrays only, not inside other traced functions. See :class:`SparseJacobian`.
+
+    Of real results by complex arguments it has rows like :func:`grad`, ``df/dx + i df/dy``; of
+    complex results by real arguments it is complex. Complex results by complex arguments need
+    ``holomorphic=True``, your word that ``fn`` has a complex derivative, which is returned.
     """
     if sparse:
         return SparseJacobian(fn, argnums, has_aux, options)
-    return _derivative(jacobians.jacobian, "jacobian", fn, argnums, has_aux, options)
+    made = functools.partial(jacobians.jacobian, holomorphic=holomorphic)
+    return _derivative(made, "jacobian", fn, argnums, has_aux, options)
 
 
 class SparseJacobian:
@@ -174,24 +181,32 @@ class SparseJacobian:
         return self._sparse.csr_array(parts, shape=entries.shape)
 
 
-def jacfwd(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+def jacfwd(
+    fn: Callable, argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False,
+    **options,
+):  # fmt: skip
     """:func:`jacobian` in forward mode: a column for each element of the arguments.
 
     >>> import numpy as np, graphc as gc
     >>> gc.jacfwd(lambda x: np.array([[2.0, 1.0]]) @ x)(np.array([1.0, 2.0]))
     array([[2., 1.]])
     """
-    return _derivative(jacobians.jacfwd, "jacfwd", fn, argnums, has_aux, options)
+    made = functools.partial(jacobians.jacfwd, holomorphic=holomorphic)
+    return _derivative(made, "jacfwd", fn, argnums, has_aux, options)
 
 
-def jacrev(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+def jacrev(
+    fn: Callable, argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False,
+    **options,
+):  # fmt: skip
     """:func:`jacobian` in reverse mode: a row for each element of the result.
 
     >>> import numpy as np, graphc as gc
     >>> gc.jacrev(lambda x: {"total": np.sum(x ** 2)})(np.array([1.0, 2.0]))
     {'total': array([2., 4.])}
     """
-    return _derivative(jacobians.jacrev, "jacrev", fn, argnums, has_aux, options)
+    made = functools.partial(jacobians.jacrev, holomorphic=holomorphic)
+    return _derivative(made, "jacrev", fn, argnums, has_aux, options)
 
 
 def hessian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):

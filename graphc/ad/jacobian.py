@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ad import forward, reverse
+from graphc.ad.in_parts import flat, outputs_in_parts
 from graphc.ad.jvp_rules import Tangent
 from graphc.ad.linear import compressed, matrix
 from graphc.ad.run import Run, name_of, trace_of
@@ -23,24 +24,27 @@ from graphc.ad.transforms import Argnums, results, split
 from graphc.errors import GradientError
 from graphc.ir import build
 from graphc.ir.dims import Dim
+from graphc.ir.graph import topological
 from graphc.ir.node import Node
-from graphc.ir.parts import is_complex
+from graphc.ir.parts import Parts, is_complex, join
 from graphc.trace.source import located
 from graphc.trace.tracing import wrap
 from graphc.trace.tree import leaf_paths, unflatten
 
+Blocks = list[list[Node]]  # for each result, one for each differentiated leaf
 
-def jacfwd(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+
+def jacfwd(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options) -> Callable:
     """The Jacobian of ``fn`` in forward mode: see :func:`jacobian`."""
-    return _jacobian(fn, argnums, has_aux, _columns)
+    return _jacobian(fn, argnums, has_aux, _columns, **options)
 
 
-def jacrev(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+def jacrev(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options) -> Callable:
     """The Jacobian of ``fn`` in reverse mode: see :func:`jacobian`."""
-    return _jacobian(fn, argnums, has_aux, _rows)
+    return _jacobian(fn, argnums, has_aux, _rows, **options)
 
 
-def jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+def jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options) -> Callable:
     """The function that returns the derivative of each result by each argument.
 
     For a result of shape ``s`` and an argument of shape ``r`` it has the shape ``(*s, *r)``. Of
@@ -51,7 +55,7 @@ def jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Calla
     >>> def slopes(x):
     ...     return jacobian(lambda x: x[1:] * x[:-1])(x)
     """
-    return _jacobian(fn, argnums, has_aux, _either)
+    return _jacobian(fn, argnums, has_aux, _either, **options)
 
 
 def hessian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
@@ -63,7 +67,7 @@ def hessian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callab
     return jacfwd(jacrev(fn, argnums, has_aux), argnums, has_aux)
 
 
-def _jacobian(fn, argnums, has_aux, blocks_of) -> Callable:
+def _jacobian(fn, argnums, has_aux, blocks_of, holomorphic=False) -> Callable:
     several = isinstance(argnums, tuple)
 
     @functools.wraps(fn)
@@ -73,9 +77,13 @@ def _jacobian(fn, argnums, has_aux, blocks_of) -> Callable:
         result, aux = split(fn, run.result) if has_aux else (run.result, None)
         leaves, structure = results(ctx, fn, result)
         outputs = [run.settled(leaf.node) for leaf in leaves]
-        _refuse_complex(fn, run, outputs)
         _refuse_integers(fn, outputs, result)
-        blocks = blocks_of(run, run.prepared(outputs))
+        outputs = run.prepared(outputs)
+        if any(map(is_complex, (*outputs, *run.placeholders))):
+            _refuse_complex(fn, run, outputs, holomorphic, blocks_of is _sparse_blocks)
+            blocks = _complex_blocks(run, outputs, blocks_of)
+        else:
+            blocks = blocks_of(run, outputs)
         trees = [_tree(run, row, leaf.weak) for row, leaf in zip(blocks, leaves, strict=True)]
         found = unflatten(structure, [t if several else t[0] for t in trees])
         return (found, run.returned(aux)) if has_aux else found
@@ -83,17 +91,55 @@ def _jacobian(fn, argnums, has_aux, blocks_of) -> Callable:
     return wrapped
 
 
-def _refuse_complex(fn, run: Run, outputs: list[Node]) -> None:
-    """A complex matrix is the derivative of holomorphic functions only."""
-    arguments = [(f"`{x.attr('name')}`", x) for x in run.placeholders]
-    for name, x in [*arguments, *((f"the result of `{name_of(fn)}`", o) for o in outputs)]:
+def _refuse_complex(fn, run: Run, outputs, holomorphic: bool, sparse: bool) -> None:
+    """Of complex results by complex arguments only holomorphic functions have one matrix."""
+    argument = next((x for x in run.placeholders if is_complex(x)), None)
+    if sparse:
+        raise GradientError(located(f"a sparse Jacobian of `{name_of(fn)}` is of floats"))
+    if argument is None or holomorphic or not any(map(is_complex, outputs)):
+        return
+    name = argument.attr("name")
+    raise GradientError(
+        located(
+            f"`{name_of(fn)}` takes {argument.dtype} values, `{name}`, to complex ones: only "
+            "where it is holomorphic is its\nderivative one complex matrix, which "
+            "jacobian(..., holomorphic=True) returns. Otherwise (and for a hessian)\ntake that "
+            "of a function of the real and the imaginary part, or products: jvp, vjp, hvp."
+        )
+    )
+
+
+@dataclass
+class _InParts:
+    """What blocks are made of, with complex arguments as two real ones."""
+
+    placeholders: list[Node]
+    ctx: Any
+
+
+def _complex_blocks(run: Run, outputs: list[Node], blocks_of) -> Blocks:
+    """As :mod:`graphc.ad.in_parts` has it: ``df/dx + i df/dy`` of a real f(x + iy), the derivative
+    by x alone (which is f') of a complex one."""
+    variables = run.placeholders
+    order = topological(outputs)
+    real = outputs_in_parts(outputs, variables, order, run.ctx.sources)
+    rows = iter(blocks_of(_InParts(flat(variables), run.ctx), real))
+    return [_joined_row(variables, *(next(rows) for _ in flat([output]))) for output in outputs]
+
+
+def _joined_row(variables, row, imaginary=None) -> list[Node]:
+    """The blocks of one result, whose imaginary part may have blocks of its own."""
+    found, real, more = [], iter(row), iter(imaginary or row)
+    for x in variables:
+        block, other = next(real), next(more)
         if is_complex(x):
-            raise GradientError(
-                located(
-                    f"a Jacobian is of floats, {name} is {x.dtype}.\nTake that of a function of "
-                    "the real and the imaginary part, or products with a direction: jvp, vjp."
-                )
-            )
+            by_imaginary = next(real), next(more)
+            other = by_imaginary[0] if imaginary is None else other
+        elif imaginary is None:
+            found.append(block)
+            continue
+        found.append(join(Parts(block, other)))
+    return found
 
 
 @dataclass
@@ -120,16 +166,13 @@ def sparse_jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -
     return _jacobian(fn, argnums, has_aux, _sparse_blocks)
 
 
-Blocks = list[list[Node]]  # for each result, one for each differentiated leaf
-
-
 def _columns(run: Run, outputs: list[Node]) -> Blocks:
     """Forward mode, a basis of one argument at a time: the others do not move."""
     variables, sources = run.placeholders, run.ctx.sources
     blocks: Blocks = [[] for _ in outputs]
     level = run.ctx.new_level()
     for k, x in enumerate(variables):
-        t = build.placeholder(level, k, x.type, x.attr("name"))
+        t = build.placeholder(level, k, x.type, _name(x))
         directions = [Tangent(t) if other is x else None for other in variables]
         tangents = forward.push(outputs, variables, directions, sources)
         moving = [i for i, found in enumerate(tangents) if found is not None]
@@ -138,6 +181,10 @@ def _columns(run: Run, outputs: list[Node]) -> Blocks:
         for i, output in enumerate(outputs):
             blocks[i].append(_block(dense.get(i), output, x))
     return blocks
+
+
+def _name(x: Node) -> str:
+    return x.attr("name") if x.op == "placeholder" else x.inputs[0].attr("name")
 
 
 def _rows(run: Run, outputs: list[Node]) -> Blocks:
@@ -198,7 +245,7 @@ def _sparse_block(run: Run, output: Node, x: Node) -> Entries:
 
 
 def _compressed_columns(run: Run, output: Node, x: Node, colours, count: int) -> Node | None:
-    t = build.placeholder(run.ctx.new_level(), 0, x.type, x.attr("name"))
+    t = build.placeholder(run.ctx.new_level(), 0, x.type, _name(x))
     directions = [Tangent(t) if other is x else None for other in run.placeholders]
     (tangent,) = forward.push([output], run.placeholders, directions, run.ctx.sources)
     if tangent is None:
@@ -229,7 +276,7 @@ def _leaf(run: Run, block, weak: bool):
 
 def _refuse_integers(fn, outputs, result) -> None:
     for output, path in zip(outputs, leaf_paths(result, "output"), strict=True):
-        if output.dtype.kind != "f":
+        if output.dtype.kind not in "fc":
             raise GradientError(
                 located(
                     f"{path} of `{name_of(fn)}` is {output.dtype}; a Jacobian is of floats.\n"

@@ -172,4 +172,10 @@ def _others(node, da):
     return IMPLICIT["others"](node, da, (True,))
 
 
-_IMPLICIT = {"others": _others, "slogdet": _slogdet, "det": _det, "cofactors": _cofactors, "pinv": _pinv}
+_IMPLICIT = {
+    "others": _others,
+    "slogdet": _slogdet,
+    "det": _det,
+    "cofactors": _cofactors,
+    "pinv": _pinv,
+}

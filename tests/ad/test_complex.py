@@ -272,3 +272,24 @@ def test_extremes_are_numpys(f):
         np.array([[3 - 1j * np.inf, 3 + 1j * np.inf], [3, 1]]),
     ):
         np.testing.assert_array_equal(gc.interpret(f)(z), f(z))
+
+
+@pytest.mark.parametrize("jacobian", [gc.jacobian, gc.jacfwd, gc.jacrev])
+def test_jacobians(jacobian):
+    """f' of holomorphic functions, complex rows, and rows like gradients."""
+    z = np.array([0.5 + 1j, -0.3 + 0.2j])
+
+    def run(f, x, **options):
+        return jacobian(f, engine="interpreter", **options)(x)
+
+    found = run(lambda z: np.exp(z) * z[0], z, holomorphic=True)
+    expected = np.diag(np.exp(z) * z[0])
+    expected[:, 0] += np.exp(z)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    slopes_of_real = run(lambda x: np.exp(1j * x), z.real)
+    np.testing.assert_allclose(slopes_of_real, np.diag(1j * np.exp(1j * z.real)))
+    tree = run(lambda p: np.abs(p["z"]) ** 2 * p["x"], {"z": z, "x": np.array([2.0, 3.0])})
+    np.testing.assert_allclose(tree["z"], np.diag(2 * z * [2, 3]))
+    np.testing.assert_allclose(tree["x"], np.diag(np.abs(z) ** 2))
+    with pytest.raises(GradientError, match="holomorphic=True"):
+        run(lambda z: z * np.conj(z), z)
