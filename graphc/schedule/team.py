@@ -20,9 +20,10 @@ MAX_PARTS = 16  # of a kernel; memory of the parts' own is planned for so many
 #: to finish takes 0.3 us, and what the other processor wrote has to come from there.
 GRAIN = 200_000
 _LINE = 16  # elements that are a cache line or more
-_MOVE = 4  # work of a load or a store
+_MOVE = 8  # work of a load or a store
 _PACKED_BLOCKS = 4  # of a product whose B is packed again for each
 _ROWS = 64
+_FEW_RESULTS, _LONG_SUM = 32 << 10, 128  # of products whose sum is cut into pieces
 _PIECE = 128  # vectors that are added up, at least, before their lanes are
 
 
@@ -44,18 +45,25 @@ def split(schedule: L.Schedule) -> L.Schedule:
     def own(buffer: L.Buffer) -> bool:
         return buffer.kind == "temp" and id(buffer) not in kept and users.get(id(buffer)) == 1
 
-    kernels: list[L.Kernel] = []
-    for kernel in schedule.kernels:
+    def shared(kernel: L.Kernel) -> L.Kernel:
         team = None
-        if isinstance(kernel, L.GemmKernel) and kernel.method:
-            team = _Splitter(_as_loops(kernel), own, temp).team()
-        elif type(kernel) is L.LoopKernel:
+        if type(kernel) is L.LoopKernel:
             team = _in_pieces(kernel, temp) or _Splitter(kernel, own, temp).team()
         if team is not None:
             team.lane.symbols = schedule.symbols
             if team.finish is not None:
                 team.finish.symbols = schedule.symbols
-        kernels.append(kernel if team is None else team)
+        return team or kernel
+
+    kernels: list[L.Kernel] = []
+    for kernel in schedule.kernels:
+        if isinstance(kernel, L.GemmKernel) and kernel.method:
+            team = shared(_as_loops(kernel))
+            kernels.append(team if isinstance(team, L.TeamKernel) else kernel)
+        elif type(kernel) is L.LoopKernel:
+            kernels += map(shared, _by_sums(kernel, temp) or [kernel])
+        else:
+            kernels.append(kernel)
     return replace(schedule, kernels=kernels, temps=temps)
 
 
@@ -95,6 +103,55 @@ def _as_loops(kernel: L.GemmKernel) -> L.LoopKernel:
     if kernel.batch != 1:
         body = [L.For("i0", kernel.batch, body)]
     return L.LoopKernel(kernel.name, body, kernel.reads, kernel.writes, kernel.nodes)
+
+
+def _by_sums(kernel: L.LoopKernel, temp) -> list[L.LoopKernel] | None:
+    """A weight's gradient in two: sums over pieces of the batch, then what they add up to and what
+    follows. None where that does not pay.
+
+    By rows of the result each thread would read what all have computed, rows of a batch far
+    apart; by pieces of the batch it reads what it has computed itself.
+    """
+    at = next((k for k, s in enumerate(kernel.body) if isinstance(s, L.ForBlocks)), None)
+    if at is None or not isinstance(call := (main := kernel.body[at]).body[0], L.Product):
+        return None
+    pieces = _summed_pieces(call)
+    if pieces == 1 or call.block != main.var or any(isinstance(s, L.Pack) for s in kernel.body):
+        return None
+    assert isinstance(call.k, int) and isinstance(call.m, int) and isinstance(main, L.ForBlocks)
+    each, size, index = call.k // pieces, call.m * call.n, L.variable("i0")
+    parts = temp(call.c.dtype, pieces * size)
+    a, b, _ = call.starts
+    row = L.variable("piece")
+    starts = (
+        row * call.m + index * (each * call.m) + a.offset, b + index * (each * call.n),
+        row * call.n + index * size,
+    )  # fmt: skip
+    piece = replace(call, c=parts, starts=starts, k=each, block="piece", rows=call.m)
+    sums = [L.For("i0", pieces, [L.ForBlocks("piece", call.m, [piece], size=call.m)])]
+    of, element = call.rows * call.n, L.variable("e0")
+    total: L.Expr = L.Load(call.c.dtype, parts, element)
+    for k in range(1, pieces):
+        value = L.Load(call.c.dtype, parts, element + k * size)
+        total = L.Apply(call.c.dtype, "add", (total, value))
+    target = call.starts[2] + element + L.variable(call.block) * -of
+    added = L.For("e0", size, [L.Store(call.c, target, total, call.source)], (main.var, of))
+    rest = replace(main, body=[added, *main.body[1:]])
+    body = [*kernel.body[:at], rest, *kernel.body[at + 1 :]]
+    product = [n for n in kernel.nodes if n.op == "matmul"]
+    others = [n for n in kernel.nodes if n.op != "matmul"]
+    made = (sums, product), (body, others)
+    return [replace(_kernel(kernel, part), nodes=tuple(nodes)) for part, nodes in made]
+
+
+def _summed_pieces(call: L.Product) -> int:
+    """Into how many pieces the sum of a product is cut: long sums over a batch for few results."""
+    m, k = call.m, call.k
+    if not (isinstance(m, int) and isinstance(k, int) and call.ta and call.method == "direct"):
+        return 1
+    if not _is_enough(m * call.n * k) or m * call.n > _FEW_RESULTS:
+        return 1
+    return next((p for p in range(k // _LONG_SUM, 1, -1) if k % p == 0), 1)
 
 
 def _in_pieces(kernel: L.LoopKernel, temp) -> L.TeamKernel | None:
