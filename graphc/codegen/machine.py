@@ -53,6 +53,7 @@ def python_words() -> dict[str, object]:
         "accumulate_sum": lambda a, b: a + b, "accumulate_prod": lambda a, b: a * b,
         "checked": _checked, "status_words": lambda ints: ints,
         "part": lambda buffer, offset: buffer[offset:], "team_parts": _team_parts,
+        "claim": lambda buffer, index: None,
     }  # fmt: skip
     for kind, dtype in KINDS.items():
         if kind != "bool":

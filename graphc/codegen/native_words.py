@@ -29,7 +29,9 @@ from graphc.codegen.kinds import (
 )
 from graphc.codegen.machine import MATH
 from graphc.errors import VerifyError
-from graphc.schedule.team import GRAIN, MAX_PARTS
+from graphc.schedule.team import CLAIMED, GRAIN, MAX_PARTS
+
+_LINE = 64  # bytes that processors exchange, of most
 
 # --------------------------------------------------------------------------------- intrinsics
 
@@ -612,6 +614,19 @@ def _copy_emit(builder, sig, args):
     builder.call(memcpy, [target, source, args[2], ir.IntType(1)(0)])
 
 
+def _claim_emit(builder, sig, args):
+    """Ask for lines of memory that are going to be written, which no other processor keeps then."""
+    buffer, index = args
+    element, byte = sig.args[0].dtype, ir.IntType(8).as_pointer()
+    kinds = [byte, *[ir.IntType(32)] * 3]
+    kind = ir.FunctionType(ir.VoidType(), kinds)
+    prefetch = declared(builder.module, "llvm.prefetch.p0i8", kind)
+    options = [k(value) for k, value in zip(kinds[1:], (1, 3, 1), strict=True)]
+    for k in range(0, CLAIMED, _LINE * 8 // max(8, element.bits)):
+        place = builder.gep(buffer, [builder.add(index, index.type(k))])
+        builder.call(prefetch, [builder.bitcast(place, byte), *options])
+
+
 def _parts_emit(builder, sig, args):
     ints, at, extent, size, work = args
     most = builder.load(builder.gep(ints, [at], inbounds=True))
@@ -708,6 +723,7 @@ def native_words() -> dict[str, Word | float]:
         ),
         "status_words": Word("status_words", 1, lambda x: x(x), lambda b, s, a: a[0]),
         "part": Word("part", 2, lambda p, i: p(p, INT64), _part_emit),
+        "claim": Word("claim", 2, lambda p, i: NONE(p, INT64), _claim_emit),
         "team_parts": Word(
             "team_parts", 5, lambda i, *_: INT64(status, *[INT64] * 4), _parts_emit
         ),

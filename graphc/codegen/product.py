@@ -17,6 +17,8 @@ from graphc.codegen.writer import ProductFunction
 from graphc.schedule.products import CHUNK_ROWS, CHUNK_TERMS
 
 _DOT_ROWS = 8
+_FAR = 1024  # bytes between rows of B that no processor expects: they are asked for in advance
+_AHEAD = 16  # rows
 _MASKED_LOADS = 32  # bytes of the vectors of processors that have them
 
 
@@ -126,8 +128,12 @@ class _Product:
         v, b = self.v, self.v.builder
         a, a_row, a_step = left
         vectors, live = range(panel.vectors), _live(panel, v)
+        far = self.product.method == "direct" and self.product.n * v.itemsize >= _FAR
+        ahead = b.mul(b_step, I64(_AHEAD))
 
         def step(a, row_of_b, *totals):
+            for j in vectors if far else ():
+                v.prefetch(v.at(row_of_b, b.add(ahead, I64(j * v.lanes))))
             columns = [v.load(v.at(row_of_b, I64(j * v.lanes)), live[j]) for j in vectors]
             totals = list(totals)
             for r in range(rows):

@@ -16,6 +16,8 @@ from graphc.schedule import loops as L
 from graphc.schedule.convolutions import Convolution
 from graphc.schedule.memory import STATUS_WORDS
 from graphc.schedule.pooling import Pooling
+from graphc.schedule.sizes import nominal
+from graphc.schedule.team import CLAIMED
 
 _INDENT = "    "
 _ACCUMULATE = {"sum": "accumulate_sum", "prod": "accumulate_prod"}
@@ -369,6 +371,8 @@ class _Body:
             steps = _steps(stmt, self.sizes.get(stmt.extent) or dim(stmt.extent))
             if stmt is self.shared:
                 steps = "first, end"
+            if self.shared and (claimed := _in_place(stmt)):
+                return self._claiming(stmt, steps, claimed, depth)
             return [f"{pad}for {stmt.var} in range({steps}):", *self.block(stmt.body, depth + 1)]
         if isinstance(stmt, L.Product | L.Pack):
             return [pad + self._product(stmt)]
@@ -394,6 +398,24 @@ class _Body:
             return self._arg_update(stmt, pad)
         comment = f"  # {stmt.source}" if stmt.source else ""
         return [pad + line + comment]
+
+    def _claiming(self, stmt: L.For, steps: str, places: list[L.Store], depth: int) -> list[str]:
+        """A loop in pieces, each of which claims what the next one changes in place: all threads
+        have read it, and to write asks every processor to forget a line."""
+        pad, inner = _INDENT * depth, _INDENT * (depth + 1)
+        first, end = steps.split(", ", 1) if ", " in steps else ("0", steps)
+        piece, at = f"{stmt.var}_piece", f"{stmt.var}_first"
+        lines = [
+            f"{pad}for {piece} in range(({end} - {first} + {CLAIMED - 1}) // {CLAIMED}):",
+            f"{inner}{at} = {first} + {piece} * {CLAIMED}",
+        ]
+        for store in places:
+            terms = tuple((at if v == stmt.var else v, c) for v, c in store.index.terms)
+            index = self.text.index(L.Affine(terms, store.index.offset + CLAIMED))
+            lines.append(f"{inner}claim({self.names[store.buffer]}, {index})")
+        part = f"{at}, smaller({at} + {CLAIMED}, {end})"
+        lines.append(f"{inner}for {stmt.var} in range({part}):")
+        return [*lines, *self.block(stmt.body, depth + 2)]
 
     def _product(self, stmt: L.Product | L.Pack) -> str:
         p = stmt.product if isinstance(stmt, L.Pack) else stmt
@@ -446,6 +468,26 @@ class _Body:
             f"{pad}{_INDENT}{best} = {value}",
             f"{pad}{_INDENT}{stmt.position} = i64({self.text.index(stmt.index)})",
         ]
+
+
+def _in_place(loop: L.For) -> list[L.Store]:
+    """Where a long innermost loop changes arrays element by element."""
+    if (
+        not all(isinstance(s, L.Let | L.Store) for s in loop.body)
+        or nominal(loop.extent) < 4 * CLAIMED
+    ):
+        return []
+    read = {
+        (id(e.buffer), e.index)
+        for s in loop.body
+        for e in L.expressions(s)
+        if isinstance(e, L.Load) and not e.dynamic
+    }
+    return [
+        s for s in loop.body
+        if isinstance(s, L.Store) and not isinstance(s, L.ScatterAdd)
+        and (id(s.buffer), s.index) in read and s.index.coeff(loop.var) == 1
+    ]  # fmt: skip
 
 
 class _NamedText(ScalarText):

@@ -19,6 +19,7 @@ MAX_PARTS = 16  # of a kernel; memory of the parts' own is planned for so many
 #: The least work of a part, in units of about 0.01 ns. Handing out work and waiting for the last
 #: to finish takes 0.3 us, and what the other processor wrote has to come from there.
 GRAIN = 200_000
+CLAIMED = 512  # elements that a part asks for at once before it changes them in place
 _LINE = 16  # elements that are a cache line or more
 _MOVE = 8  # work of a load or a store
 _PACKED_BLOCKS = 4  # of a product whose B is packed again for each
