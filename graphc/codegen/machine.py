@@ -48,7 +48,7 @@ def python_words() -> dict[str, object]:
         "shift_left": np.left_shift, "shift_right": np.right_shift, "common_divisor": np.gcd,
         "count_bits": np.bitwise_count, "next_after": np.nextafter,
         "relu": lambda x: np.maximum(x, x.dtype.type(0)),
-        "divided": lambda x, constant, reciprocal: x / constant,
+        "divided": lambda x, divisor, reciprocal: x / divisor,
         "floor_mod": np.remainder, "floor_div": np.floor_divide, "power": _power,
         "accumulate_sum": lambda a, b: a + b, "accumulate_prod": lambda a, b: a * b,
         "checked": _checked, "status_words": lambda ints: ints,

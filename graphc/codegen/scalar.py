@@ -102,6 +102,8 @@ class ScalarText:
             reciprocal = _reciprocal(e.args[1])
             if reciprocal is not None:
                 return f"divided({args[0]}, {args[1]}, {self.constant(e.dtype, reciprocal)})"
+        if e.op == "divided":
+            return f"divided({', '.join(args)})"
         if e.op == "pow":
             return f"power({args[0]}, {args[1]})"
         if e.op in _VECTOR_MATH:

@@ -84,6 +84,11 @@ class Vectors:
         function = self.module.globals.get(full) or ir.Function(self.module, kind, full)
         return self.builder.call(function, arguments)
 
+    def fence(self) -> None:
+        """No load or store is moved across: loads of a later step would take registers."""
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        self.builder.asm(nothing, "", "~{memory}", [], side_effect=True)
+
     def zero(self):
         return ir.Constant(self.type, [self.real(0.0)] * self.lanes)
 

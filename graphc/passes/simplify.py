@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
-from graphc.passes import algebra, fold, matmul, reductions, views
+from graphc.passes import adjoints, algebra, fold, matmul, reductions, views
 from graphc.passes.patterns import rewrites, rule
 from graphc.passes.rewrite import rewrite
 
@@ -24,7 +24,7 @@ _AFTER_AD = (rule("stop_gradient", "stop_gradient(x)", "x"), drop_implicit)
 
 # Safe before differentiation as well: the stabilising rules see their patterns in one form.
 BASIC = (*fold.RULES, *algebra.RULES, *views.RULES, *reductions.RULES)
-SIMPLIFY = (*_AFTER_AD, *BASIC, *matmul.RULES)
+SIMPLIFY = (*_AFTER_AD, *BASIC, *adjoints.RULES, *matmul.RULES)
 
 
 def simplify(graph: Graph) -> Graph:

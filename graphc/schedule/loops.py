@@ -126,7 +126,8 @@ class Load(Expr):
 
 @dataclass(frozen=True)
 class Apply(Expr):
-    """An elementwise op of the table on scalars."""
+    """An elementwise op of the table on scalars, or ``divided``: a quotient with the reciprocal
+    of its divisor as third operand."""
 
     op: str
     args: tuple[Expr, ...]

@@ -10,6 +10,7 @@ import numpy as np
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, matmul_dims
+from graphc.ir.ranges import has_plain_reciprocal
 from graphc.schedule import loops as L
 from graphc.schedule import team
 from graphc.schedule.convolutions import convolution, image_stride, operand
@@ -532,7 +533,10 @@ class NestBuilder:
         """The value from the operands of ``node``."""
         op, inputs = node.op, node.inputs
         if OPS[op].kind == "elementwise":
-            return L.Apply(node.dtype, op, tuple(self.value(i, index) for i in inputs))
+            operands = tuple(self.value(i, index) for i in inputs)
+            if op == "div" and _is_shared_divisor(inputs[1]):
+                return self._divided(node.dtype, *operands)
+            return L.Apply(node.dtype, op, operands)
         if op == "broadcast":
             return self.value(inputs[0], tuple(index[d] for d in node.attr("dims")))
         if op == "transpose":
@@ -564,6 +568,17 @@ class NestBuilder:
             inside = self.value(inputs[0], index)
             return L.Checked(node.dtype, inside, node.attr("size"), self.new_check(node))
         raise AssertionError(f"{op} cannot be folded into a kernel")
+
+    def _divided(self, dtype: np.dtype, x: L.Expr, divisor: L.Expr) -> L.Expr:
+        """A quotient by a divisor of all steps of the innermost loop: its reciprocal is computed
+        before the loop, and multiplying by it is made exact."""
+        one = L.Lit(dtype, _literal(np.ones((), dtype)))
+        reciprocal: L.Expr = L.Apply(dtype, "div", (one, divisor))
+        if not self.lazy:
+            name = self._fresh("t")
+            self.body.append(L.Let(name, reciprocal, self.source))
+            reciprocal = L.Ref(dtype, name)
+        return L.Apply(dtype, "divided", (x, divisor, reciprocal))
 
     def _reshaped(self, node: Node, index: Index) -> L.Expr:
         below = node.inputs[0]
@@ -701,6 +716,15 @@ def _loops(body: list[L.Stmt], prefix: str, extents) -> list[L.Stmt]:
     for position, extent in reversed(list(enumerate(extents))):
         body = [L.For(f"{prefix}{position}", extent, body)]
     return body
+
+
+def _is_shared_divisor(node: Node) -> bool:
+    """Whether a divisor is the same for a row, and its reciprocal a plain number."""
+    rows = [a for a, size in enumerate(node.shape) if size != 1]
+    return (
+        node.op == "broadcast" and bool(rows) and bool(node.inputs[0].ndim)
+        and rows[-1] not in node.attr("dims") and has_plain_reciprocal(node)
+    )  # fmt: skip
 
 
 def _has_segment(unit: Node) -> bool:

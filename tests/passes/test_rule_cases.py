@@ -9,6 +9,13 @@ from graphc.ir.graph import Graph
 from graphc.passes import rule_sets
 from graphc.passes.rewrite import rewrite_nodes
 
+_U = "broadcast(u, (0,), n, 3)"  # a value for each row
+
+
+def _row(of):
+    return f"broadcast(sum(mul({of}), 1), (0,), n, 3)"
+
+
 # rule name, before, after
 SIMPLIFY = [
     ("stop_gradient", "stop_gradient(x)", "x"),
@@ -55,6 +62,18 @@ SIMPLIFY = [
     ("abs_abs", "abs(abs(x))", "abs(x)"),
     ("cos_neg", "cos(neg(x))", "cos(x)"),
     ("square_of_abs", "mul(abs(x), abs(x))", "mul(x, x)"),
+    # what adjoints keep of the forward pass
+    ("common_factor", "add(mul(mul(x, exp(y)), 0.5), mul(mul(x, y), exp(w)))",
+     "mul(x, add(mul(exp(y), 0.5), mul(y, exp(w))))"),
+    ("softmax_adjoint", f"mul(sub(div(x, {_U}), {_row(f'div(x, {_U}), div(y, {_U})')}), y)",
+     f"mul(sub(x, {_row(f'x, div(y, {_U})')}), div(y, {_U}))"),
+    ("normalized_adjoint",
+     f"mul(x, broadcast(div(sum(mul(y, div(x, {_U})), 1), u), (0,), n, 3))",
+     f"mul(div(x, {_U}), {_row(f'y, div(x, {_U})')})"),
+    ("normalized_adjoint",
+     f"mul(x, broadcast(mul(div(sum(mul(y, div(x, {_U})), 1), u), 3), (0,), n, 3))",
+     f"mul(div(x, {_U}), broadcast(mul(sum(mul(y, div(x, {_U})), 1), 3), (0,), n, 3))"),
+    ("positive_is_not_zero", "where(eq(add(mul(x, x), 0.5), 0), y, x)", "x"),
     # powers and quotients
     ("pow_by_constant", "pow(x, 2)", "mul(x, x)"),
     ("pow_by_constant", "pow(x, 3)", "mul(mul(x, x), x)"),
@@ -262,6 +281,10 @@ STABILIZE = [
 
 # What must stay: the rule would lose a NaN, an infinity, digits, or gain nothing.
 UNCHANGED = [
+    "add(mul(x, y), mul(x, w))",
+    "eq(sub(mul(x, x), 0.5), 0)",
+    "eq(add(mul(x, y), 0.5), 0)",
+    "mul(x, broadcast(div(sum(y, 1), u), (0,), n, 3))",
     "mul(x, 0)",
     "sub(x, x)",
     "div(x, x)",
