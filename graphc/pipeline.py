@@ -109,9 +109,9 @@ def stages(primal: Graph, adjoint: Callable[[], Graph], subject: Graph) -> dict[
         return schedule(passes.optimize(in_parts(subject)))
 
     return {
-        "traced": lambda: print_graph(primal),
-        "adjoint": lambda: print_graph(adjoint()),
-        "optimized": lambda: print_graph(passes.optimize(in_parts(subject))),
+        "traced": lambda: print_graph(primal, whole=False),
+        "adjoint": lambda: print_graph(adjoint(), whole=False),
+        "optimized": lambda: print_graph(passes.optimize(in_parts(subject)), whole=False),
         "fused": lambda: describe(scheduled()),
         "numba": lambda: write(scheduled()).text + "\n",
         "llvm": lambda: _compile(write(scheduled())).llvm,

@@ -78,3 +78,13 @@ def test_results_repeat_bit_by_bit():
         for a, b in zip(pipeline.build(graph)(arrays), first, strict=True):
             assert a.tobytes() == b.tobytes()
     assert_same(first, interp.evaluate(graph, arrays))
+
+
+def test_large_constants_are_abbreviated_for_people_alone():
+    table = np.arange(5000.0)
+    texts = api.stages(gc.compile(lambda x: np.sum(x * table)), np.ones(5000))
+    for stage in ("traced", "adjoint", "optimized", "fused", "numba"):
+        assert len(texts[stage]()) < 4000, stage
+    assert "f64[5000] 0.0 1.0 2.0 ... 4999.0" in texts["traced"]()
+    with pytest.raises(gc.errors.GraphcError, match="is abbreviated"):
+        parse(texts["traced"]())

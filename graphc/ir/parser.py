@@ -99,6 +99,10 @@ def _parse_attr(text: str):
 def _parse_literal(text: str) -> Literal:
     head, _, body = text.partition("] ")
     kind = parse_type(head.rstrip("]") + "]")
+    if " ... " in body:
+        raise GraphcError(
+            f"the constant {head}] is abbreviated: the text is one for people, which cannot be read"
+        )
     if body.startswith("b64:"):
         flat = np.frombuffer(base64.b64decode(body[4:]), kind.dtype)
     else:

@@ -34,6 +34,8 @@ def depends_on(node: Node, limit: int = 3) -> str:
     Raises SymbolicDimError if it is computed from sizes alone: with known sizes there is no error.
     """
     leaves = [n for n in topological([node]) if n.op in ("input", "placeholder")]
+    if not leaves and constant_value(node) is not None:
+        return "values made in the function"
     if not leaves:
         raise SymbolicDimError("a value computed from symbolic sizes is needed while tracing")
     names = list(dict.fromkeys(n.attr("name") for n in leaves))
@@ -208,8 +210,14 @@ def to_array(tracer) -> NoReturn:
     )
 
 
+_JOINS = {"r_": "np.concatenate", "c_": "np.column_stack"}
+
+
 def _indexed_constant(subscript: ast.Subscript, inputs: str) -> str:
     table, index = ast.unparse(subscript.value), ast.unparse(subscript.slice)
+    if isinstance(subscript.value, ast.Attribute) and subscript.value.attr in _JOINS:
+        join = _JOINS[subscript.value.attr]
+        return f"`{table}` cannot join traced values (input {inputs}).\nWrite {join}([...])."
     if isinstance(subscript.slice, ast.Tuple):
         index = index.strip("()")
     return (

@@ -186,6 +186,33 @@ def _beta(a: Node, b: Node) -> Node:
     return op("mul", sign, op("exp", _betaln(a, b)))
 
 
+@_rule
+def _loggamma(x: Node) -> Node:
+    """Of reals: NaN below 0, where the logarithm is complex."""
+    return op("where", op("lt", x, full_like(x, 0)), full_like(x, math.nan), _gammaln(x))
+
+
+@_rule
+def _rgamma(x: Node) -> Node:
+    return op("mul", _gammasgn(x), op("exp", op("neg", _gammaln(x))))
+
+
+@_rule
+def _poch(x: Node, m: Node) -> Node:
+    above = op("add", x, m)
+    size = op("exp", op("sub", _gammaln(above), _gammaln(x)))
+    return op("mul", op("mul", _gammasgn(above), _gammasgn(x)), size)
+
+
+@_rule
+def _binom(n: Node, k: Node) -> Node:
+    one = full_like(n, 1)
+    parts = [op("add", v, one) for v in (n, k, op("sub", n, k))]
+    logs, signs = [_gammaln(v) for v in parts], [_gammasgn(v) for v in parts]
+    size = op("exp", op("sub", logs[0], op("add", logs[1], logs[2])))
+    return op("mul", op("mul", signs[0], op("mul", signs[1], signs[2])), size)
+
+
 def polygamma_node(order: int, x: Node) -> Node:
     """The derivative of digamma of this order; for x > 0, and below 0 for orders 0 and 1."""
     if order == 0:
@@ -231,6 +258,49 @@ def _log_ndtr(x: Node) -> Node:
     square = op("mul", op("mul", large, large), full_like(x, -0.5))
     size = op("add", op("log", op("neg", large)), full_like(x, 0.5 * math.log(2 * math.pi)))
     return op("where", far, op("add", op("sub", square, size), tail), middle)
+
+
+# ------------------------------------------------------------------- losses and transformations
+
+
+@_rule
+def _cosm1(x: Node) -> Node:
+    sine = op("sin", op("mul", x, full_like(x, 0.5)))
+    return op("mul", op("mul", sine, sine), full_like(x, -2))
+
+
+@_rule
+def _huber(delta: Node, r: Node) -> Node:
+    half, size = full_like(r, 0.5), op("abs", r)
+    inside = op("mul", half, op("mul", r, r))
+    outside = op("mul", delta, op("sub", size, op("mul", half, delta)))
+    value = op("where", op("le", size, delta), inside, outside)
+    return op("where", op("lt", delta, full_like(r, 0)), full_like(r, math.inf), value)
+
+
+@_rule
+def _pseudo_huber(delta: Node, r: Node) -> Node:
+    zero, one = full_like(r, 0), full_like(r, 1)
+    scaled = op("div", r, op("where", op("eq", delta, zero), one, delta))
+    growth = op("expm1", op("mul", op("log1p", op("mul", scaled, scaled)), full_like(r, 0.5)))
+    value = op("mul", op("mul", delta, delta), growth)
+    return op("where", op("lt", delta, zero), full_like(r, math.inf), value)
+
+
+def _power_transform(log: str):
+    def boxcox(x: Node, power: Node) -> Node:
+        """``(x ** power - 1) / power``; the logarithm where the power is 0."""
+        logarithm, zero = op(log, x), full_like(power, 0)
+        is_zero = op("eq", power, zero)
+        safe = op("where", is_zero, full_like(power, 1), power)
+        curved = op("div", op("expm1", op("mul", safe, logarithm)), safe)
+        return op("where", is_zero, logarithm, curved)
+
+    return boxcox
+
+
+RULES["boxcox"] = _power_transform("log")
+RULES["boxcox1p"] = _power_transform("log1p")
 
 
 # ---------------------------------------------------------------- functions of whole arrays

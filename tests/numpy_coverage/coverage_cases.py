@@ -607,6 +607,11 @@ case("graphc.special.polygamma", "gc.special.polygamma(1, x)", "gc.special.polyg
 case("graphc.special.digamma", "gc.special.digamma(x)", "gc.special.gammaln(x)",
      "gc.special.polygamma(1, x)", x=N(3, 4))  # fmt: skip
 case("scipy.special.zeta", "sp.zeta(2.5, x)", x=P(3))
+for _call in (
+    "loggamma(x)", "rgamma(y)", "poch(x, y)", "binom(x, y)", "cosm1(y)", "huber(x, y)",
+    "pseudo_huber(x, y)", "boxcox(x, y)", "boxcox1p(x, y)", "boxcox(x, 0.0)",
+):  # fmt: skip
+    case(f"scipy.special.{_call.split('(')[0]}", f"sp.{_call}", x=P(3, 4), y=N(4))
 
 # ------------------------------------------------------------------------------ complex values
 

@@ -347,6 +347,16 @@ def math_function(x):
     return math.exp(x[0])
 
 
+@case("-", "`np.r_` cannot join traced values", "Write np.concatenate([...])")
+def joined_by_brackets(x):
+    return np.r_[x, 1.0]
+
+
+@case("-", "`np.sum` needs the elements", "np.sum(np.stack([...]))")
+def list_with_a_constant(x):
+    return np.sum(np.meshgrid(np.arange(3), x))
+
+
 @case("-", "`np.array` needs the elements", "graphc.numpy.array(...)")
 def plain_array(x):
     return np.array([x[0], 1])
