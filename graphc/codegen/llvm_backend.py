@@ -95,6 +95,9 @@ def optimize_and_emit(
             tuning.loop_unrolling = unrolling
             builder = llvm.create_pass_builder(machine, tuning)
             builder.getModulePassManager().run(whole, builder)
+            for function in whole.functions:  # vector variants that no loop has taken
+                if function.linkage == llvm.Linkage.weak_odr:
+                    function.linkage = llvm.Linkage.internal
         for module in ready:
             whole.link_in(module)
         _hide(whole, exported)

@@ -81,6 +81,11 @@ def via_f64(impl: Callable[..., Value]) -> Callable[..., Value]:
     return wrapped
 
 
+def not_normal(v: Any, x: Value) -> Value:
+    """Whether x is not a normal number > 0: subnormal, zero, negative, infinite or NaN."""
+    return ~((x >= v.tiny) & (x < INF))
+
+
 def two_sum(a: Value, b: Value) -> tuple[Value, Value]:
     """a + b exactly as a rounded sum and its error, |a| >= |b| (Dekker 1971)."""
     s = a + b

@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 
 from graphc.vmath.values import Ops, Value
 
-_LANES = (2, 4, 8, 16)  # of the vectors that loops may be turned into
+
+@functools.cache
+def _vector_bits() -> int:
+    """Of this processor's widest vectors."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return 512 if features.get("avx512f") else 256 if features.get("avx") else 128
 
 
 @functools.cache
@@ -164,16 +171,16 @@ class LLVMOps(Ops):
         attribute): the vectoriser calls the variant, which returns at once unless some lane needs
         ``f``, then computed for the whole vector or ``lane_by_lane``.
         """
-        fn = self._rare_function(f"graphc_{name}_rare", f, needed, len(args), lane_by_lane)
-        return Value(self, "f", self.builder.call(fn, [*(x.raw for x in args), y.raw]))
-
-    def _rare_function(self, name: str, f: Any, needed: Any, arity: int, lane_by_lane: bool) -> Any:
-        mod = self.builder.module
-        base = f"{name}_f{self.width}"
+        base, known = f"graphc_{name}_rare_f{self.width}", self.builder.module.globals
+        if base not in known:
+            self._define_rare(base, f, needed, len(args), lane_by_lane)
         own = base if self.lanes == 1 else f"{base}_v{self.lanes}"
-        if own in mod.globals:
-            return mod.globals[own]
+        if own not in known:
+            self._define_variant(base, self.lanes, f, needed, len(args), lane_by_lane)
+        values = [*(x.raw for x in args), y.raw]
+        return Value(self, "f", self.builder.call(known[own], values))
 
+    def _define_rare(self, base: str, f: Any, needed: Any, arity: int, lane_by_lane: bool) -> None:
         # The lanes call a function without variants of its own: the vectoriser would turn their
         # loop into a call of the variant that it stands in, an endless recursion.
         one = self._define(f"{base}_one", 1, arity)
@@ -186,37 +193,42 @@ class LLVMOps(Ops):
 
         scalar = self._define(base, 1, arity)
         scalar.builder.ret(scalar.builder.call(one.function, scalar.function.args))
-        names = {n: f"{base}_v{n}" for n in _LANES}
+        # What the vectoriser may choose; the narrower ones are for the rest of a loop.
+        most = _vector_bits() // self.width
+        lanes = [n for n in (most, most // 2, most // 4) if n > 1]
+        for n in lanes:
+            self._define_variant(base, n, f, needed, arity, lane_by_lane)
         kinds = "v" * (arity + 1)
-        variants = ",".join(f"_ZGV_LLVM_N{n}{kinds}_{base}({names[n]})" for n in _LANES)
+        variants = ",".join(f"_ZGV_LLVM_N{n}{kinds}_{base}({base}_v{n})" for n in lanes)
         attribute = f'"vector-function-abi-variant"="{variants}"'
         _add_attributes(scalar.function, "noinline", attribute, "memory(none)", "willreturn")
 
-        for n in _LANES:
-            o = self._define(f"{base}_slow{n}", n, arity)
-            slow = o.function
-            if lane_by_lane:
-                _lane_loop(o, one.function)
-            else:
-                *xs, y = (o.arg(a) for a in slow.args)
-                o.builder.ret(o.select(needed(o, *xs), f(o, *xs), y).raw)
-            _add_attributes(slow, "noinline", "memory(none)", "willreturn")
-            o = self._define(names[n], n, arity)
-            b, args = o.builder, o.function.args
-            first, many, done = b.block, *(o.function.append_basic_block(t) for t in ("s", "d"))
-            wanted = needed(o, *map(o.arg, args[:-1])).raw
-            lanes = b.bitcast(wanted, self.ir.IntType(n))
-            some = b.icmp_unsigned("!=", lanes, self.ir.Constant(lanes.type, 0))
-            b.cbranch(some, many, done).set_weights([1, 2000])
-            b.position_at_end(many)
-            z = b.call(slow, args)
-            b.branch(done)
-            b.position_at_end(done)
-            out = b.phi(o.ft)
-            out.add_incoming(args[-1], first)
-            out.add_incoming(z, many)
-            b.ret(out)
-        return mod.globals[own]
+    def _define_variant(
+        self, base: str, lanes: int, f: Any, needed: Any, arity: int, lane_by_lane: bool
+    ) -> None:
+        o = self._define(f"{base}_slow{lanes}", lanes, arity)
+        slow = o.function
+        if lane_by_lane:
+            _lane_loop(o, self.builder.module.globals[f"{base}_one"])
+        else:
+            *xs, y = (o.arg(a) for a in slow.args)
+            o.builder.ret(o.select(needed(o, *xs), f(o, *xs), y).raw)
+        _add_attributes(slow, "noinline", "memory(none)", "willreturn")
+
+        o = self._define(f"{base}_v{lanes}", lanes, arity)
+        b, args = o.builder, o.function.args
+        first, many, done = b.block, *(o.function.append_basic_block(t) for t in ("s", "d"))
+        wanted = b.bitcast(needed(o, *map(o.arg, args[:-1])).raw, self.ir.IntType(lanes))
+        some = b.icmp_unsigned("!=", wanted, self.ir.Constant(wanted.type, 0))
+        b.cbranch(some, many, done).set_weights([1, 2000])
+        b.position_at_end(many)
+        z = b.call(slow, args)
+        b.branch(done)
+        b.position_at_end(done)
+        out = b.phi(o.ft)
+        out.add_incoming(args[-1], first)
+        out.add_incoming(z, many)
+        b.ret(out)
 
     def _define(self, name: str, lanes: int, arity: int) -> LLVMOps:
         """Operations that append to a new function of so many arguments and a value."""

@@ -13,6 +13,7 @@ from graphc.vmath.arithmetic import (
     LOG2E_SPLIT,
     NAN,
     at_least,
+    not_normal,
     pieces,
     poly,
     two_product,
@@ -91,10 +92,15 @@ def _log_sum(v: Any, k: Value, f: Value) -> Value:
     return v.fma(k, hi, f + v.fma(k, lo, _log_core(v, f)))
 
 
-def log(v: Any, x: Value) -> Value:
-    """log: exponent plus log(1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1] (Tang 1990, Cephes)."""
+def _log_general(v: Any, x: Value) -> Value:
     k, f = log_args(v, x)
     return _log_specials(v, x, _log_sum(v, k, f))
+
+
+def log(v: Any, x: Value) -> Value:
+    """log: exponent plus log(1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1] (Tang 1990, Cephes)."""
+    k, _, m = log_split(v, x)
+    return v.rare("log", _log_general, not_normal, [x], _log_sum(v, k, m - 1.0))
 
 
 def log2(v: Any, x: Value) -> Value:

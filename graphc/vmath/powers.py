@@ -13,6 +13,7 @@ from graphc.vmath.arithmetic import (
     NAN,
     at_least,
     at_most,
+    not_normal,
     poly,
     two_product,
     two_sum,
@@ -27,28 +28,30 @@ def sqrt(v: Any, x: Value) -> Value:
     return v.sqrt(x)
 
 
-def rsqrt(v: Any, x: Value) -> Value:
-    """1 / sqrt(x) by halving the exponent in the representation, then Halley's iterations: the
-    divider of a processor would take twice as long for the square root and the division."""
+def _rsqrt_near(v: Any, x: Value) -> Value:
+    """By halving the exponent in the representation, then Halley's iterations: the divider of a
+    processor would take twice as long for the square root and the division."""
+    guess = 0x5F3759DF if v.f32 else 0x5FE6EB50C7B537A9
+    y = v.from_bits(v.iconst(guess) - (v.bits(x) >> 1))
+    for _ in range(2 if v.f32 else 3):
+        rest = v.fma(-(x * y), y, 1.0)
+        y = v.fma(y * rest, v.fma(rest, 0.375, 0.5), y)
+    return y
+
+
+def _rsqrt_general(v: Any, x: Value) -> Value:
     sub = x < v.tiny
     even = 24 if v.f32 else 54
-    z = v.select(sub, x * 2.0**even, x)
-    guess = 0x5F3759DF if v.f32 else 0x5FE6EB50C7B537A9
-    y = v.from_bits(v.iconst(guess) - (v.bits(z) >> 1))
-    for _ in range(2 if v.f32 else 3):
-        rest = v.fma(-(z * y), y, 1.0)
-        y = v.fma(y * rest, v.fma(rest, 0.375, 0.5), y)
+    y = _rsqrt_near(v, v.select(sub, x * 2.0**even, x))
     y = v.select(sub, y * 2.0 ** (even // 2), y)
     y = v.select(x < INF, y, v.const(0.0))
     y = v.select(x > 0.0, y, v.const(NAN))
     return v.select(x == 0.0, v.copysign(v.const(INF), x), y)
 
 
-# exp(r) = 1 + r + r**2 q(r) to float32 accuracy with float64 coefficients
-_EXP_LOW = (
-    0.4999999338400981, 0.16666519516817035, 0.04166839824305653, 0.00836885191075075,
-    0.001381448333441899,
-)  # fmt: skip
+def rsqrt(v: Any, x: Value) -> Value:
+    """1 / sqrt(x) from an exponent-halving bit trick and Halley's iterations."""
+    return v.rare("rsqrt", _rsqrt_general, not_normal, [x], _rsqrt_near(v, x))
 
 
 def cbrt(v: Any, x: Value) -> Value:
@@ -207,8 +210,8 @@ def _pow_general(v: Any, x: Value, y: Value, *_: Value) -> Value:
 
 def _pow_unusual(v: Any, x: Value, y: Value, e: Value | None = None) -> Value:
     """Whether x is not a normal number > 0, or y or the result is not within range."""
-    normal = (v.abs(y) < INF) if e is None else (v.abs(e) < 708.0)
-    return (x < v.tiny) | ~(x < INF) | ~normal
+    inside = (v.abs(y) < INF) if e is None else (v.abs(e) < 708.0)
+    return not_normal(v, x) | ~inside
 
 
 def pow(v: Any, x: Value, y: Value) -> Value:
