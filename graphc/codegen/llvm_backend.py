@@ -95,14 +95,23 @@ def optimize_and_emit(
             tuning.loop_unrolling = unrolling
             builder = llvm.create_pass_builder(machine, tuning)
             builder.getModulePassManager().run(whole, builder)
-            for function in whole.functions:  # vector variants that no loop has taken
-                if function.linkage == llvm.Linkage.weak_odr:
-                    function.linkage = llvm.Linkage.internal
+        _drop_unused_variants(whole, builder)
         for module in ready:
             whole.link_in(module)
         _hide(whole, exported)
         whole.verify()
         return Compiled(machine.emit_object(whole), str(whole))
+
+
+def _drop_unused_variants(module, builder) -> None:
+    """Without the vector variants of rare cases that no loop has taken (`vmath.llvm_ops`). Not
+    earlier: what is hidden may change its parameters, and variants are known by their names."""
+    for function in module.functions:
+        if function.linkage == llvm.Linkage.weak_odr:
+            function.linkage = llvm.Linkage.internal
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(module, builder)
 
 
 def _hide(module, exported: str) -> None:
