@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import workload_schedules as workloads
 from generated import assert_same, native_run, python_run
 from trace_helpers import trace_like
 
@@ -109,3 +110,18 @@ def test_what_a_step_changes_is_not_packed_before():
     made = schedule(passes.optimize(trace_like(f, *arrays(*shapes)).graph))
     (loop,) = loops_of(made)
     assert all(p.method != "packed" for p in packs(loop.kernels)[1])
+
+
+def test_a_step_of_the_lstm_is_what_must_be_done_at_each_step():
+    """W6: two products forward and one backward, weights packed before, their gradients behind."""
+    made = workloads.schedule_of("W6")
+    made = made[0] if isinstance(made, tuple) else made
+    forward, backward = loops_of(made)
+    for loop, products, kernels in ((forward, 2, 3), (backward, 1, 3)):
+        packed, read = packs(loop.kernels)
+        assert not packed and [p.method for p in read] == ["packed"] * products
+        assert len(list(L.leaves(loop.kernels))) <= kernels
+    _, outside = packs(made.kernels)
+    chunks = [p for p in outside if p.method == "chunks"]
+    assert sorted((p.m, p.n, p.k) for p in chunks) == [(512, 64, 800), (512, 128, 800)]
+    assert all(p.method for p in outside)  # none is left to OpenBLAS
