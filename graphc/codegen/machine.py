@@ -128,7 +128,8 @@ def _product_words(product: ProductFunction) -> dict[str, object]:
         strides = (step, m * step) if product.ta else (k * step, step)
         left = np.lib.stride_tricks.as_strided(a, (count, k), strides)
         right = b[: k * n].reshape((n, k)).T if product.tb else b[: k * n].reshape((k, n))
-        c[: count * n].reshape((count, n))[...] = left @ right
+        result = c[: count * n].reshape((count, n))
+        result[...] = result + left @ right if product.adds else left @ right
 
     def pack(b, work, k):  # the layout of the pack is the native code's own
         work[: k * product.n] = b[: k * product.n]

@@ -93,6 +93,9 @@ class _Product:
         else:
             source = work or v.at(self.b, v.builder.mul(column, self.k))
         rows = self.tiling.rows
+        if p.adds:
+            self._disjoint_tiles(panel, rows, column, source, b_step)
+            return
         if rows == 1 or p.m is not None:
             self._tiles(panel, rows, column, source, b_step)
             return
@@ -116,16 +119,34 @@ class _Product:
             c = v.at(self.c, b.add(b.mul(row, I64(p.n)), column))
             self._tile(panel, rows, a, source, b_step, c)
 
+    def _disjoint_tiles(self, panel: Panel, rows: int, column, source, b_step) -> None:
+        """Tiles of all rows, each row in one tile: what is added must be added once."""
+        v, b = self.v, self.v.builder
+        whole, rest = divmod(self.product.m, rows)
+        with Loop(b, I64(whole)) as loop:
+            row = b.mul(loop.index, I64(rows))
+            c = v.at(self.c, b.add(b.mul(row, I64(self.product.n)), column))
+            self._tile(panel, rows, v.at(self.a, b.mul(row, self.a_row)), source, b_step, c)
+        if rest:
+            row = I64(whole * rows)
+            c = v.at(self.c, b.add(v.times(row, I64(self.product.n)), column))
+            self._tile(panel, rest, v.at(self.a, v.times(row, self.a_row)), source, b_step, c)
+
     def _tile(self, panel: Panel, rows: int, a, source, b_step, c) -> None:
         v = self.v
-        sums = self._sums(panel, rows, (a, self.a_row, self.a_step), source, b_step, self.k)
-        for r in range(rows):
-            for j, live in enumerate(_live(panel, v)):
-                place = v.at(c, I64(r * self.product.n + j * v.lanes))
-                v.store(sums[r * panel.vectors + j], place, live)
+        places = [
+            (v.at(c, I64(r * self.product.n + j * v.lanes)), live)
+            for r in range(rows) for j, live in enumerate(_live(panel, v))
+        ]  # fmt: skip
+        totals = [v.load(*place) for place in places] if self.product.adds else None
+        left = (a, self.a_row, self.a_step)
+        sums = self._sums(panel, rows, left, source, b_step, self.k, totals)
+        for value, place in zip(sums, places, strict=True):
+            v.store(value, *place)
 
-    def _sums(self, panel: Panel, rows: int, left, source, b_step, k) -> list:
-        """The vectors of a tile, row by row; ``left`` is where A begins, and its two steps."""
+    def _sums(self, panel: Panel, rows: int, left, source, b_step, k, totals=None) -> list:
+        """The vectors of a tile, row by row; ``left`` is where A begins, and its two steps;
+        ``totals``, what is there to add to."""
         v, b = self.v, self.v.builder
         a, a_row, a_step = left
         vectors, live = range(panel.vectors), _live(panel, v)
@@ -147,7 +168,7 @@ class _Product:
         zeros = [v.zero()] * (rows * panel.vectors)
         turns = self._unrolled(k)
         count = k if turns == 1 else I64(k.constant // turns)
-        with Loop(b, count, [a, source, *zeros]) as loop:
+        with Loop(b, count, [a, source, *(totals or zeros)]) as loop:
             a, row_of_b, *totals = loop.carried
             for turn in range(turns):
                 if turn:

@@ -50,7 +50,8 @@ class ProductFunction:
     all contiguous; a and c begin at the first of these rows. m and k are numbers where they are
     known, and so is ``rows``, what each call computes (the last perhaps fewer). It may compute up
     to 15 rows above the first again. With the method ``whole`` it takes for b what
-    ``name_pack(b, work, k)`` makes of it; with ``panel`` and ``chunks``, work memory behind c."""
+    ``name_pack(b, work, k)`` makes of it; with ``panel`` and ``chunks``, work memory behind c. If
+    it ``adds``, c keeps what it has, and all its rows are computed."""
 
     name: str
     kind: str
@@ -61,6 +62,7 @@ class ProductFunction:
     k: int | None
     rows: int | None
     method: str
+    adds: bool = False
 
     @property
     def pack_name(self) -> str:
@@ -78,7 +80,8 @@ class ProductFunction:
         b = f"b[{self.n}, {k}].T" if self.tb else f"b[{k}, {self.n}]"
         work = "work, " if self.method in ("panel", "chunks") else ""
         call = f"{self.name}(a, b, c, {work}m, k, count)"
-        text = f"# {call}: count rows of {self.kind} c[{m}, {self.n}] = {a} @ {b}"
+        sign = "+=" if self.adds else "="
+        text = f"# {call}: count rows of {self.kind} c[{m}, {self.n}] {sign} {a} @ {b}"
         if self.method != "whole":
             return text
         return f"{text}\n# {self.pack_name}(b, work, k): b as {self.name} takes it"
@@ -432,9 +435,13 @@ class _Body:
             b = self.names[p.work]
         elif p.work:
             work = f"{self.names[p.work]}, "
-        rows = f"smaller({p.rows}, {dim(p.m)} - {p.block} * {p.rows})"
+        rows = f"smaller({p.rows}, {dim(p.k if p.adds else p.m)} - {p.block} * {p.rows})"
+        if p.adds:
+            sizes = f"{p.m}, {rows}, {p.m}"
+        else:
+            sizes = f"{rows if p.own_rows else dim(p.m)}, {dim(p.k)}, {rows}"
         comment = f"  # {p.source}" if p.source else ""
-        return f"{function.name}({a}, {b}, {c}, {work}{dim(p.m)}, {dim(p.k)}, {rows}){comment}"
+        return f"{function.name}({a}, {b}, {c}, {work}{sizes}){comment}"
 
     def _convolution(self, stmt: L.Convolve) -> str:
         key, known = (short_dtype(stmt.out.dtype), stmt.shape), self.calls.convolutions
@@ -549,10 +556,15 @@ def argument_buffers(schedule: L.Schedule) -> list[L.Buffer]:
 def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> ProductFunction:
     """graphc's own function for a product, shared by products of one shape."""
     m, k, rows = (d if isinstance(d, int) else None for d in (p.m, p.k, rows))
-    if m is not None and rows is not None:
+    adds = isinstance(p, L.Product) and p.adds
+    if adds:
+        k, rows = None, m  # the block is one of rows that are summed
+    elif isinstance(p, L.Product) and p.own_rows:  # each block is a matrix of its own
+        m = rows = rows if m is not None and rows is not None and m % rows == 0 else None
+    elif m is not None and rows is not None:
         rows = min(m, rows)
     how = "whole" if p.method == "packed" else p.method  # the same code
-    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how)
+    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how, adds)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 
 

@@ -16,7 +16,7 @@ from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction
 from graphc.schedule.convolutions import by_image, operand
 from graphc.schedule.pooling import pooling
-from graphc.schedule.products import is_product
+from graphc.schedule.products import is_contraction, is_product, takes_rows
 from graphc.schedule.sizes import nominal
 
 _FOLDED = {
@@ -60,6 +60,8 @@ class Deps:
 
 def domain(unit: Node) -> tuple[DimLike, ...]:
     """The iteration space of a unit."""
+    if is_contraction(unit):
+        return (*unit.inputs[0].shape, unit.inputs[1].shape[1])
     if is_reduction(unit):
         return unit.inputs[0].shape
     if unit.op in ("scatter_add", "scatter_set"):
@@ -68,12 +70,15 @@ def domain(unit: Node) -> tuple[DimLike, ...]:
 
 
 def reduced_axes(unit: Node) -> tuple[int, ...]:
+    if is_contraction(unit):
+        return (0,)
     return unit.attr("axes") if is_reduction(unit) else ()
 
 
 def is_opaque(unit: Node) -> bool:
     """Units that are kernels of their own."""
-    return (unit.op in _OPAQUE and not completes_rows(unit)) or is_library(unit)
+    in_loops = completes_rows(unit) or is_contraction(unit)
+    return (unit.op in _OPAQUE and not in_loops) or is_library(unit)
 
 
 def completes_rows(unit: Node) -> bool:
@@ -133,7 +138,7 @@ def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ())
     stored = _must_store(graph)
     stored.update(kept)
     stored.update(_too_deep(graph, stored))
-    virtual = _virtual(graph, stored)
+    virtual = _virtual(graph, stored, {n for made in graph.order for n in _made_rows(made)})
     units = [
         n
         for n in graph.order
@@ -166,7 +171,7 @@ def _must_store(graph: Graph) -> set[Node]:
         if node.op == "const" and not is_scalar_const(node):
             stored.add(node)
         if node.op in ("matmul", "scatter_add", "scatter_set", "loop", "cond") or is_library(node):
-            stored.update(storage_root(i) for i in node.inputs)
+            stored.update({storage_root(i) for i in node.inputs} - set(_made_rows(node)))
         elif node.op == "conv":
             stored.update(storage_root(operand(i)[0]) for i in node.inputs)
         elif (found := pooling(node)) is not None:
@@ -176,6 +181,18 @@ def _must_store(graph: Graph) -> set[Node]:
         elif node.op == "reshape" and not only_unit_axes(node.shape, node.inputs[0].shape):
             stored.add(storage_root(node))
     return stored
+
+
+def _made_rows(product: Node) -> list[Node]:
+    """Operands of a matrix product that need not be whole in memory when it begins: the kernel
+    that computes it may make them, a block of rows at a time."""
+    operands = product.inputs if is_contraction(product) else product.inputs[: takes_rows(product)]
+    roots = [(storage_root(i), i) for i in operands]
+    return [
+        root for root, i in roots
+        if (OPS[root.op].kind == "elementwise" or is_product(root))
+        and root.shape[:1] == i.shape[:1] and only_unit_axes(root.shape, i.shape)
+    ]  # fmt: skip
 
 
 def _too_deep(graph: Graph, stored: set[Node]) -> set[Node]:
@@ -193,8 +210,9 @@ def _too_deep(graph: Graph, stored: set[Node]) -> set[Node]:
     return cuts
 
 
-def _virtual(graph: Graph, stored: set[Node]) -> set[Node]:
-    """Elementwise nodes that are cheaper to recompute from stored arrays than to store."""
+def _virtual(graph: Graph, stored: set[Node], made: set[Node]) -> set[Node]:
+    """Elementwise nodes that are cheaper to recompute from stored arrays than to store; not those
+    that are ``made``, since products read them from memory."""
     virtual: set[Node] = set()
     facts: dict[Node, tuple[int, frozenset[Node]] | None] = {}  # flops, stored leaves
     for node in graph.order:
@@ -214,7 +232,8 @@ def _virtual(graph: Graph, stored: set[Node]) -> set[Node]:
         fact = (flops, leaves)
         if kind == "elementwise":
             read = sum(nominal(leaf.type.size) for leaf in leaves)
-            if flops <= _VIRTUAL_FLOPS and read <= _VIRTUAL_READS * nominal(node.type.size):
+            cheap = flops <= _VIRTUAL_FLOPS and read <= _VIRTUAL_READS * nominal(node.type.size)
+            if cheap and node not in made:
                 virtual.add(node)
             else:
                 fact = None
@@ -237,6 +256,10 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
         stack = [(x, axes), (w, (None,) * w.ndim)]
     elif (found := pooling(unit)) is not None:
         stack = [(i, (0, *[None] * (i.ndim - 1))) for i in found[1]]
+    elif is_contraction(unit):
+        stack = list(zip(unit.inputs, ((0, 1), (0, 2)), strict=True))
+    elif takes_rows(unit):
+        stack = list(zip(unit.inputs, ((0, None), (None, None)), strict=True))
     elif is_opaque(unit) or is_product(unit):
         stack = [(i, (None,) * i.ndim) for i in unit.inputs]
     elif unit.op in _FOLDED:

@@ -20,12 +20,12 @@ from graphc.schedule.deps import (
     is_stack,
     reduced_axes,
 )
-from graphc.schedule.products import is_product
+from graphc.schedule.products import is_contraction, is_product
 from graphc.schedule.sizes import nominal
 
-_MAX_UNITS = 96
+_MAX_UNITS = 256
 _TOLD = {"loop", "cond", "item"}  # they are seen in the list of kernels: nothing to explain
-_MAX_BUFFERS = 40
+_MAX_BUFFERS = 64
 _MIN_SCALARS, _MAX_SCALARS = 64, 512  # units of a kernel cut from a long run of scalars
 # A run of scalars is one kernel whatever its length where a stacked result comes of so few of them:
 # then it is wide (a system of equations) and not long (an unrolled loop).
@@ -64,11 +64,18 @@ def initial_depth(unit: Node) -> int:
     rank, reduced = len(domain(unit)), reduced_axes(unit)
     if is_product(unit):
         return rank - 1
+    if is_contraction(unit):
+        return 1
     if is_call(unit) or unit.op == "conv":
         return int(is_call(unit))
     if reduced and (reduced == tuple(range(rank - len(reduced), rank)) or _is_arg(unit)):
         return rank - len(reduced) or (0 if _is_arg(unit) else rank)
     return rank
+
+
+def _depth_of_blocks(unit: Node) -> int | None:
+    """How many loops are outside of what is computed for a block of rows."""
+    return initial_depth(unit) if is_product(unit) or is_contraction(unit) else None
 
 
 def _is_single(group: Group) -> bool:
@@ -120,7 +127,7 @@ class Fusion:
             depth -= 1
         if depth == 0 and (a.outer or b.outer or a.post):
             return Decision(False, self._why_no_common_loop(between))
-        if any(is_product(u) and u.ndim - 1 != depth for g in (a, b) for u in g.units):
+        if any(_depth_of_blocks(u) not in (None, depth) for g in (a, b) for u in g.units):
             return Decision(False, "a matrix product takes turns by blocks of rows")
         if any(u.unit in group.post for u in between for group in (a, b)):
             return Decision(False, "a scalar computed after the loops is needed inside them")

@@ -253,7 +253,9 @@ class ArgUpdate:
 @dataclass
 class Product:
     """Block number ``block`` of ``rows`` rows of ``c = op(a) @ op(b)``. ``starts`` are the elements
-    where these rows of a and c begin, and b. ``method``: see ``products``."""
+    where these rows of a and c begin, and b. ``method``: see ``products``. With ``own_rows`` there
+    is nothing before the first row of a. With ``adds`` the block is one of rows of a and b, whose
+    number is k, and ``a.T @ b`` of it is added to all of c."""
 
     a: Buffer
     b: Buffer
@@ -269,6 +271,8 @@ class Product:
     method: str
     work: Buffer | None = None
     source: object = None
+    own_rows: bool = False
+    adds: bool = False
 
 
 @dataclass

@@ -28,7 +28,15 @@ from graphc.schedule.deps import (
 )
 from graphc.schedule.fuse import Group
 from graphc.schedule.pooling import pooling
-from graphc.schedule.products import TILE_ROWS, block_rows, is_product, method, work_size
+from graphc.schedule.products import (
+    TILE_ROWS,
+    block_rows,
+    chain_rows,
+    is_contraction,
+    is_product,
+    method,
+    work_size,
+)
 from graphc.schedule.sizes import nominal
 
 _RECOMPUTE_FLOPS = 4
@@ -130,7 +138,10 @@ class NestBuilder:
         for position, segment in enumerate(self.segments):
             self.current = position
             if segment.products:
-                products = [self._product(unit) for unit in segment.units]
+                products = [
+                    self._contraction(u) if is_contraction(u) else self._product(u)
+                    for u in segment.units
+                ]  # fmt: skip
                 packs += [L.Pack(p) for p in products if p.method == "whole"]
                 body += products
                 continue
@@ -194,28 +205,26 @@ class NestBuilder:
         return domain(unit)[len(self.group.outer) :]
 
     def _place(self) -> None:
-        """Put each unit into the first segment of its shape that comes late enough. Products
-        come first: they read nothing of their own group."""
-        products = [u for u in self.group.units if is_product(u)]
-        if products:
-            self.segments.append(Segment((), products, products=True))
-            self.segment_of.update(dict.fromkeys(products, 0))
+        """Put each unit into the first segment of its shape that comes late enough. A product
+        reads what is complete for its block of rows."""
         for unit in self.group.units:
-            if is_product(unit):
-                continue
-            inner = self._inner(unit)
+            by_block = _by_block(unit)
+            inner = () if by_block else self._inner(unit)
             earliest = 0
             for use in self.deps.uses[unit]:
                 if use.unit in self.segment_of:
-                    same = self._flows_by_register(use, inner)
+                    same = not by_block and self._flows_by_register(use, inner)
                     earliest = max(earliest, self.segment_of[use.unit] + (0 if same else 1))
             for position in range(earliest, len(self.segments)):
                 segment = self.segments[position]
-                if segment.inner == inner and not segment.closed and not _has_segment(unit):
+                if by_block and segment.products:
+                    break
+                open_ = not (by_block or segment.closed or _has_segment(unit))
+                if open_ and segment.inner == inner:
                     break
             else:
                 position = len(self.segments)
-                self.segments.append(Segment(inner))
+                self.segments.append(Segment(inner, products=by_block))
             self.segments[position].units.append(unit)
             self.segment_of[unit] = position
 
@@ -230,9 +239,14 @@ class NestBuilder:
         so that it is vectorised along the rows.
         """
         rows = self.group.outer[-1] if self.group.outer else 1
-        products = [u for u in self.group.units if is_product(u)]
+        products = [u for u in self.group.units if _by_block(u)]
         if products:
-            sizes = [block_rows(*_columns_and_sum(u), u.dtype.itemsize) for u in products]
+            sizes = [
+                block_rows(*_columns_and_sum(u), u.dtype.itemsize)
+                for u in products if is_product(u)
+            ]  # fmt: skip
+            if sum(s.products for s in self.segments) > 1 or not sizes:
+                sizes.append(chain_rows(self._row_bytes()))
             if self.team and len(self.group.outer) == 1:
                 sizes.append(team.block_rows(rows))
             return min([*sizes, rows] if isinstance(rows, int) else sizes)
@@ -254,6 +268,17 @@ class NestBuilder:
         fitting = _BLOCK_BYTES // row_bytes
         return max(_MIN_ROWS, min(fitting - fitting % _MIN_ROWS, _MAX_ROWS))
 
+    def _row_bytes(self) -> int:
+        """Bytes that a block holds at most for each of its rows."""
+        held = [0] * len(self.segments)
+        for unit in self.group.units:
+            later = [self.segment_of[r] for r in self._readers_behind(unit)]
+            if later:
+                size = nominal(product(self._value_inner(unit))) * unit.dtype.itemsize
+                for position in range(self.segment_of[unit], max(later) + 1):
+                    held[position] += size
+        return max(held)
+
     def _flows_by_register(self, use, inner) -> bool:
         unit = use.unit
         if reduced_axes(unit) or completes_rows(unit) or self._inner(unit) != inner:
@@ -261,20 +286,41 @@ class NestBuilder:
         return use.axes == tuple(range(len(domain(unit))))
 
     def _choose_scratch(self) -> None:
-        """Rows that a later segment needs and that are dear to recompute."""
-        for unit in self.group.units:
+        """Rows that a later segment needs and that are dear to recompute. What is read for the
+        last time leaves its memory to what later segments make."""
+        free: dict[tuple, list[L.Buffer]] = {}
+        held: list[tuple[int, tuple, L.Buffer]] = []  # the segment of the last read
+        for unit in sorted(self.group.units, key=self.segment_of.__getitem__):
             position = self.segment_of[unit]
             row = self._value_inner(unit)
             if unit in self.storage or not (row or self.block):
                 continue
-            later = [
-                u for u in self.deps.used_by.get(unit, ())
-                if self.segment_of.get(u.reader, position) != position
-            ]  # fmt: skip
-            if later and (reduced_axes(unit) or not self._cheap(unit)):
-                rows = self.block + (TILE_ROWS if is_product(unit) else 0)
-                size = product(row) * (rows or 1)
-                self.scratch[unit] = self.new_temp("row", unit.dtype, size)
+            later = self._readers_behind(unit)
+            if later and (
+                reduced_axes(unit) or not self._cheap(unit) or any(map(_by_block, later))
+            ):
+                for entry in [h for h in held if h[0] < position]:
+                    held.remove(entry)
+                    free.setdefault(entry[1], []).append(entry[2])
+                key = unit.dtype, product(row) * ((self.block or 1) + self._rows_above(unit))
+                known = free.get(key)
+                self.scratch[unit] = known.pop() if known else self.new_temp("row", *key)
+                last = max(self.segment_of[r] for r in later)
+                held.append((last, key, self.scratch[unit]))
+
+    def _readers_behind(self, unit: Node) -> list[Node]:
+        """Readers in later segments."""
+        position = self.segment_of[unit]
+        readers = (u.reader for u in self.deps.used_by.get(unit, ()))
+        return [r for r in readers if self.segment_of.get(r, position) != position]
+
+    def _own_rows(self, unit: Node) -> bool:
+        """Whether the rows that a product reads are made here: there are none above them."""
+        return storage_root(unit.inputs[0]) in self.segment_of
+
+    def _rows_above(self, unit: Node) -> int:
+        """Rows of scratch memory before the first: the last tile of a block may begin there."""
+        return TILE_ROWS if is_product(unit) and not self._own_rows(unit) else 0
 
     def _value_inner(self, unit: Node) -> tuple[DimLike, ...]:
         """Inner axes of a unit's value."""
@@ -295,7 +341,7 @@ class NestBuilder:
         ta, tb, itemsize = unit.attr("ta"), unit.attr("tb"), unit.dtype.itemsize
         batch, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
         number = L.flatten_index(self.outer_index[: len(batch)], batch)
-        a, b = (self.storage[storage_root(i)] for i in unit.inputs)
+        b = self.storage[storage_root(unit.inputs[1])]
         pack = self.packing(b) if product(batch) == 1 else None
         how = method(ta, tb, m, n, k, itemsize, often=pack is not None)
         size = work_size(how, n, k)
@@ -304,13 +350,37 @@ class NestBuilder:
         if unit in self.storage:
             c, c_start = self.storage[unit], number * (m * n) + first * n
         else:
-            c, c_start = self.scratch[unit], L.Affine((), TILE_ROWS * n)
-        a_start = number * (m * k) + (first if ta else first * k)
+            c, c_start = self.scratch[unit], L.Affine((), self._rows_above(unit) * n)
+        own_rows = self._own_rows(unit)
+        if own_rows:
+            a, a_start = self._block_of(unit.inputs[0])
+        else:
+            a = self.storage[storage_root(unit.inputs[0])]
+            a_start = number * (m * k) + (first if ta else first * k)
         made = L.Product(
-            a, b, c, (a_start, number * (k * n), c_start), ta, tb, m, n, k,
-            _BLOCK, self.block, how, work, self.deps.graph.sources.get(unit),
+            a, b, c, (a_start, number * (k * n), c_start), ta, tb, m, n, k, _BLOCK, self.block,
+            how, work, self.deps.graph.sources.get(unit), own_rows=own_rows,
         )  # fmt: skip
         return pack(made) if how == "packed" else made
+
+    def _contraction(self, unit: Node) -> L.Product:
+        _, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
+        target = self.storage[unit]
+        index = _loop_index("j", unit.shape)
+        zero = L.Store(target, L.flatten_index(index, unit.shape), L.Lit(unit.dtype, "0.0"))
+        self.prologue += _loops([zero], "j", unit.shape)
+        (a, a_start), (b, b_start) = map(self._block_of, unit.inputs)
+        return L.Product(
+            a, b, target, (a_start, b_start, L.Affine()), 1, 0, m, n, k, _BLOCK, self.block,
+            "direct", None, self.deps.graph.sources.get(unit), adds=True,
+        )  # fmt: skip
+
+    def _block_of(self, operand: Node) -> tuple[L.Buffer, L.Affine]:
+        """Where the rows of the block begin of what a product reads."""
+        columns, node = product(operand.shape[1:]), storage_root(operand)
+        if node in self.scratch:
+            return self.scratch[node], L.Affine((), self._rows_above(node) * columns)
+        return self.storage[node], L.variable(_BLOCK) * (self.block * columns)
 
     # -------------------------------------------------------------------------------- segments
 
@@ -405,8 +475,7 @@ class NestBuilder:
         if not self.block:
             return L.flatten_index(index[rank:], row)
         in_block = index[rank - 1] + L.variable(_BLOCK) * -self.block
-        if is_product(unit):  # the last tile of a block may begin before it
-            in_block = in_block + TILE_ROWS
+        in_block = in_block + self._rows_above(unit)
         return L.flatten_index((in_block, *index[rank:]), (self.block, *row))
 
     def _reduce(self, unit: Node, index: Index, levels: list[_Level]) -> None:
@@ -725,6 +794,11 @@ def _is_shared_divisor(node: Node) -> bool:
         node.op == "broadcast" and bool(rows) and bool(node.inputs[0].ndim)
         and rows[-1] not in node.attr("dims") and has_plain_reciprocal(node)
     )  # fmt: skip
+
+
+def _by_block(unit: Node) -> bool:
+    """Whether a unit is computed for a block of rows at a time, by one call."""
+    return is_product(unit) or is_contraction(unit)
 
 
 def _has_segment(unit: Node) -> bool:

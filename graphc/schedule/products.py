@@ -20,14 +20,36 @@ _LARGE_B = 1 << 20
 #: Of a product in chunks: rows of the result and terms of the sum for which A is packed at a time.
 CHUNK_ROWS, CHUNK_TERMS = 512, 96
 _MANY_ROWS = 256
+_SMALL = 16 << 10  # bytes of a matrix that stays in the cache beside what blocks of rows need
+_MANY_SUMMED = 64
+_CHAIN_BLOCK = 256 << 10  # bytes of all that a kernel holds of a block of rows
 
 
 def is_product(node: Node) -> bool:
     """Whether a node is a matrix product that graphc computes, in blocks of rows."""
-    if node.op != "matmul":
+    if node.op != "matmul" or is_contraction(node):
         return False
     *_, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
     return is_own(n, k, node.dtype.itemsize)
+
+
+def is_contraction(node: Node) -> bool:
+    """Whether a node is ``a.T @ b`` of many rows with a small result, such as the gradient of a
+    small weight: it is added up over blocks of rows of both, while these are in the cache."""
+    if node.op != "matmul" or node.ndim != 2 or (node.attr("ta"), node.attr("tb")) != (1, 0):
+        return False
+    _, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
+    if not (isinstance(m, int) and isinstance(n, int)) or nominal(k) < _MANY_SUMMED:
+        return False
+    return m * n * node.dtype.itemsize <= _SMALL
+
+
+def takes_rows(node: Node) -> bool:
+    """Whether a kernel may make rows of the first operand of a product and, with them in the
+    cache, rows of the product: the other operand is read once for each block."""
+    if not is_product(node) or node.ndim != 2 or node.attr("ta"):
+        return False
+    return nominal(node.inputs[1].type.nbytes) <= _SMALL
 
 
 def is_own(n: DimLike, k: DimLike, itemsize: int) -> bool:
@@ -69,6 +91,12 @@ def work_size(method: str, n: int, k: DimLike) -> DimLike:
     if method == "panel":
         return (k + _VECTOR) * _PANEL
     return k * (n + _VECTOR) + _VECTOR * _PANEL if method in ("whole", "packed") else 0
+
+
+def chain_rows(row_bytes: int) -> int:
+    """Rows of a block of a kernel that holds ``row_bytes`` of each between its products."""
+    rows = _CHAIN_BLOCK // max(1, row_bytes)
+    return max(_MIN_ROWS, min(rows - rows % _MIN_ROWS, _MAX_ROWS))
 
 
 def block_rows(n: int, k: DimLike, itemsize: int) -> int:

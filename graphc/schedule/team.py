@@ -266,9 +266,10 @@ class _Splitter:
             for buffer in _written(stmt):
                 if id(buffer) in sums:
                     op = sums[id(buffer)][1]
-                    if not isinstance(stmt, L.AccumulateInto) or op not in ("", stmt.op):
+                    added = _op_of_sum(stmt, buffer)
+                    if added is None or op not in ("", added):
                         return None
-                    sums[id(buffer)] = (buffer, stmt.op)
+                    sums[id(buffer)] = (buffer, added)
         for key, (_, op) in sums.items():
             if not op or not all(_is_neutral(op, expr) for expr in first[key]):
                 return None
@@ -487,12 +488,21 @@ def _spans(call: L.Convolve) -> list[DimLike]:
     return [x, w + math.prod(shape.window), shape.images * shape.filters * math.prod(shape.places)]
 
 
+def _op_of_sum(stmt: L.Stmt, buffer: L.Buffer) -> str | None:
+    """How a statement adds to what a buffer holds."""
+    if isinstance(stmt, L.Product):
+        return "sum" if stmt.adds and stmt.c is buffer else None
+    return stmt.op if isinstance(stmt, L.AccumulateInto) else None
+
+
 def _redirected(stmt: L.Stmt, copies: dict[int, L.Buffer]) -> L.Stmt:
     """A statement that writes to the copies of buffers."""
     if isinstance(stmt, L.For):
         return replace(stmt, body=[_redirected(s, copies) for s in stmt.body])
     if isinstance(stmt, L.Store | L.AccumulateInto) and id(stmt.buffer) in copies:
         return replace(stmt, buffer=copies[id(stmt.buffer)])
+    if isinstance(stmt, L.Product) and id(stmt.c) in copies:
+        return replace(stmt, c=copies[id(stmt.c)])
     return stmt
 
 

@@ -116,18 +116,18 @@ def test_text_without_a_meaning_is_refused(statement):
         compile_program(Program((), main, ()))
 
 
-def layers(count: int) -> Graph:
+def layers(count: int, width: int = 4) -> Graph:
     """Batched and plain products, an indexed read that is checked, sizes that are symbols."""
     n = symbol("n")
-    x = build.input(0, "x", tensor_type(np.float64, (n, 4)))
-    w = build.input(1, "w", tensor_type(np.float64, (4, 4)))
+    x = build.input(0, "x", tensor_type(np.float64, (n, width)))
+    w = build.input(1, "w", tensor_type(np.float64, (width, width)))
     i = build.input(2, "i", tensor_type(np.int64, (3,)))
     h, sums = x, []
     for k in range(count):
         h = build.elementwise("tanh", build.matmul(h, w))
         if k % 4 == 0:
             sums.append(build.reduce("sum", h, (0,)))
-    many = build.broadcast(w, (5, 4, 4), (1, 2))
+    many = build.broadcast(w, (5, *w.shape), (1, 2))
     batched = build.reduce("sum", build.matmul(many, many), (0,))
     return Graph("layers", (x, w, i), (build.take(h, i, 0), *sums, batched))
 
@@ -156,5 +156,6 @@ def test_a_failed_check_ends_a_main():
 
 
 def test_identical_layers_are_one_function():
-    program = write(schedule(passes.optimize(layers(15))))  # more would be a loop
+    # More would be a loop; with smaller weights, a kernel would take several layers.
+    program = write(schedule(passes.optimize(layers(15, 64))))
     assert len(program.calls) > 15 and len({k.text for k in program.kernels}) <= 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from generated import assert_same, native_run, python_run
@@ -75,7 +77,45 @@ def update(m, n, k):
     return Graph("f", (x, g, w, mean), (w_after, mean_after), {}, {0: 2, 1: 3})
 
 
+def chain(m, widths, tb=0):
+    """Layers whose rows one kernel computes, the last product of a product."""
+    h = x = matrix(0, m, widths[0])
+    weights = []
+    for k, n in itertools.pairwise(widths):
+        w = matrix(len(weights) + 1, *((n, k) if tb else (k, n)))
+        h = E("tanh", build.matmul(h, w, 0, tb))
+        weights.append(w)
+    last = matrix(len(weights) + 1, widths[-1], 3)
+    return Graph("f", (x, *weights, last), (build.matmul(build.matmul(h, last), last, 0, 1), h))
+
+
+def training(m, k, n, out):
+    """Two layers, forwards and backwards; both weights' gradients are sums over the rows."""
+    x, w, v, y = matrix(0, m, k), matrix(1, k, n), matrix(2, n, out), matrix(3, m, out)
+    h = E("tanh", build.matmul(x, w))
+    error = E("sub", build.matmul(h, v), y)
+    back = E("mul", build.matmul(error, v, 0, 1), E("sub", build.full_like(h, 1.0), E("mul", h, h)))
+    loss = build.reduce("sum", E("mul", error, error), (0, 1))
+    dv, dw = build.matmul(h, error, 1, 0), build.matmul(x, back, 1, 0)
+    return Graph("f", (x, w, v, y), (loss, dw, dv, build.reduce("sum", back, (0,))))
+
+
+def sums_of_reshaped(b, t, d, n):
+    """The operands of a sum over rows are arrays of more axes."""
+    x, g = matrix(0, b, t, d), matrix(1, b, t, n)
+    rows = [build.reshape(E("tanh", i), (b * t, i.shape[-1])) for i in (x, g)]
+    sums = build.matmul(*rows, 1, 0)
+    return Graph("f", (x, g), (sums, build.reduce("sum", rows[0], (0,))))
+
+
 CASES = {
+    "chain": chain(40, (8, 24, 16)),
+    "chain-transposed": chain(71, (5, 20, 33), tb=1),
+    "chain-any-rows": chain(symbol("t"), (3, 20, 17)),
+    "training": training(70, 9, 21, 5),
+    "training-any-rows": training(symbol("t"), 4, 17, 2),
+    "sums-of-reshaped": sums_of_reshaped(9, 40, 6, 7),
+    "sums-of-reshaped-any": sums_of_reshaped(symbol("t"), 7, 5, 20),
     "activation": activation(32, 16, 8),
     "one-block": activation(7, 20, 3),
     "blocks": activation(50, 600, 5),
@@ -91,7 +131,7 @@ CASES = {
     "attention-any-batch": attention(symbol("t"), 9, 4),
     "gates": gates(16, 24, 8),
     "update": update(70, 600, 9),
-    "update-any-batch": update(20, 12, symbol("t")),
+    "update-any-batch": update(70, 120, symbol("t")),
 }
 
 
@@ -107,6 +147,29 @@ def test_values(name):
         expected = interp.evaluate(graph, arrays)
         for run in (python_run, native_run):
             assert_same(run(graph, [a.copy() for a in arrays]), expected, label=run.__name__)
+
+
+@pytest.mark.parametrize("name", ["chain", "chain-transposed", "chain-any-rows", "training"])
+def test_chains_are_one_kernel(name):
+    made = schedule(CASES[name])
+    own = [k for k in made.kernels if isinstance(k, LoopKernel) and products(made)]
+    assert len(made.kernels) == len(own) == 1
+
+
+def test_many_rows_in_small_blocks(monkeypatch):
+    """Several blocks, the last with one row; what is read for the last time leaves its memory."""
+    monkeypatch.setattr("graphc.schedule.products._CHAIN_BLOCK", 1)
+    for name, rows in (("chain", 40), ("training-any-rows", 65), ("chain-any-rows", 49)):
+        graph, rng = CASES[name], np.random.default_rng(1)
+        arrays = [
+            rng.standard_normal(i.type.concrete_shape({"t": rows})).astype(i.dtype)
+            for i in graph.inputs
+        ]
+        expected = interp.evaluate(graph, arrays)
+        for run in (python_run, native_run):
+            assert_same(run(graph, [a.copy() for a in arrays]), expected, label=name)
+    (kernel,) = schedule(chain(64, (16,) * 9)).kernels
+    assert sum(b.name.startswith("row") for b in kernel.buffers) < 6
 
 
 def test_a_gradient_behind_which_its_parameter_changes_is_never_whole():

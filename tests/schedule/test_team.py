@@ -56,7 +56,8 @@ def test_a_training_gradient_in_parts(always, threads):
     expected = python_run(graph, flat(arguments), optimize=True)
     found = python_run(graph, flat(arguments), optimize=True, threads=threads)
     assert_same(found, expected)
-    assert len(teams(schedule(passes.optimize(graph), team=True))) == 5
+    (shared,) = teams(schedule(passes.optimize(graph), team=True))
+    assert shared.finish is not None  # sums of the parts, weights' gradients among them
 
 
 def test_sizes_known_at_run_time_only(always):
