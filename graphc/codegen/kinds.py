@@ -142,3 +142,10 @@ def local_of(builder, value):
 def declared(module: ir.Module, name: str, kind: ir.FunctionType) -> ir.Function:
     """The function ``name``, of this module or of another."""
     return module.globals.get(name) or ir.Function(module, kind, name)
+
+
+def copy_bytes(builder, target, source, nbytes) -> None:
+    """Of memory that does not overlap; the addresses are pointers to bytes."""
+    kinds = [target.type, source.type, nbytes.type]
+    move = builder.module.declare_intrinsic("llvm.memcpy", kinds)
+    builder.call(move, [target, source, nbytes, ir.IntType(1)(0)])

@@ -12,6 +12,7 @@ import ast
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from llvmlite import ir
 
@@ -26,6 +27,7 @@ from graphc.codegen.kinds import (
     Buffer,
     Kind,
     convert,
+    copy_bytes,
     declared,
     load,
     local,
@@ -40,11 +42,13 @@ _INTEGER = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and_", ast.BitOr: "or_",
     ast.BitXor: "xor", ast.LShift: "shl", ast.RShift: "ashr",
 }  # fmt: skip
+_PLAIN = (ast.Name, ast.Constant, ast.BinOp, ast.Mult, ast.Sub, ast.UnaryOp, ast.USub, ast.Load)
 _LOGICAL = {ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"}
 _WORDS = {ast.FloorDiv: "floor_div", ast.Mod: "floor_mod"}
 _ORDER = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
 _MAIN_KINDS = {"args": BYTES, "arena": BYTES, "ints": WORDS}
+_MANY_PARAMETERS = 32  # from which a kernel stays a function
 _LONG = 300  # lines of a kernel without loops from which vector math is called
 _OUT_OF_LINE = frozenset({*MATH, "power"}) - {"sqrt", "rsqrt"}
 
@@ -57,7 +61,14 @@ def lower_kernel(module: ir.Module, name: str, text: str, kinds: Sequence, words
     for argument, kind in zip(function.args, kinds, strict=True):
         if isinstance(kind, Buffer):
             argument.add_attribute("noalias")
+    if len(kinds) > _MANY_PARAMETERS:  # what aliases what grows with the square where it is inlined
+        function.attributes.add("noinline")
     lowering = _Lowering(tree, words, ir.IRBuilder(function.append_basic_block("entry")))
+    names = [a.arg for a in tree.args.args]
+    lowering.buffers = {
+        name for name, kind in zip(names, kinds, strict=True)
+        if isinstance(kind, Buffer) and name in lowering.single
+    }  # fmt: skip
     lowering.out_of_line = text.count("\n") >= _LONG and _is_straight(tree)
     lowering.run(kinds, function.args)
     lowering.builder.ret_void()
@@ -126,6 +137,80 @@ def _only_fills(loop: ast.For) -> bool:
         and isinstance(statement.targets[0], ast.Subscript)
         and isinstance(statement.value, ast.Name)
     )
+
+
+def _move(module: ir.Module) -> ir.Function:
+    """``move(target, source, nbytes)``. Hundreds of moves in place make a block of thousands of
+    instructions, to which LLVM takes time with its square."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, pointer, INT64.value])
+    function = declared(module, "move", kind)
+    if function.is_declaration:
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        copy_bytes(builder, *function.args)
+        builder.ret_void()
+    return function
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """``target[j + target_from] = source[j + source_from]`` for each step j of a loop."""
+
+    target: str
+    target_from: ast.expr
+    source: str
+    source_from: ast.expr
+
+
+def _copies(loop: ast.For) -> list[_Copy]:
+    """What a loop copies from buffers to others, if it does no more than that."""
+    assert isinstance(loop.target, ast.Name)
+    found: list[_Copy] = []
+    known: dict[str, ast.Subscript] = {}  # what a name was read from
+    for statement in loop.body:
+        match statement:
+            case ast.Assign(targets=[target], value=ast.Subscript() as source):
+                pass
+            case ast.Assign(targets=[target], value=ast.Name(id=name)) if name in known:
+                source = known[name]
+            case _:
+                return []
+        if isinstance(target, ast.Name):
+            known[target.id] = source
+            continue
+        assert isinstance(target, ast.Subscript)
+        starts = [_start(place.slice, loop.target.id) for place in (target, source)]
+        if starts[0] is None or starts[1] is None:
+            return []
+        if not isinstance(target.value, ast.Name) or not isinstance(source.value, ast.Name):
+            return []
+        found.append(_Copy(target.value.id, starts[0], source.value.id, starts[1]))
+    apart = {c.target for c in found}.isdisjoint(c.source for c in found)
+    return found if apart and len({c.target for c in found}) == len(found) else []
+
+
+def _start(index: ast.expr, step: str) -> ast.expr | None:
+    """``start`` of an index ``step + start``, in sums of any order."""
+    terms, waiting = [], [index]
+    while waiting:
+        term = waiting.pop()
+        if isinstance(term, ast.BinOp) and isinstance(term.op, ast.Add):
+            waiting += [term.left, term.right]
+        else:
+            terms.append(term)
+    rest = [t for t in terms if not (isinstance(t, ast.Name) and t.id == step)]
+    if len(rest) != len(terms) - 1:
+        return None
+    if any(isinstance(n, ast.Name) and n.id == step for t in rest for n in ast.walk(t)):
+        return None
+    if not all(isinstance(n, _PLAIN) for t in rest for n in ast.walk(t)):
+        return None
+    total: ast.expr = ast.Constant(0)
+    for term in rest:
+        total = ast.BinOp(total, ast.Add(), term)
+    return total
 
 
 class _Names(ast.NodeVisitor):
@@ -209,6 +294,7 @@ class _Lowering:
         self.result = None  # where the result goes
         self.breaks: list[ir.Block] = []  # where the loops around go on
         self.done = builder.append_basic_block("done")
+        self.buffers: set[str] = set()  # parameters that no other name reaches
 
     def run(self, kinds: Sequence, arguments: Sequence) -> None:
         for parameter, kind, value in zip(self.tree.args.args, kinds, arguments, strict=True):
@@ -320,10 +406,41 @@ class _Lowering:
             and 1 <= len(steps.args) <= 2 and not node.orelse
         ):  # fmt: skip
             self._unknown(node)
+        if self._is_copied(node, steps.args):
+            return
         *first, end = (self._int(bound) for bound in steps.args)
         with self._loop(first[0] if first else end.type(0), end) as index:
             self._bind(node.target.id, INT64, index)
             self.block(node.body)
+
+    def _is_copied(self, node: ast.For, bounds: list[ast.expr]) -> bool:
+        """Lower a loop that copies neighbours from some parameters to others as moves of memory:
+        weights of hundreds of layers, stacked, would be hundreds of loops to vectorise."""
+        copies = _copies(node) if len(bounds) == 1 else []
+        if not copies or not {n for c in copies for n in (c.target, c.source)} <= self.buffers:
+            return False
+        if any(self.values[c.target][0] != self.values[c.source][0] for c in copies):
+            return False
+        builder, count = self.builder, self._int(bounds[0])
+        pointer = ir.IntType(8).as_pointer()
+        for copied in copies:
+            kind, target = self.values[copied.target]
+            _, source = self.values[copied.source]
+            places = [
+                builder.bitcast(builder.gep(start, [self._int(offset)], inbounds=True), pointer)
+                for start, offset in ((target, copied.target_from), (source, copied.source_from))
+            ]
+            size = (kind.dtype.bits + 7) // 8
+            if isinstance(count, ir.Constant):
+                nbytes = count.type(max(count.constant, 0) * size)
+            else:
+                some = builder.icmp_signed(">", count, count.type(0))
+                nbytes = builder.mul(builder.select(some, count, count.type(0)), count.type(size))
+            if len(self.buffers) > _MANY_PARAMETERS:
+                builder.call(_move(builder.module), [*places, nbytes])
+            else:
+                copy_bytes(builder, *places, nbytes)
+        return True
 
     def _parts(self) -> list[ir.Block]:
         return [self.builder.append_basic_block(f"loop.{part}") for part in ("head", "body", "end")]

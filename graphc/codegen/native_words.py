@@ -23,6 +23,7 @@ from graphc.codegen.kinds import (
     Kind,
     Signature,
     convert,
+    copy_bytes,
     declared,
     local,
     local_of,
@@ -611,8 +612,7 @@ def _words_at_emit(builder, sig, args):
 def _copy_emit(builder, sig, args):
     pointer = ir.IntType(8).as_pointer()
     target, source = (builder.inttoptr(a, pointer) for a in args[:2])
-    memcpy = builder.module.declare_intrinsic("llvm.memcpy", [pointer, pointer, args[2].type])
-    builder.call(memcpy, [target, source, args[2], ir.IntType(1)(0)])
+    copy_bytes(builder, target, source, args[2])
 
 
 def _claim_emit(builder, sig, args):
