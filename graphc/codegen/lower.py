@@ -72,6 +72,8 @@ def lower_kernel(module: ir.Module, name: str, text: str, kinds: Sequence, words
     lowering.out_of_line = text.count("\n") >= _LONG and _is_straight(tree)
     lowering.run(kinds, function.args)
     lowering.builder.ret_void()
+    if len(kinds) > _MANY_PARAMETERS and lowering.only_moves:
+        function.attributes.add("optnone")  # nothing to gain from passes that compare all pairs
     return calling(name, function.ftype, kinds, NONE)
 
 
@@ -294,6 +296,7 @@ class _Lowering:
         self.result = None  # where the result goes
         self.breaks: list[ir.Block] = []  # where the loops around go on
         self.done = builder.append_basic_block("done")
+        self.only_moves = all(isinstance(s, ast.For) for s in tree.body)
         self.buffers: set[str] = set()  # parameters that no other name reaches
 
     def run(self, kinds: Sequence, arguments: Sequence) -> None:
@@ -408,6 +411,7 @@ class _Lowering:
             self._unknown(node)
         if self._is_copied(node, steps.args):
             return
+        self.only_moves = False
         *first, end = (self._int(bound) for bound in steps.args)
         with self._loop(first[0] if first else end.type(0), end) as index:
             self._bind(node.target.id, INT64, index)

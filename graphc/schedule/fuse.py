@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from dataclasses import dataclass
 
@@ -246,11 +247,19 @@ class Fusion:
                 self.group_of[other.reader]
                 for use in self.deps.uses[unit]
                 if use.unit.type.size != 1
-                for other in self.deps.used_by[use.unit]
+                for other in self._near(self.deps.used_by[use.unit], unit)
             )
             near = heapq.nsmallest(_MAX_SIBLINGS, siblings, key=lambda g: self._distance(g, unit))
             self._fuse_best(unit, near, explain=False)
         return self.groups()
+
+    def _near(self, uses: list[Use], unit: Node) -> list[Use]:
+        """The readers on either side of ``unit``: slices of one array may be thousands."""
+        if len(uses) <= 4 * _MAX_SIBLINGS:
+            return uses
+        here = self.position[unit]
+        at = bisect.bisect_left(uses, here, key=lambda use: self.position[use.reader])
+        return uses[max(at - 2 * _MAX_SIBLINGS, 0) : at + 2 * _MAX_SIBLINGS]
 
     def _group_scalars(self) -> None:
         """Unrolled loops over scalars: neighbours in the order of the graph share a kernel, so

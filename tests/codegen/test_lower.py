@@ -10,14 +10,15 @@ import pytest
 from generated import assert_same
 
 from graphc import interp, passes, pipeline
+from graphc.codegen.machine import run_as_python
 from graphc.codegen.native import compile_program, compile_words
-from graphc.codegen.writer import Program, write
+from graphc.codegen.writer import KernelFunction, Parameter, Program, write
 from graphc.errors import VerifyError
 from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
-from graphc.runtime.executor import Executable
+from graphc.runtime.executor import Executable, pointer
 from graphc.runtime.loader import NativeFunction
 from graphc.schedule import schedule
 
@@ -159,3 +160,59 @@ def test_identical_layers_are_one_function():
     # More would be a loop; with smaller weights, a kernel would take several layers.
     program = write(schedule(passes.optimize(layers(15, 64))))
     assert len(program.calls) > 15 and len({k.text for k in program.kernels}) <= 8
+
+
+def stacked(count: int) -> Graph:
+    """Arrays joined, and taken apart again: what a loop over many layers does with weights."""
+    given = [
+        build.input(k, f"w{k}", tensor_type(np.float32, (2, 3))) for k in range(count)
+    ]  # fmt: skip
+    whole = build.concat(tuple(given), 0)
+    double = build.elementwise("add", whole, whole)
+    parts = [build.slice_(double, (2 * k, 0), (2, 3), (1, 1)) for k in range(count)]
+    return Graph("stacked", tuple(given), (whole, *parts))
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_copies_are_moves_of_memory(count):
+    graph = stacked(count)
+    arrays = [np.full((2, 3), k, np.float32) + np.eye(2, 3, dtype=np.float32) for k in range(count)]
+    assert_same(compiled_run(graph, arrays), interp.evaluate(graph, arrays))
+    text = compile_program(write(schedule(passes.optimize(graph)))).llvm
+    assert ("@move(" in text) == (count == 40)  # hundreds of moves in place are one long block
+
+
+COPYING = """
+def kernel(a0, a1, o2, o3, n):
+    for j in range(n):
+        t0 = a0[2 + j]
+        o2[j + 1 * 3] = t0
+        o3[j] = a1[j + 4]
+    for j in range(4):
+        o2[j] = a0[j * 2]
+    for j in range(3):
+        o3[j + 1] = o3[j]
+    for j in range(2):
+        t1 = a1[j]
+        o2[j + 20] = t1
+        o2[j + 21] = a0[j]
+"""
+
+
+@pytest.mark.parametrize("n", [-2, 0, 5])
+def test_loops_that_only_look_like_copies_stay_loops(n):
+    """Strides, overlaps and targets written twice are done step by step."""
+    main = (
+        "def main(args, arena, ints):\n    kernel(argument_f64(args, 0), argument_f64(args, 1), "
+        "argument_f64(args, 2), argument_f64(args, 3), ints[2])\n"
+    )
+    kinds = [Parameter(p, "f64") for p in ("a0", "a1", "o2", "o3")] + [Parameter("n", "dim")]
+    kernel = KernelFunction("kernel", tuple(kinds), COPYING.strip())
+    program = Program((kernel,), main, ("kernel",))
+    found, expected = ([np.arange(30.0) + 100 * k for k in range(4)] for _ in range(2))
+    ints, arena = np.array([0, 0, n, 0, 0]), np.zeros(64, np.uint8)
+    run_as_python(program, expected, arena, ints)
+    table = (ctypes.c_void_p * 4)(*map(pointer, found))
+    native = NativeFunction(compile_program(program).object_code)
+    native.call(ctypes.addressof(table), pointer(arena), pointer(ints))
+    assert_same(found, expected)
