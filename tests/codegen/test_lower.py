@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import re
 
 import numpy as np
 import pytest
 from generated import assert_same
 
+import graphc as gc
 from graphc import interp, passes, pipeline
 from graphc.codegen.machine import run_as_python
 from graphc.codegen.native import compile_program, compile_words
@@ -160,6 +162,32 @@ def test_identical_layers_are_one_function():
     # More would be a loop; with smaller weights, a kernel would take several layers.
     program = write(schedule(passes.optimize(layers(15, 64))))
     assert len(program.calls) > 15 and len({k.text for k in program.kernels}) <= 8
+
+
+def arithmetic(layers: int) -> set[str]:
+    """Texts of the kernels of a deep network's gradient that do more than move memory."""
+
+    def loss(params, x):
+        for w, b in params:
+            x = np.tanh(x @ w + b)
+        return np.mean(x * x)
+
+    params = [(np.eye(8) + k, np.ones(8)) for k in range(layers)]
+    graph = gc.value_and_grad(loss).graph(params, np.ones((16, 8)))
+    program = write(schedule(passes.optimize(graph)))
+    return {
+        kernel.text for kernel in program.kernels
+        if not all(_MOVE.fullmatch(line.split("#")[0].strip()) for line in kernel.text.split("\n"))
+    }  # fmt: skip
+
+
+_MOVE = re.compile(r"(t\d+|o\d+\[[^]]*]) = (t\d+|a\d+\[[^]]*])|(for|def) .*|")
+
+
+def test_what_is_compiled_does_not_grow_with_identical_layers():
+    """Each layer has weights of its own: they are moved together, nothing else is more."""
+    few = arithmetic(50)
+    assert 1 <= len(few) <= 6 and arithmetic(400) == few
 
 
 def stacked(count: int) -> Graph:
