@@ -69,10 +69,11 @@ def _check_dtypes(graph: Graph) -> None:
     for node in graph.deep_order:
         if node.dtype.name in ("float16", "complex64", "complex128"):
             where = graph.sources.get(node)
+            name = node.attr("name") if node.op == "input" else node.op
             raise DTypeError(
-                f"{node.op} : {node.type}" + (f" at {where}" if where else "")
+                f"`{name}` : {node.type}" + (f" at {where}" if where else "")
                 + ": compiled code takes bool, integers, float32 and float64.\n"
-                "Convert with .astype, or evaluate with graphc.interpret(f)."
+                "Convert with .astype(np.float32), or evaluate with graphc.interpret(f)."
             )  # fmt: skip
 
 

@@ -312,21 +312,22 @@ def _floating(context, x):
 
 
 def _shift(x, axis):
-    """The largest element along ``axis``, a finite constant to differentiation; where it is -inf.
+    """The largest element along ``axis``, made a finite constant to differentiation, and as it is.
 
-    Slices that hold nothing but -inf have no part in any gradient.
+    Slices that hold nothing but -inf, where that is -inf, have finite gradients.
     """
     empty = any(d == 0 for d in x.shape)
     largest = np.max(x, axis=axis, keepdims=True, **({"initial": -np.inf} if empty else {}))
     finite = np.where(np.isfinite(largest), largest, 0)
-    return x.context.wrap(op("stop_gradient", finite.node)), largest == -np.inf
+    return x.context.wrap(op("stop_gradient", finite.node)), largest
 
 
 def logsumexp(context, a, axis=None, b=None, keepdims=False, return_sign=False):
     x = _floating(context, a)
     if b is not None:
         x, b = np.broadcast_arrays(x, context.lift(b))
-    shift, dead = _shift(x, axis)
+    shift, largest = _shift(x, axis)
+    dead = largest == -np.inf
     powers = np.exp(x - shift)
     total = np.sum(powers if b is None else powers * b.astype(x.dtype), axis=axis, keepdims=True)
     sign = np.sign(total)
@@ -338,20 +339,26 @@ def logsumexp(context, a, axis=None, b=None, keepdims=False, return_sign=False):
 
 
 def softmax(context, x, axis=None):
-    """NaN over slices of -inf alone, as SciPy's."""
+    """NaN over slices of -inf alone or with +inf, as SciPy's."""
     x = _floating(context, x)
-    shift, dead = _shift(x, axis)
+    shift, largest = _shift(x, axis)
     powers = np.exp(x - shift)
-    total = np.sum(powers, axis=axis, keepdims=True) + dead.astype(x.dtype)
-    return np.where(dead, np.nan, powers / total).astype(x.dtype)
+    total = np.sum(powers, axis=axis, keepdims=True) + (largest == -np.inf).astype(x.dtype)
+    return powers / total + _undefined(np.isinf(largest), x.dtype)
+
+
+def _undefined(where, dtype):
+    """NaN there, else 0: added as a constant, since a choice would mask what flows back."""
+    return np.where(where, np.nan, 0).astype(dtype)
 
 
 def log_softmax(context, x, axis=None):
     x = _floating(context, x)
-    shift, dead = _shift(x, axis)
+    shift, largest = _shift(x, axis)
+    dead = largest == -np.inf
     off = x - shift
     total = np.sum(np.exp(off), axis=axis, keepdims=True) + dead.astype(x.dtype)
-    return np.where(dead, np.nan, off - np.log(total)).astype(x.dtype)
+    return off - (np.log(total) + _undefined(dead, x.dtype))
 
 
 def polygamma(context, n, x):

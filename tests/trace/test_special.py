@@ -99,3 +99,12 @@ def test_a_ufunc_of_the_user_is_called_by_its_own_name():
     mine = np.frompyfunc(lambda x: x + 1, 1, 1)
     with pytest.raises(TraceError, match=r"^the ufunc <lambda> \(vectorized\) is not supported"):
         gc.interpret(lambda x: mine(x))(1.0)
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "softmax", "log_softmax"])
+def test_infinite_scores_are_scipys(name):
+    function = getattr(gc.special, name)
+    for x in ([-np.inf, -np.inf], [np.inf, 0.0], [-np.inf, 1.0], [np.inf, np.inf], [np.nan, 0.0]):
+        with np.errstate(all="ignore"):
+            expected = getattr(special, name)(np.array(x))
+        np.testing.assert_allclose(function(np.array(x)), expected)
