@@ -17,7 +17,7 @@ from graphc.schedule.convolutions import Convolution
 from graphc.schedule.memory import STATUS_WORDS
 from graphc.schedule.pooling import Pooling
 from graphc.schedule.sizes import nominal
-from graphc.schedule.team import CLAIMED
+from graphc.schedule.team import CLAIMED, STATUS_STRIDE
 
 _INDENT = "    "
 _ACCUMULATE = {"sum": "accumulate_sum", "prod": "accumulate_prod"}
@@ -224,6 +224,8 @@ class _Calls:
             function, arguments = _function(kernel.finish, self, kernel)
             function = self._known(function)
             lines.append(f"{function.name}({', '.join([*arguments, parts])})")
+            if kernel.status is not None:
+                lines.append("if status[0] != 0: return")
         return lines
 
     def _loop(self, loop: L.LoopControl) -> list[str]:
@@ -303,10 +305,16 @@ def _function(
             f"{_INDENT}{names[b]} = part({names[b]}, lane * ({dim(stride)}))"
             for b, stride in team.strides.items()
         ]
+    if team and team.status:
+        status = names[team.status]
+        if is_lane:
+            head += [f"{_INDENT}status = {status}", f"{_INDENT}status[0] = 0"]
+        else:
+            lines += _first_failure(status)
     parameters = [Parameter(names[b], short_dtype(b.dtype)) for b in buffers]
     arguments = [b.name for b in buffers]
     text = "\n".join([*head, *lines])
-    if "status" in text:
+    if "status" in text and not (is_lane and team.status):
         parameters.append(Parameter("status", "status"))
         arguments.append("status")
     for symbol in map(symbol_name, kernel.symbols):
@@ -321,6 +329,16 @@ def _function(
     signature = ", ".join(p.name for p in parameters)
     text = f"def kernel({signature}):\n{text}"
     return KernelFunction("kernel", tuple(parameters), text, is_lane), arguments
+
+
+def _first_failure(status: str) -> list[str]:
+    """Lines that take over what the first of the parts says that found an index out of range."""
+    at = f"lane * {STATUS_STRIDE}"
+    lines = [
+        "for lane in range(lanes):", f"    if status[0] == 0 and {status}[{at}] != 0:",
+        f"        status[0] = {status}[{at}]", f"        status[1] = {status}[{at} + 1]",
+    ]  # fmt: skip
+    return [_INDENT + line for line in lines]
 
 
 def _library_call(kernel: L.LibraryKernel) -> tuple[KernelFunction, list[str]]:

@@ -336,7 +336,8 @@ class TeamKernel(LoopKernel):
     """A kernel that threads share (``schedule.team``). ``lane`` computes one part: the steps
     ``first`` to ``last`` of its loop ``shared`` over ``extent`` rows, ``size`` rows a step. It has
     ``strides[buffer]`` elements of its own of each of these buffers. ``finish`` puts the parts
-    together. ``work`` is what all cost."""
+    together. ``work`` is what all cost. ``status`` has status words of each part, if it has checks.
+    """
 
     lane: LoopKernel = None  # type: ignore[assignment]
     finish: LoopKernel | None = None
@@ -345,6 +346,7 @@ class TeamKernel(LoopKernel):
     size: int = 1
     work: DimLike = 0
     strides: dict[Buffer, DimLike] = field(default_factory=dict)
+    status: Buffer | None = None
 
 
 @dataclass

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from graphc.ir.dims import DimLike
 from graphc.ir.ops import OPS
 from graphc.schedule import loops as L
@@ -20,6 +22,7 @@ MAX_PARTS = 16  # of a kernel; memory of the parts' own is planned for so many
 #: to finish takes 0.3 us, and what the other processor wrote has to come from there.
 GRAIN = 200_000
 CLAIMED = 512  # elements that a part asks for at once before it changes them in place
+STATUS_STRIDE = 16  # words between those of the parts
 _LINE = 16  # elements that are a cache line or more
 _MOVE = 8  # work of a load or a store
 _PACKED_BLOCKS = 4  # of a product whose B is packed again for each
@@ -32,7 +35,8 @@ def split(schedule: L.Schedule) -> L.Schedule:
     """The schedule with :class:`loops.TeamKernel` where kernels are large and their outer loop has
     independent steps. Kernels inside loops and choices of the program stay whole."""
     users: dict[int, int] = {}
-    for kernel in schedule.kernels:
+    whole = [part for kernel in schedule.kernels for part in _apart(kernel)]
+    for kernel in whole:
         for buffer in {id(b): b for b in (*kernel.reads, *kernel.writes)}.values():
             users[id(buffer)] = users.get(id(buffer), 0) + 1
     kept = {id(b) for b in (*schedule.inputs, *schedule.outputs, *schedule.consts)}
@@ -57,7 +61,7 @@ def split(schedule: L.Schedule) -> L.Schedule:
         return team or kernel
 
     kernels: list[L.Kernel] = []
-    for kernel in schedule.kernels:
+    for kernel in whole:
         if isinstance(kernel, L.GemmKernel) and kernel.method:
             team = shared(_as_loops(kernel))
             kernels.append(team if isinstance(team, L.TeamKernel) else kernel)
@@ -104,6 +108,15 @@ def _as_loops(kernel: L.GemmKernel) -> L.LoopKernel:
     if kernel.batch != 1:
         body = [L.For("i0", kernel.batch, body)]
     return L.LoopKernel(kernel.name, body, kernel.reads, kernel.writes, kernel.nodes)
+
+
+def _apart(kernel: L.Kernel) -> list[L.Kernel]:
+    """A kernel of several loops that are large, each by itself."""
+    body = kernel.body if type(kernel) is L.LoopKernel else []
+    if len(body) < 2 or not all(isinstance(s, L.For) and _is_enough(work([s])) for s in body):
+        return [kernel]
+    parts = [_kernel(kernel, [s]) for s in body]
+    return [parts[0], *(replace(part, nodes=()) for part in parts[1:])]
 
 
 def _by_sums(kernel: L.LoopKernel, temp) -> list[L.LoopKernel] | None:
@@ -288,9 +301,6 @@ class _Splitter:
         for stmt, loops in _within(self.main):
             if isinstance(stmt, L.ScatterAdd):
                 return None
-            for expr in L.expressions(stmt):
-                if isinstance(expr, L.Checked) or (isinstance(expr, L.Load) and expr.dynamic):
-                    return None
             for access in _accesses(stmt, self.main.var):
                 step = self._elements_of_a_step(access, loops)
                 found.setdefault(id(access.buffer), []).append((access, step))
@@ -368,10 +378,16 @@ class _Splitter:
             combined.append(L.Accumulate(name, op, value))
         finish = None
         kernel = self.kernel
-        if combined or after:
+        status = self._status()
+        if combined or after or status:
             start = [s for s in before if not isinstance(s, L.Pack)]
             finish = _kernel(kernel, [*start, L.ForTeam("lane", 0, combined), *after])
         lane = _kernel(kernel, lane_body)
+        if status is not None:
+            assert finish is not None
+            strides[status] = STATUS_STRIDE
+            lane = replace(lane, writes=(*lane.writes, status))
+            finish = replace(finish, reads=(*finish.reads, status))
         pieces = [kernel, lane] if finish is None else [kernel, lane, finish]
         reads, writes = (
             tuple(dict.fromkeys(b for p in pieces for b in getattr(p, which)))
@@ -380,8 +396,16 @@ class _Splitter:
         size = self.main.size if isinstance(self.main, L.ForBlocks) else 1
         return L.TeamKernel(
             kernel.name, lane_body, reads, writes, kernel.nodes, kernel.symbols, lane, finish,
-            main, self.main.extent, size, amount, strides,
+            main, self.main.extent, size, amount, strides, status,
         )  # fmt: skip
+
+    def _status(self) -> L.Buffer | None:
+        """Where each part says what index it found out of range; None if none is looked at."""
+        for stmt in L.statements([self.main]):
+            for expr in L.expressions(stmt):
+                if isinstance(expr, L.Checked) or (isinstance(expr, L.Load) and expr.dynamic):
+                    return self.temp(np.dtype(np.int64), STATUS_STRIDE * MAX_PARTS)
+        return None
 
 
 def _kernel(kernel: L.LoopKernel, body: list[L.Stmt]) -> L.LoopKernel:
@@ -444,7 +468,8 @@ def _accesses(stmt: L.Stmt, step: str) -> Iterator[_Access]:
     """What a statement reads, then what it writes; ``step`` is the variable of the shared loop."""
     for expr in L.expressions(stmt):
         if isinstance(expr, L.Load):
-            yield _Access(expr.buffer, expr.index, 1, False)
+            span = sum((stride * (size - 1) for _, stride, size, _ in expr.dynamic), start=1)
+            yield _Access(expr.buffer, expr.index, span, False)
     if isinstance(stmt, L.Product):
         # A tile that would reach beyond the last row is moved up, into another step's rows: what
         # it computes there again comes out the same, unless what it reads is made by that step.
