@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -68,6 +69,48 @@ def test_one_object_serves_several_numbers_of_threads(shared):
     assert run_of(four).artifact.object_code == run_of(shared).artifact.object_code
     for a, b in zip(found, shared(*arguments()), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_threads_without_work_sleep_and_are_woken(shared):
+    first = shared(*arguments())
+    words = team._team().words
+    if team.available_cpus() == 1:
+        pytest.skip("one processor")
+    until = time.monotonic() + 20
+    while not words[team._SLEEPERS] & 2 and time.monotonic() < until:
+        time.sleep(0.002)
+    assert words[team._SLEEPERS] & 2  # thread 1
+    for a, b in zip(first, shared(*arguments()), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_nobody_waits_for_a_thread_that_does_not_come(shared):
+    """As after a fork, in a container without time, or where no thread could be made."""
+    first = shared(*arguments())
+    words = team._team().words
+    started, cpus = words[team._STARTED], words[team._CPUS]
+    try:
+        words[team._STARTED], words[team._CPUS] = 15, 16  # the others do not exist
+        for a, b in zip(first, gc.compile(model, threads=2)(*arguments()), strict=True):
+            assert np.array_equal(a, b)
+        gc.compile(model, threads=8)(*arguments())
+    finally:
+        words[team._STARTED], words[team._CPUS] = started, cpus
+
+
+def test_an_index_out_of_range_is_named_as_on_one_thread():
+    def f(x, at):
+        return np.sum(np.exp(x[at]), axis=1)
+
+    x, at = np.ones((4096, 64)), np.arange(4096)
+    at[[100, 3000]] = 5000, 6000
+    found = []
+    for threads in (1, 2):
+        made = gc.compile(f, threads=threads)
+        with pytest.raises(IndexError) as raised:
+            made(x, at)
+        found.append(str(raised.value))
+    assert found[0] == found[1] and "5000" in found[0]
 
 
 def test_several_python_threads_at_once(shared):

@@ -166,3 +166,88 @@ def test_a_convolution_and_what_follows(always):
     assert teams(schedule(passes.optimize(graph), team=True))
     for threads in (2, 4):
         assert_same(python_run(graph, [w, x], True, threads), python_run(graph, [w, x], True))
+
+
+def test_the_gradient_of_filters_by_pieces_of_the_batch(always, monkeypatch):
+    monkeypatch.setattr(team, "_PIECE", 1)
+    rng = np.random.default_rng(6)
+    x, w = rng.normal(size=(8, 2, 12, 12)), rng.normal(size=(4, 2, 3, 3))
+    graph = gc.grad(lambda w, x: np.sum(gc.nn.conv2d(x, w) ** 2)).graph(w, x)
+    made = schedule(passes.optimize(graph), team=True)
+    pieces = [k for k in teams(made) if isinstance(k.shared.body[0], L.Convolve)]
+    (pieces,) = [k for k in pieces if k.shared.body[0].shape.method == "sums"]
+    assert pieces.extent == 8 and pieces.finish
+    found = [python_run(graph, [w, x], True, threads) for threads in (1, 2, 5)]
+    assert_same(found[1], found[0])
+    assert all(map(np.array_equal, found[1], found[2]))  # the pieces are the same
+
+
+def test_the_gradient_of_a_weight_by_pieces_of_the_batch(always, monkeypatch):
+    """Each part sums over examples, so that it reads what it has computed itself."""
+    monkeypatch.setattr(team, "_LONG_SUM", 8)
+    rng = np.random.default_rng(7)
+    x, g, w = rng.normal(size=(48, 20)), rng.normal(size=(48, 12)), rng.normal(size=(20, 12))
+    graph = gc.compile(lambda x, g, w: w - 0.1 * np.tanh(x.T @ g)).graph(x, g, w)
+    sums, rest = teams(schedule(passes.optimize(graph), team=True))
+    assert sums.extent == 6 and sums.finish is None
+    assert [n.op for n in sums.nodes] == ["matmul"] and "matmul" not in [n.op for n in rest.nodes]
+    for threads in (2, 4):
+        found = python_run(graph, [x, g, w], True, threads)
+        assert_same(found, interp.evaluate(graph, [x, g, w]))
+
+
+def test_loops_of_one_name_are_told_apart():
+    """Of two inner loops over j0 the first, longer one reaches into the next step."""
+    out, dtype = L.Buffer("out", np.dtype("f8"), 80, "output"), np.dtype("f8")
+
+    def made(width):
+        def row(size, start):
+            index = L.variable("i0") * width + L.variable("j0") + start
+            return L.For("j0", size, [L.Store(out, index, L.Lit(dtype, "1.0"))])
+
+        main = L.For("i0", 8000, [row(8, 0), row(2, 8)])
+        kernel = L.LoopKernel("k", [main], (), (out,))
+        return team._Splitter(kernel, lambda b: False, None).team()
+
+    assert made(10) is not None
+    assert made(9) is None
+
+
+def test_an_index_out_of_range_in_a_part(always):
+    """The first in the order of the steps is named, whoever found it."""
+    x, at = np.arange(60.0).reshape(20, 3), np.arange(20)
+
+    def f(x, at):
+        return np.sum(np.exp(x)[at] * 2, axis=1)
+
+    graph = gc.compile(f).graph(x, at)
+    assert any(k.status for k in teams(schedule(passes.optimize(graph), team=True)))
+    assert_same(python_run(graph, [x, at], True, 3), interp.evaluate(graph, [x, at]))
+    at[[3, 11, 19]] = 99, 77, 55
+    text = write(schedule(passes.optimize(graph), team=True)).text
+    assert "if status[0] != 0: return" in text
+    with pytest.raises(IndexError, match="99"):
+        python_run(graph, [x, at], True, 3)
+
+
+def test_large_loops_side_by_side_are_shared_each(always):
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(size=(6, 8)), rng.normal(size=(8, 6))
+    graph = gc.compile(lambda a, b: np.concatenate([a, b.T, a * 2], axis=1)).graph(a, b)
+    assert len(teams(schedule(passes.optimize(graph), team=True))) == 3
+    assert_same(python_run(graph, [a, b], True, 2), interp.evaluate(graph, [a, b]))
+
+
+def test_only_parts_claim_what_they_change(always):
+    def step(p, x):
+        return p - 0.1 * np.tanh(x.T @ x) * p
+
+    p, x = np.ones((64, 64), np.float32), np.ones((16, 64), np.float32)
+    graph = passes.optimize(gc.compile(step, donate=(0,)).graph(p, x))
+    graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, {0: 0})
+    assert "claim(" not in write(schedule(graph)).text
+    assert "claim(" in write(schedule(graph, team=True)).text
+    arrays = [np.random.default_rng(9).normal(size=i.type.shape).astype(i.dtype)
+              for i in graph.inputs]  # fmt: skip
+    expected = interp.evaluate(graph, arrays)
+    assert_same(python_run(graph, [a.copy() for a in arrays], False, 2), expected)

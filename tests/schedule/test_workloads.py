@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 import workload_schedules as workloads
 
+from graphc import passes
+from graphc.ir.dims import evaluate
+from graphc.schedule import loops as L
+from graphc.schedule import schedule, team
 from graphc.schedule.fuse import Decision, Fusion
 
 # What a step, or a call, does at most: kernels, and bytes they read from and write to memory.
@@ -45,3 +49,20 @@ def test_a_lost_fusion_shows(monkeypatch):
             assert kernels > AT_MOST[name][0] and moved > AT_MOST[name][1]
     finally:
         workloads.schedule_of.cache_clear()
+
+
+# Kernels of a step that two threads share, and how much of its work (in a thousand) these are: one
+# that is left whole is a lane that waits. By Amdahl, 990 allow 1.98 times the speed.
+SHARED = {"W4b": (8, 999), "W5": (8, 985), "W7": (50, 990), "W8": (1, 1000)}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_threads_share(name):
+    graph, sizes = workloads.graph_of(name)
+    kernels = list(L.leaves(schedule(passes.optimize(graph), team=True).kernels))
+    teams = [k for k in kernels if isinstance(k, L.TeamKernel)]
+    amounts = [evaluate(team.work(k.body), sizes) for k in kernels if hasattr(k, "body")]
+    assert len(amounts) == len(kernels)  # none by OpenBLAS, none by LAPACK
+    whole = sum(evaluate(team.work(k.body), sizes) for k in kernels if k not in teams)
+    assert len(teams) >= SHARED[name][0]
+    assert 1000 * (1 - whole / sum(amounts)) >= SHARED[name][1]
