@@ -15,6 +15,7 @@ import numpy as np
 from graphc.ir.dims import DimLike
 from graphc.ir.ops import OPS
 from graphc.schedule import loops as L
+from graphc.schedule.products import TILE_ROWS
 from graphc.schedule.sizes import nominal
 
 MAX_PARTS = 16  # of a kernel; memory of the parts' own is planned for so many
@@ -130,7 +131,12 @@ def _by_sums(kernel: L.LoopKernel, temp) -> list[L.LoopKernel] | None:
     if at is None or not isinstance(call := (main := kernel.body[at]).body[0], L.Product):
         return None
     pieces = _summed_pieces(call)
-    if pieces == 1 or call.block != main.var or any(isinstance(s, L.Pack) for s in kernel.body):
+    if (
+        pieces == 1
+        or call.adds
+        or call.block != main.var
+        or any(isinstance(s, L.Pack) for s in kernel.body)
+    ):
         return None
     assert isinstance(call.k, int) and isinstance(call.m, int) and isinstance(main, L.ForBlocks)
     each, size, index = call.k // pieces, call.m * call.n, L.variable("i0")
@@ -471,17 +477,7 @@ def _accesses(stmt: L.Stmt, step: str) -> Iterator[_Access]:
             span = sum((stride * (size - 1) for _, stride, size, _ in expr.dynamic), start=1)
             yield _Access(expr.buffer, expr.index, span, False)
     if isinstance(stmt, L.Product):
-        # A tile that would reach beyond the last row is moved up, into another step's rows: what
-        # it computes there again comes out the same, unless what it reads is made by that step.
-        rows, a, b, c = stmt.m, *stmt.starts
-        if stmt.block == step:
-            rows, a = stmt.rows, None
-        else:
-            a, c = (L.Affine(tuple(t for t in at.terms if t[0] != stmt.block), at.offset)
-                    for at in (a, c))  # fmt: skip
-        yield _Access(stmt.a, a, stmt.m * stmt.k, False)
-        yield _Access(stmt.b, b, stmt.k * stmt.n, False)
-        yield _Access(stmt.c, c, rows * stmt.n, True)
+        yield from _accesses_of_product(stmt, step)
     elif isinstance(stmt, L.Convolve):
         for buffer, start, span in zip(
             (stmt.x, stmt.w, stmt.out), stmt.starts, _spans(stmt), strict=True
@@ -500,6 +496,37 @@ def _accesses(stmt: L.Stmt, step: str) -> Iterator[_Access]:
             yield _Access(buffer, stmt.index, 1, True)
         elif not isinstance(stmt, L.Convolve | L.Pool) and buffer is not getattr(stmt, "c", None):
             yield _Access(buffer, None, 0, True)
+
+
+def _accesses_of_product(call: L.Product, step: str) -> Iterator[_Access]:
+    m, n, k, rows = call.m, call.n, call.k, call.rows
+    a, b, c = call.starts
+    if call.adds and call.block == step:
+        spans = rows * m, rows * n, m * n
+    elif call.block == step:
+        # A tile that would reach beyond the last row is moved up, where there are few into another
+        # step's rows: what it computes there again comes out the same, unless what it reads is
+        # made by that step.
+        spans = rows * k, k * n, rows * n
+        last = m % rows if isinstance(m, int) else 1
+        if not call.own_rows and (rows < TILE_ROWS or 0 < last < TILE_ROWS):
+            a = None
+    else:
+        a, b, c = (
+            L.Affine(tuple(t for t in at.terms if t[0] != call.block), at.offset)
+            for at in call.starts
+        )
+        spans = m * k, k * n, m * n
+    if call.ta and not call.adds and call.block == step:
+        a = None  # columns
+    for buffer, start, span in zip((call.a, call.b), (a, b), spans, strict=False):
+        yield _Access(buffer, start, span, False)
+    yield _Access(call.c, c, spans[2], True)
+
+
+def _adds(stmt: L.Stmt, buffer: L.Buffer) -> bool:
+    """Whether a statement is a product that is added to a buffer."""
+    return isinstance(stmt, L.Product) and stmt.adds and stmt.c is buffer
 
 
 def _spans(call: L.Convolve) -> list[DimLike]:
@@ -526,6 +553,8 @@ def _redirected(stmt: L.Stmt, copies: dict[int, L.Buffer]) -> L.Stmt:
         return replace(stmt, body=[_redirected(s, copies) for s in stmt.body])
     if isinstance(stmt, L.Store | L.AccumulateInto) and id(stmt.buffer) in copies:
         return replace(stmt, buffer=copies[id(stmt.buffer)])
+    if isinstance(stmt, L.Product) and id(stmt.c) in copies:
+        return replace(stmt, c=copies[id(stmt.c)])
     if isinstance(stmt, L.Product) and id(stmt.c) in copies:
         return replace(stmt, c=copies[id(stmt.c)])
     return stmt
@@ -573,6 +602,6 @@ def work(body: list[L.Stmt]) -> DimLike:
                 if isinstance(expr, L.Load):
                     each += _MOVE
                 elif isinstance(expr, L.Apply):
-                    each += 2 * OPS[expr.op].cost
+                    each += 2 * (3 if expr.op == "divided" else OPS[expr.op].cost)
             total = total + each
     return total
