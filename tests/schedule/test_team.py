@@ -251,3 +251,24 @@ def test_only_parts_claim_what_they_change(always):
               for i in graph.inputs]  # fmt: skip
     expected = interp.evaluate(graph, arrays)
     assert_same(python_run(graph, [a.copy() for a in arrays], False, 2), expected)
+
+
+@pytest.mark.parametrize("rows", [70])
+def test_a_chain_of_products_in_one_kernel(always, rows):
+    """What a block has made is read by its next product; gradients of weights are added up."""
+    rng = np.random.default_rng(10)
+    p = {k: rng.normal(size=(16, 16)) / 4 for k in "abc"}
+    x = rng.normal(size=(rows, 16))
+
+    def loss(p, x):
+        for k in "abc":
+            x = np.tanh(x @ p[k])
+        return np.mean(x * x)
+
+    graph = gc.value_and_grad(loss).graph(p, x)
+    (chain,) = teams(schedule(passes.optimize(graph), team=True))
+    products = [s for s in L.statements(chain.body) if isinstance(s, L.Product)]
+    assert sum(s.adds for s in products) == 3 and len(products) == 8
+    expected = interp.evaluate(graph, flat((p, x)))
+    for threads in (2, 3):
+        assert_same(python_run(graph, flat((p, x)), True, threads), expected)
