@@ -183,16 +183,17 @@ def largest_error(found, truth) -> float:
     )
 
 
-def in_turn(calls: dict[str, Callable], seconds: float, rounds: int = 7) -> dict[str, float]:
-    """Median microseconds a call, A B C, A B C, ..."""
+def in_turn(calls: dict[str, Callable], seconds: float, rounds: int = 35) -> dict[str, float]:
+    """Median microseconds a call, A B C, A B C, ..., in many short turns: the speed of a shared
+    machine changes within a second, and long turns would compare one speed with another."""
     counts = {}
     for name, call in calls.items():
         call()
         start = time.perf_counter()
         call()
-        counts[name] = max(1, round(seconds / (time.perf_counter() - start)))
+        counts[name] = max(1, round(7 * seconds / rounds / (time.perf_counter() - start)))
     found: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for _ in range(rounds if max(counts.values()) > 1 else 9):  # slow ones are long turns anyway
         for name, call in calls.items():
             start = time.perf_counter()
             for _ in range(counts[name]):
