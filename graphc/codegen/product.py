@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from graphc.codegen.tiles import Panel, Registers, tiling
+from graphc.codegen.tiles import LATENCY, Panel, Registers, tiling
 from graphc.codegen.vectors import I32, I64, REALS, Loop, Vectors
 from graphc.codegen.writer import ProductFunction
 from graphc.schedule.products import CHUNK_ROWS, CHUNK_TERMS
 
-_DOT_ROWS = 8
 _FAR = 1024  # bytes between rows of B that no processor expects: they are asked for in advance
 _AHEAD = 16  # rows
 _UNROLLED, _LONG_SUM = 4, 256
+_SHORT_DOT = 4  # vectors
 _MASKED_LOADS = 32  # bytes of the vectors of processors that have them
 
 
@@ -166,6 +166,22 @@ class _Product:
             return totals
 
         zeros = [v.zero()] * (rows * panel.vectors)
+        apart = LATENCY // len(zeros) if self.product.adds else 1
+        if apart > 1:  # sums that do not wait for each other
+            whole = b.sdiv(k, I64(apart))
+            k = b.sub(k, b.mul(whole, I64(apart)))
+            with Loop(b, whole, [a, source, *(totals or zeros), *zeros * (apart - 1)]) as loop:
+                a, row_of_b, *every = loop.carried
+                for first in range(0, len(every), len(zeros)):
+                    here = slice(first, first + len(zeros))
+                    every[here] = step(a, row_of_b, every[here])
+                    a, row_of_b = v.at(a, a_step), v.at(row_of_b, b_step)
+                loop.carried = [a, row_of_b, *every]
+            a, source, *every = loop.carried
+            totals = every[: len(zeros)]
+            for at, more in enumerate(every[len(zeros) :]):
+                place = at % len(zeros)
+                totals[place] = b.fadd(totals[place], more)
         turns = self._unrolled(k)
         count = k if turns == 1 else I64(k.constant // turns)
         with Loop(b, count, [a, source, *(totals or zeros)]) as loop:
@@ -296,7 +312,9 @@ class _Product:
     def _dots(self) -> None:
         """Each element a dot product of contiguous rows, of tiles of rows of A by two rows of B."""
         p, v = self.product, self.v
-        b, most = v.builder, _DOT_ROWS if self.registers.count >= 32 else _DOT_ROWS // 2
+        b, most = v.builder, self.registers.count // 4
+        if p.n == 1:  # their sums fill one vector
+            most = min(2 * most, v.lanes)
         rows = min(most, p.rows) if p.m is not None else most
         if p.m is not None or rows == 1:
             self._dot_tiles(rows)
@@ -320,10 +338,17 @@ class _Product:
                 other = v.at(self.b, b.mul(column, self.k))
                 sums = self._dot_tile(rows, columns, a, other)
                 c = v.at(self.c, b.add(b.mul(row, I64(p.n)), column))
-                for index in range(rows * columns):
-                    r, j = divmod(index, columns)
-                    value = b.extract_element(sums[index // v.lanes], I32(index % v.lanes))
-                    b.store(value, v.at(c, I64(r * p.n + j)))
+                self._store_dots(sums, c, rows, columns)
+
+    def _store_dots(self, sums: list, c, rows: int, columns: int) -> None:
+        v, b, n = self.v, self.v.builder, self.product.n
+        if n == 1 and rows <= v.lanes:
+            v.store(sums[0], c, rows)
+            return
+        for index in range(rows * columns):
+            r, j = divmod(index, columns)
+            value = b.extract_element(sums[index // v.lanes], I32(index % v.lanes))
+            b.store(value, v.at(c, I64(r * n + j)))
 
     def _moved_up(self, start, size: int, end):
         b = self.v.builder
@@ -345,6 +370,11 @@ class _Product:
                 for (r, j), total in zip(pairs, totals, strict=True)
             ]
 
+        if isinstance(self.k, ir.Constant) and self.k.constant <= _SHORT_DOT * v.lanes:
+            totals = [v.zero()] * len(pairs)
+            for p in range(0, self.k.constant, v.lanes):
+                totals = step(I64(p), min(v.lanes, self.k.constant - p), totals)
+            return self._sums_of(totals)
         whole = b.sdiv(self.k, I64(v.lanes))
         with Loop(b, whole, [v.zero()] * len(pairs)) as loop:
             loop.carried = step(b.mul(loop.index, I64(v.lanes)), None, loop.carried)
@@ -353,8 +383,12 @@ class _Product:
         some = b.select(b.icmp_signed(">", left, I64(0)), I64(1), I64(0))
         with Loop(b, some, loop.carried) as rest:
             rest.carried = step(done, v.first_lanes(left), rest.carried)
-        totals = rest.carried
-        totals += [v.zero()] * (-len(totals) % v.lanes)
+        return self._sums_of(rest.carried)
+
+    def _sums_of(self, totals: list) -> list:
+        """The sums of the lanes of each, so many to a vector."""
+        v = self.v
+        totals = totals + [v.zero()] * (-len(totals) % v.lanes)
         groups = range(0, len(totals), v.lanes)
         return [v.sums(totals[first : first + v.lanes]) for first in groups]
 

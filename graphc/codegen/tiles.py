@@ -16,7 +16,7 @@ WORK_COLUMNS = 64  # no panel is wider, on any processor
 _USUAL_ROWS = 64  # stands for a number of rows that is known at run time only
 _RUN_TIME_TILE = 8  # rows of a tile then: a divisor of usual batches
 _MAX_TILE_ROWS = 16
-_LATENCY = 8  # multiply-adds in flight that two units keep busy
+LATENCY = 8  # multiply-adds in flight that two units keep busy
 _MAX_VECTORS = 6  # side by side or below each other in the tile of a convolution
 _MAX_PLACES = 8  # whose addresses are in registers
 _PER_STEP = 1.0  # cycles a step of the sum, for what is neither load nor arithmetic
@@ -101,7 +101,7 @@ def _panels(n: int, vectors: int, lanes: int) -> tuple[Panel, ...]:
 
 def _cycles(rows: int, vectors: int) -> float:
     """Of one step of a tile: two multiply-adds a cycle, or two loads."""
-    arithmetic = max(rows * vectors, _LATENCY) / 2
+    arithmetic = max(rows * vectors, LATENCY) / 2
     # With one vector each broadcast is used once and is the memory operand of its multiply-add;
     # measured, those run at 0.8 of the speed.
     loads = (rows + vectors) / 2 if vectors > 1 else rows / 2 * 1.25 + 1
@@ -147,7 +147,7 @@ def sum_tile(filters: int, places: int, registers: int) -> tuple[int, int]:
     def cycles(size):
         f, p = size
         # Vectors of images begin anywhere: most loads touch two lines of the cache.
-        step = max(max(f * p, _LATENCY) / 2, f + p) + _PER_STEP
+        step = max(max(f * p, LATENCY) / 2, f + p) + _PER_STEP
         return -(-filters // f) * -(-places // p) * step
 
     return min(sizes, key=cycles)

@@ -15,6 +15,7 @@ from graphc.schedule.deps import storage_root
 from graphc.schedule.products import is_product
 
 _OFTEN = 4
+_SHORT_ROWS, _MANY_ROWS = range(16, 257), 1024
 
 
 def canonicalize(graph: Graph) -> Graph:
@@ -43,7 +44,7 @@ def _often_transposed(graph: Graph) -> set[Node]:
 
 def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
     if node.op == "matmul" and (node.dtype.kind != "f" or 1 in node.shape[-2:]):
-        return _matmul_as_sum(node, *inputs)
+        return _matrix_by_vector(node, *inputs) or _matmul_as_sum(node, *inputs)
     if node.op == "conv":
         return _conv(build.conv(*inputs, node.attr("stride"), node.attr("dilation")))
     if node.op in ("argmax", "argmin"):
@@ -62,6 +63,32 @@ def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
     if inputs == node.inputs:
         return node
     return _node.make(node.op, inputs, dict(node.attrs), node.type)
+
+
+def _matrix_by_vector(node: Node, a: Node, b: Node) -> Node | None:
+    """Of a given matrix of many short rows: a dot product of each row, or rows added up. Tiles fill
+    their vectors with several rows, and mask the ends of rows, where loops are left with single
+    elements; what surrounds them fuses by blocks of rows. A matrix that is computed is better
+    consumed by the loop that computes it."""
+    if node.ndim != 2 or node.dtype.kind != "f":
+        return None
+    _, m, n, k = matmul_dims(dict(node.attrs), a.type, b.type)
+    if m == 1:  # the vector comes second
+        a, b, m, n = b, a, n, m
+        transposed = not node.attr("tb")
+    else:
+        transposed = node.attr("ta")
+    columns, rows = (m, k) if transposed else (k, m)
+    if n != 1 or not isinstance(columns, int) or columns not in _SHORT_ROWS:
+        return None
+    few = isinstance(rows, int) and rows < _MANY_ROWS
+    if few or storage_root(a).op not in ("input", "const"):
+        return None
+    if transposed:
+        result = build.matmul(build.reshape(b, (k, 1)), a, 1, 0)
+    else:
+        result = build.matmul(a, build.reshape(b, (1, k)), 0, 1)
+    return build.reshape(result, node.shape)
 
 
 def _matmul_as_sum(node: Node, a: Node, b: Node) -> Node:

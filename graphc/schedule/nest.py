@@ -270,7 +270,11 @@ class NestBuilder:
 
     def _row_bytes(self) -> int:
         """Bytes that a block holds at most for each of its rows."""
-        held = [0] * len(self.segments)
+        read = {i for u in self.group.units if _by_block(u) for i in u.inputs}
+        rows = self.group.outer[0]
+        whole = [i for i in read if i.shape[:1] == (rows,) and storage_root(i) not in self.members]
+        from_memory = sum(nominal(product(i.shape[1:])) * i.dtype.itemsize for i in whole)
+        held = [from_memory] * len(self.segments)
         for unit in self.group.units:
             later = [self.segment_of[r] for r in self._readers_behind(unit)]
             if later:

@@ -22,6 +22,7 @@ CHUNK_ROWS, CHUNK_TERMS = 512, 96
 _MANY_ROWS = 256
 _SMALL = 16 << 10  # bytes of a matrix that stays in the cache beside what blocks of rows need
 _MANY_SUMMED = 64
+_IN_FIRST_LEVEL = 32 << 10
 _CHAIN_BLOCK = 256 << 10  # bytes of all that a kernel holds of a block of rows
 
 
@@ -73,6 +74,8 @@ def method(
     """
     if ta and nominal(k) > 128 and nominal(k) * nominal(m) * itemsize > _MAX_A_COLUMNS:
         return "chunks"
+    if tb and not ta and n == 1:
+        return "dots"
     if often and (tb or n > _PANEL):
         return "packed"
     if tb and not ta and nominal(k) >= _LONG_DOT and nominal(m) <= _FEW_ROWS:
@@ -95,7 +98,8 @@ def work_size(method: str, n: int, k: DimLike) -> DimLike:
 
 def chain_rows(row_bytes: int) -> int:
     """Rows of a block of a kernel that holds ``row_bytes`` of each between its products."""
-    rows = _CHAIN_BLOCK // max(1, row_bytes)
+    few = _IN_FIRST_LEVEL // max(1, row_bytes)
+    rows = few if few >= _FEW_ROWS else _CHAIN_BLOCK // max(1, row_bytes)
     return max(_MIN_ROWS, min(rows - rows % _MIN_ROWS, _MAX_ROWS))
 
 

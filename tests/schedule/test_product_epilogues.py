@@ -108,7 +108,25 @@ def sums_of_reshaped(b, t, d, n):
     return Graph("f", (x, g), (sums, build.reduce("sum", rows[0], (0,))))
 
 
+def logistic(n, d, vector_first):
+    """A matrix times a vector, and the rows of the matrix added up with what follows from it."""
+    x, w = matrix(0, n, d), matrix(1, d)
+    if vector_first:
+        z = build.reshape(build.matmul(build.reshape(w, (1, d)), x, 0, 1), (n,))
+        r = E("tanh", z)
+        sums = build.matmul(build.reshape(r, (1, n)), x)
+    else:
+        z = build.reshape(build.matmul(x, build.reshape(w, (d, 1))), (n,))
+        r = E("tanh", z)
+        sums = build.matmul(x, build.reshape(r, (n, 1)), 1, 0)
+    return Graph("f", (x, w), (build.reduce("sum", r, (0,)), build.reshape(sums, (d,))))
+
+
 CASES = {
+    "logistic": logistic(1040, 30, False),
+    "logistic-one-row-behind-blocks": logistic(1025, 17, True),
+    "logistic-any": logistic(symbol("t"), 33, True),
+    "logistic-long-rows": logistic(symbol("t"), 100, False),
     "chain": chain(40, (8, 24, 16)),
     "chain-transposed": chain(71, (5, 20, 33), tb=1),
     "chain-any-rows": chain(symbol("t"), (3, 20, 17)),
@@ -149,7 +167,9 @@ def test_values(name):
             assert_same(run(graph, [a.copy() for a in arrays]), expected, label=run.__name__)
 
 
-@pytest.mark.parametrize("name", ["chain", "chain-transposed", "chain-any-rows", "training"])
+@pytest.mark.parametrize(
+    "name", ["chain", "chain-transposed", "chain-any-rows", "training", "logistic", "logistic-any"]
+)
 def test_chains_are_one_kernel(name):
     made = schedule(CASES[name])
     own = [k for k in made.kernels if isinstance(k, LoopKernel) and products(made)]
