@@ -35,14 +35,36 @@ def transpose_into_flag(node: Node) -> Node | None:
     return build.matmul(a, b, ta, tb)
 
 
+def _swaps_rows(node: Node) -> bool:
+    """Whether a transpose moves the innermost axis to the last place but one."""
+    return node.op == "transpose" and node.attr("perm")[-2:-1] == (node.ndim - 1,)
+
+
+@rewrites("matmul")
+def rows_stay_rows(node: Node) -> Node | None:
+    """Of an operand with exchanged axes the innermost stays innermost where a flag can say so: it
+    is copied in pieces and not element by element, and its gradient has rows of its own."""
+    operands, flags = list(node.inputs), list(_flags(node))
+    for k, x in enumerate(operands):
+        if _swaps_rows(x) and x.ndim > 2 and not _swaps_last(x):
+            *lead, row, column = x.attr("perm")
+            operands[k] = build.transpose(x.inputs[0], (*lead, column, row))
+            flags[k] = 1 - flags[k]
+    return build.matmul(*operands, *flags)
+
+
 @rewrites("transpose")
 def transpose_of_matmul(node: Node) -> Node | None:
-    """``(A B)^T`` is ``B^T A^T``."""
+    """``(A B)^T`` is ``B^T A^T``; so is it where the rows come to lie innermost among other
+    exchanged axes, which are then exchanged row by row."""
     (inner,) = node.inputs
-    if inner.op != "matmul" or not _swaps_last(node):
+    rank = node.ndim
+    if inner.op != "matmul" or node.attr("perm")[-1] != rank - 2:
         return None
     (a, b), (ta, tb) = inner.inputs, _flags(inner)
-    return build.matmul(b, a, 1 - tb, 1 - ta)
+    swapped = {rank - 1: rank - 2, rank - 2: rank - 1}
+    perm = [swapped.get(axis, axis) for axis in node.attr("perm")]
+    return build.transpose(build.matmul(b, a, 1 - tb, 1 - ta), perm)
 
 
 @rewrites("matmul")
@@ -204,6 +226,7 @@ def _as_matrices(x: Node, axes, batch, outer, contracted, shape) -> tuple[Node, 
 
 RULES = (
     transpose_into_flag,
+    rows_stay_rows,
     transpose_of_matmul,
     drop_unit_batch,
     batch_into_rows,

@@ -363,7 +363,7 @@ def _item(node: Node, index: int) -> Node:
 
 
 def _leaves_kernel(unit: Node, group: Group, deps: Deps, group_of) -> bool:
-    if unit in deps.stored:
+    if unit in deps.stored and unit not in deps.operands:
         return True
     return any(group_of[u.reader] is not group for u in deps.used_by.get(unit, ()))
 

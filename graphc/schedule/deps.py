@@ -16,7 +16,13 @@ from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction
 from graphc.schedule.convolutions import by_image, operand
 from graphc.schedule.pooling import pooling
-from graphc.schedule.products import is_contraction, is_product, takes_rows
+from graphc.schedule.products import (
+    in_one_block,
+    is_contraction,
+    is_product,
+    read_in_block,
+    takes_rows,
+)
 from graphc.schedule.sizes import nominal
 
 _FOLDED = {
@@ -51,6 +57,7 @@ class Deps:
     graph: Graph
     units: list[Node]
     stored: set[Node]  # must be in memory whatever is fused
+    operands: set[Node]  # but for those that only products read, if they are of one kernel
     virtual: set[Node]
     uses: dict[Node, list[Use]]  # reader -> what it reads
     used_by: dict[Node, list[Use]] = field(default_factory=dict)
@@ -135,8 +142,9 @@ def is_scalar_const(node: Node) -> bool:
 
 def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ()) -> Deps:
     """Units, storage and uses of a graph; ``kept`` are stored too, ``alone`` never fused."""
-    stored = _must_store(graph)
-    stored.update(kept)
+    stored = _must_store(graph, products=False) | set(kept)
+    operands = _must_store(graph) - stored
+    stored |= operands
     stored.update(_too_deep(graph, stored))
     virtual = _virtual(graph, stored, {n for made in graph.order for n in _made_rows(made)})
     units = [
@@ -148,7 +156,9 @@ def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ())
     gathered = frozenset(
         storage_root(n.inputs[0]) for n in graph.order if n.op in ("take", "take_along")
     )
-    deps = Deps(graph, units, stored, virtual, {}, alone=frozenset(alone), gathered=gathered)
+    deps = Deps(
+        graph, units, stored, operands, virtual, {}, alone=frozenset(alone), gathered=gathered
+    )
     read = set(stored)
     for unit in reversed(units):
         if unit in read:  # not only waited for, by a barrier whose value is an output
@@ -161,7 +171,8 @@ def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ())
     return deps
 
 
-def _must_store(graph: Graph) -> set[Node]:
+def _must_store(graph: Graph, products: bool = True) -> set[Node]:
+    """What must be in memory; without ``products`` not for those that may read it in a block."""
     stored: set[Node] = set()
     for node in graph.outputs:
         stored.add(storage_root(node))
@@ -170,8 +181,13 @@ def _must_store(graph: Graph) -> set[Node]:
             stored.add(node)
         if node.op == "const" and not is_scalar_const(node):
             stored.add(node)
-        if node.op in ("matmul", "scatter_add", "scatter_set", "loop", "cond") or is_library(node):
-            stored.update({storage_root(i) for i in node.inputs} - set(_made_rows(node)))
+        if node.op == "matmul":
+            needed = {storage_root(i) for i in node.inputs} - set(_made_rows(node))
+            if not products and is_product(node):
+                needed -= {i for k, i in enumerate(node.inputs) if read_in_block(node, k)}
+            stored.update(needed)
+        elif node.op in ("scatter_add", "scatter_set", "loop", "cond") or is_library(node):
+            stored.update(storage_root(i) for i in node.inputs)
         elif node.op == "conv":
             stored.update(storage_root(operand(i)[0]) for i in node.inputs)
         elif (found := pooling(node)) is not None:
@@ -186,6 +202,9 @@ def _must_store(graph: Graph) -> set[Node]:
 def _made_rows(product: Node) -> list[Node]:
     """Operands of a matrix product that need not be whole in memory when it begins: the kernel
     that computes it may make them, a block of rows at a time."""
+    if is_product(product) and in_one_block(product):
+        operands = [i for k, i in enumerate(product.inputs) if read_in_block(product, k)]
+        return [i for i in operands if OPS[i.op].kind == "elementwise" or is_product(i)]
     operands = product.inputs if is_contraction(product) else product.inputs[: takes_rows(product)]
     roots = [(storage_root(i), i) for i in operands]
     return [
@@ -260,7 +279,9 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
         stack = list(zip(unit.inputs, ((0, 1), (0, 2)), strict=True))
     elif takes_rows(unit):
         stack = list(zip(unit.inputs, ((0, None), (None, None)), strict=True))
-    elif is_opaque(unit) or is_product(unit):
+    elif is_product(unit):
+        stack = [(i, _operand_axes(unit, k)) for k, i in enumerate(unit.inputs)]
+    elif is_opaque(unit):
         stack = [(i, (None,) * i.ndim) for i in unit.inputs]
     elif unit.op in _FOLDED:
         stack = list(_through_view(unit, start))
@@ -279,6 +300,14 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
             stack.extend((i, axes) for i in node.inputs)
         else:
             stack.extend(_through_view(node, axes))
+
+
+def _operand_axes(unit: Node, position: int) -> AxisMap:
+    """Where all rows of a product are one block, its operands are complete when it begins."""
+    operand = unit.inputs[position]
+    if not read_in_block(unit, position):
+        return (None,) * operand.ndim
+    return (*range(unit.ndim - 1), None)
 
 
 def _is_unit(node: Node, deps: Deps) -> bool:

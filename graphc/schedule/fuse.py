@@ -21,7 +21,7 @@ from graphc.schedule.deps import (
     is_stack,
     reduced_axes,
 )
-from graphc.schedule.products import is_contraction, is_product
+from graphc.schedule.products import in_one_block, is_contraction, is_product
 from graphc.schedule.sizes import nominal
 
 _MAX_UNITS = 256
@@ -130,6 +130,8 @@ class Fusion:
             return Decision(False, self._why_no_common_loop(between))
         if any(_depth_of_blocks(u) not in (None, depth) for g in (a, b) for u in g.units):
             return Decision(False, "a matrix product takes turns by blocks of rows")
+        if self._cuts_items(a, b):
+            return Decision(False, "a matrix product reads rows of more than one block")
         if any(u.unit in group.post for u in between for group in (a, b)):
             return Decision(False, "a scalar computed after the loops is needed inside them")
         if any(group.post and depth < len(group.outer) for group in (a, b)):
@@ -172,6 +174,13 @@ class Fusion:
                     return f"{use.unit.op} over axis {axes} must finish first"
                 return f"{use.reader.op} reads {use.unit.op} in another order"
         return "they have no loop in common"
+
+    def _cuts_items(self, a: Group, b: Group) -> bool:
+        """Whether a product would read what its own kernel computes in several blocks."""
+        members = {*a.members, *b.members}
+        products = [u for u in members if is_product(u) and u.ndim > 2]
+        inside = any(use.unit in members for p in products for use in self.deps.uses[p])
+        return inside and not all(map(in_one_block, products))
 
     def _uses_between(self, a: Group, b: Group):
         for reader in b.members:

@@ -32,6 +32,7 @@ from graphc.schedule.products import (
     TILE_ROWS,
     block_rows,
     chain_rows,
+    in_one_block,
     is_contraction,
     is_product,
     method,
@@ -138,12 +139,14 @@ class NestBuilder:
         for position, segment in enumerate(self.segments):
             self.current = position
             if segment.products:
-                products = [
-                    self._contraction(u) if is_contraction(u) else self._product(u)
-                    for u in segment.units
-                ]  # fmt: skip
-                packs += [L.Pack(p) for p in products if p.method == "whole"]
-                body += products
+                for unit in segment.units:
+                    made = self._contraction(unit) if is_contraction(unit) else self._product(unit)
+                    pack = [L.Pack(made)] if made.method == "whole" else []
+                    if in_one_block(unit):  # its B may be of this kernel
+                        body += pack
+                    else:
+                        packs += pack
+                    body.append(made)
                 continue
             statements = self._segment(segment)
             if self.block:
@@ -228,6 +231,9 @@ class NestBuilder:
             self.segments[position].units.append(unit)
             self.segment_of[unit] = position
 
+    def _reads_group(self, unit: Node) -> bool:
+        return any(use.unit in self.members for use in self.deps.uses[unit])
+
     def _last_var(self) -> str:
         return f"i{len(self.group.outer) - 1}"
 
@@ -240,6 +246,8 @@ class NestBuilder:
         """
         rows = self.group.outer[-1] if self.group.outer else 1
         products = [u for u in self.group.units if _by_block(u)]
+        if any(in_one_block(u) and self._reads_group(u) for u in products):
+            return rows
         if products:
             sizes = [
                 block_rows(*_columns_and_sum(u), u.dtype.itemsize)
@@ -267,6 +275,9 @@ class NestBuilder:
             return 0
         fitting = _BLOCK_BYTES // row_bytes
         return max(_MIN_ROWS, min(fitting - fitting % _MIN_ROWS, _MAX_ROWS))
+
+    def _reads_group(self, unit: Node) -> bool:
+        return any(use.unit in self.members for use in self.deps.uses[unit])
 
     def _row_bytes(self) -> int:
         """Bytes that a block holds at most for each of its rows."""
@@ -345,7 +356,7 @@ class NestBuilder:
         ta, tb, itemsize = unit.attr("ta"), unit.attr("tb"), unit.dtype.itemsize
         batch, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
         number = L.flatten_index(self.outer_index[: len(batch)], batch)
-        b = self.storage[storage_root(unit.inputs[1])]
+        (a, a_start), (b, b_start) = map(self._operand, unit.inputs)
         pack = self.packing(b) if product(batch) == 1 else None
         how = method(ta, tb, m, n, k, itemsize, often=pack is not None)
         size = work_size(how, n, k)
@@ -355,17 +366,25 @@ class NestBuilder:
             c, c_start = self.storage[unit], number * (m * n) + first * n
         else:
             c, c_start = self.scratch[unit], L.Affine((), self._rows_above(unit) * n)
-        own_rows = self._own_rows(unit)
+        own_rows = not batch and self._own_rows(unit)
         if own_rows:
             a, a_start = self._block_of(unit.inputs[0])
         else:
-            a = self.storage[storage_root(unit.inputs[0])]
-            a_start = number * (m * k) + (first if ta else first * k)
+            a_start = a_start + (first if ta else first * k)
         made = L.Product(
-            a, b, c, (a_start, number * (k * n), c_start), ta, tb, m, n, k, _BLOCK, self.block,
+            a, b, c, (a_start, b_start, c_start), ta, tb, m, n, k, _BLOCK, self.block,
             how, work, self.deps.graph.sources.get(unit), own_rows=own_rows,
         )  # fmt: skip
         return pack(made) if how == "packed" else made
+
+    def _operand(self, node: Node) -> tuple[L.Buffer, L.Affine]:
+        """The matrix of a product at this batch index: where it begins."""
+        root = storage_root(node)
+        if root not in self.storage:
+            return self.scratch[root], L.Affine((), self._rows_above(root) * node.shape[-1])
+        rank = node.ndim - 2
+        number = L.flatten_index(self.outer_index[:rank], node.shape[:rank])
+        return self.storage[root], number * product(node.shape[rank:])
 
     def _contraction(self, unit: Node) -> L.Product:
         _, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))

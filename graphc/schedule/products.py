@@ -87,6 +87,19 @@ def method(
     return "panel" if nominal(k) > _SHORT_SUM else "whole"
 
 
+def in_one_block(node: Node) -> bool:
+    """Whether all rows of a product that has a batch are one block: what it reads of its own batch
+    index may be computed just before it, by the same kernel."""
+    batch, m, n, k = matmul_dims(dict(node.attrs), *(i.type for i in node.inputs))
+    return bool(batch) and isinstance(m, int) and m <= block_rows(n, k, node.dtype.itemsize)
+
+
+def read_in_block(node: Node, position: int) -> bool:
+    """Whether operand ``position`` of a product may be computed by the product's own kernel."""
+    rank = node.ndim - 2
+    return in_one_block(node) and node.inputs[position].shape[rank] == node.shape[rank]
+
+
 def work_size(method: str, n: int, k: DimLike) -> DimLike:
     """Elements of work memory for a packed B; its last square of vectors may reach beyond it."""
     if method == "chunks":

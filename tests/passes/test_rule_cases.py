@@ -197,6 +197,10 @@ SIMPLIFY = [
      " broadcast(u, (0,), n, 3), 0), 1)",
      "where(logical_and(ge(labels, 0), lt(labels, 3)), u, 0)"),
     # matmul
+    ("rows_stay_rows", "matmul(ab, transpose(kv, 1, 2, 0))",
+     "matmul(ab, transpose(kv, 1, 0, 2), tb=1)"),
+    ("transpose_of_matmul", "transpose(matmul(ab, bb), 2, 0, 1)",
+     "transpose(matmul(bb, ab, 1, 1), 1, 0, 2)"),
     ("transpose_into_flag", "matmul(transpose(b, 1, 0), transpose(a, 1, 0))",
      "matmul(b, a, 1, 1)"),
     ("transpose_into_flag", "matmul(transpose(ab, 0, 2, 1), ab, 1, 1)", "matmul(ab, ab, 0, 1)"),
