@@ -257,7 +257,10 @@ class NestBuilder:
                 sizes.append(chain_rows(self._row_bytes()))
             if self.team and len(self.group.outer) == 1:
                 sizes.append(team.block_rows(rows))
-            return min([*sizes, rows] if isinstance(rows, int) else sizes)
+            if not isinstance(rows, int):
+                return min(sizes)
+            size = min([*sizes, rows])
+            return team.balanced(rows, size) if self.team and len(self.group.outer) == 1 else size
         if rows == 1 or nominal(rows) < _MIN_ROWS or any(map(_has_segment, self.group.units)):
             return 0
         row_cost = inner_cost = row_bytes = 0

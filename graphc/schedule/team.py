@@ -80,6 +80,18 @@ def block_rows(rows: DimLike) -> int:
     return max(_LINE, -(-rows // (2 * _LINE)) * _LINE)
 
 
+def balanced(rows: int, size: int) -> int:
+    """About as many rows of a block, so that two parts have as much to do as can be."""
+    least, most = max(_LINE, size // 2), max(size, size * 5 // 4)
+    sizes = [size, *range(-(-least // _LINE) * _LINE, most + 1, _LINE)]
+
+    def longest(n: int) -> int:
+        first = -(-rows // n) // 2 * n
+        return max(first, rows - first)
+
+    return min(sizes, key=lambda n: (longest(n), abs(n - size)))
+
+
 def _as_loops(kernel: L.GemmKernel) -> L.LoopKernel:
     """A product as a loop over blocks of its rows, for each matrix of a stack."""
     m, n, k = kernel.m, kernel.n, kernel.k

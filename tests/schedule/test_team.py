@@ -272,3 +272,8 @@ def test_a_chain_of_products_in_one_kernel(always, rows):
     expected = interp.evaluate(graph, flat((p, x)))
     for threads in (2, 3):
         assert_same(python_run(graph, flat((p, x)), True, threads), expected)
+
+
+def test_blocks_of_rows_are_halved_evenly():
+    found = [team.balanced(*case) for case in ((512, 112), (400, 64), (32, 16), (784, 16))]
+    assert found == [128, 64, 16, 16]
