@@ -360,6 +360,38 @@ def test_huge_arguments(name):
         assert err.max() <= vmath.FUNCTIONS[name].ulp["float32"]
 
 
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_arguments_near_multiples_of_a_quarter_turn(name):
+    """Where reduction cancels all leading digits: all multiples below the limit of float32."""
+    f = vmath.FUNCTIONS[name]
+    x = (np.arange(1, 3820) * (math.pi / 2)).astype(np.float32)
+    x = np.concatenate([x, np.nextafter(x, np.float32(0)), -np.nextafter(x, np.float32(1e9))])
+    wide = np.random.default_rng(2).integers(1, 660_000, 150) * (math.pi / 2)
+    with mp.workprec(140):
+        exact = [MP_REFS[name](mp.mpf(float(v))) for v in wide]
+    for backend, run in BACKENDS.items():
+        err = ulp_error32(run(name, "float32", x), numpy_ref(name)(x.astype(np.float64)))
+        assert err.max() <= f.ulp["float32"], (backend, x[err.argmax()])
+        err = [ulp_error64(g, r) for g, r in zip(run(name, "float64", wide), exact)]
+        assert max(err) <= f.ulp["float64"], backend
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rare_arguments_leave_their_neighbours_alone(dtype):
+    """Zeros, subnormals, huge and missing values between others: same bits as by themselves."""
+    rng = np.random.default_rng(4)
+    odd = special_values(dtype)
+    x = np.where(rng.random(4000) < 0.1, rng.choice(odd, 4000), rng.uniform(0.1, 9, 4000))
+    x = x.astype(dtype)
+    usual = (x > 0.01) & (x < 10)
+    for name in ("log", "rsqrt", "sin", "tan"):
+        assert np.array_equal(run_llvm(name, dtype, x)[usual], run_llvm(name, dtype, x[usual]))
+    y = x[::-1]
+    both = usual & usual[::-1]
+    mixed = run_llvm("pow", dtype, x, y)[both]
+    assert np.array_equal(mixed, run_llvm("pow", dtype, x[both], y[both]))
+
+
 def test_power_of_two_logarithms_are_exact():
     for dtype, lo, hi in (("float32", -149, 128), ("float64", -1074, 1024)):
         k = np.arange(lo, hi)

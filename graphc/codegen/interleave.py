@@ -23,7 +23,11 @@ def interleave_long_bodies(function: ir.Function) -> None:
     for latch, header, body in loops:
         if any(h in body and h is not header for _, h, _ in loops):
             continue  # another loop is within
-        size = sum(i.opname in _ARITHMETIC for block in body for i in block.instructions)
+        size = sum(
+            i.opname in _ARITHMETIC and not isinstance(i.type, ir.VectorType)
+            for block in body
+            for i in block.instructions
+        )  # what is written as vectors is no business of the vectoriser
         count = sum(size >= least for least in _STEPS)
         if count:
             _set_count(latch, count + 1)

@@ -18,9 +18,10 @@ def test_errors_are_in_units_in_the_last_place():
 
 
 def test_every_function_is_in_c_for_both_dtypes():
-    text = bench_math.c_source()
-    for name in bench_math.FUNCTIONS:
-        assert f"void {name}_float32(" in text and f"void {name}_float64(" in text
+    text = {strict: bench_math.c_source(strict) for strict in (False, True)}
+    for name, function in bench_math.FUNCTIONS.items():
+        for dtype in ("float32", "float64"):
+            assert f"void {bench_math.c_name(name, dtype)}\n" in text[function.strict]
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
