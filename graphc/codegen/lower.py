@@ -186,6 +186,8 @@ def _copies(loop: ast.For) -> list[_Copy]:
         starts = [_start(place.slice, loop.target.id) for place in (target, source)]
         if starts[0] is None or starts[1] is None:
             return []
+        if any(isinstance(n, ast.Name) and n.id in known for s in starts for n in ast.walk(s)):
+            return []  # where it goes is read in the loop
         if not isinstance(target.value, ast.Name) or not isinstance(source.value, ast.Name):
             return []
         found.append(_Copy(target.value.id, starts[0], source.value.id, starts[1]))

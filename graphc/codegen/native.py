@@ -32,6 +32,8 @@ def _finish(module: ir.Module) -> None:
     for function in module.functions:
         if not function.is_declaration:
             _prefer_whole_vectors(function)
+        if function.linkage == "weak_odr":
+            continue  # rare cases of the vector math (`vmath.llvm_ops`)
         for block in function.blocks:
             for instruction in block.instructions:
                 if (

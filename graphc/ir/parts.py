@@ -254,8 +254,8 @@ def _by_size(re: Node, im: Node) -> tuple[Node, Node, Node]:
 
 
 def _slope(larger: Node, smaller: Node) -> Node:
-    """``smaller / larger``, 0 where both are 0."""
-    zero = _is_zero(larger)
+    """``smaller / larger``, 0 where both are 0 (beside a zero a NaN counts as the smaller)."""
+    zero = op("logical_and", _is_zero(larger), _is_zero(smaller))
     return _where(zero, _number(larger, 0), _div(smaller, _where(zero, _number(larger, 1), larger)))
 
 

@@ -258,10 +258,12 @@ def _power(x, y):
 def _fmod(x, y):
     if x.dtype.kind == "u":
         return op("mod", x, y)
-    remainder = op("mod", op("abs", x), op("abs", y))
     if _is_float(x):
-        return op("copysign", remainder, x)
-    return op("where", op("lt", x, full_like(x, 0)), op("neg", remainder), remainder)
+        return op("copysign", op("mod", op("abs", x), op("abs", y)), x)
+    remainder, zero = op("mod", x, y), full_like(x, 0)  # has the sign of y; |x| may overflow
+    differs = op("ne", op("lt", x, zero), op("lt", y, zero))
+    moved = op("logical_and", differs, op("ne", remainder, zero))
+    return op("where", moved, op("sub", remainder, y), remainder)
 
 
 @rule(np.divmod)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from graphc.errors import ShapeError, TraceError
+from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.trace import blame
 from graphc.trace.dispatch import call, public_name
 from graphc.trace.indexing import add_at
@@ -28,6 +28,7 @@ _IN_ANY_ORDER = frozenset({
     np.maximum, np.minimum, np.fmax, np.fmin, np.logaddexp, np.logaddexp2, np.hypot, np.logical_and,
     np.logical_or, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.gcd, np.lcm,
 })  # fmt: skip
+_OF_TRUTH = frozenset({np.logical_and, np.logical_or, np.logical_xor})
 
 
 def reduce(ufunc, context, array, axis=0, dtype=None, keepdims=False, initial=None, where=None):
@@ -44,16 +45,17 @@ def reduce(ufunc, context, array, axis=0, dtype=None, keepdims=False, initial=No
             raise TraceError(f"{public_name(ufunc)}.reduce with where= needs initial=")
         x = np.where(where, x, np.asarray(fill, x.dtype))
     axes = axes_of(axis, x.ndim)
+    if len(axes) > 1 and ufunc not in _IN_ANY_ORDER:
+        raise ShapeError(f"{public_name(ufunc)}.reduce is over one axis: its order counts")
     rest = [i for i in range(x.ndim) if i not in axes]
     count = int(np.prod([x.shape[i].__index__() for i in axes], dtype=int))
     x = np.transpose(x, [*axes, *rest]).reshape((count, *(x.shape[i] for i in rest)))
-    if given(initial):
-        first = np.broadcast_to(context.lift(initial).astype(x.dtype), (1, *x.shape[1:]))
+    start = initial if given(initial) else ufunc.identity if count < 2 else None
+    if start is not None:
+        first = np.broadcast_to(context.lift(start).astype(x.dtype), (1, *x.shape[1:]))
         x = np.concatenate([first, x])
     if not x.shape[0]:
-        if fill is None:
-            raise ShapeError(f"{public_name(ufunc)}.reduce of no elements, without initial=")
-        return context.wrap(context.lift(np.full(x.shape[1:], fill, x.dtype)).node)
+        raise ShapeError(f"{public_name(ufunc)}.reduce of no elements, without initial=")
     result = _folded(ufunc, x)
     if given(keepdims) and keepdims:
         result = np.expand_dims(result, axes)
@@ -65,7 +67,12 @@ def _operand(ufunc, context, array, dtype):
     x = context.lift(array)
     if given(dtype):
         return x.astype(dtype)
-    return x.astype(ufunc.resolve_dtypes((x.dtype, x.dtype, None))[0])
+    if ufunc in _OF_TRUTH:
+        return x.astype(bool)
+    kind, _, result = ufunc.resolve_dtypes((x.dtype, x.dtype, None))
+    if kind != result:
+        raise DTypeError(f"{public_name(ufunc)} of {kind} values is {result}: it cannot go on")
+    return x.astype(kind)
 
 
 def _folded(ufunc, x):
@@ -114,10 +121,12 @@ def reduceat(ufunc, context, array, indices, axis=0, dtype=None):
     axis = normalize_axis_index(axis, x.ndim)
     x = np.moveaxis(x, axis, 0)
     ends = [*at[1:].tolist(), x.shape[0].__index__()]
-    pieces = [
-        reduce(ufunc, context, x[start:end], dtype=dtype) if start < end else x[start]
-        for start, end in zip(at.tolist(), ends, strict=True)
-    ]
+    x = x if ufunc in _REDUCTIONS else _operand(ufunc, context, x, dtype)
+    parts = [x[i : max(end, i + 1)] for i, end in zip(at.tolist(), ends, strict=True)]
+    if ufunc in _REDUCTIONS:
+        pieces = [reduce(ufunc, context, part, dtype=dtype) for part in parts]
+    else:
+        pieces = [_folded(ufunc, part) for part in parts]
     return np.moveaxis(np.stack(pieces), 0, axis)
 
 

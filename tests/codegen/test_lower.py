@@ -211,7 +211,7 @@ def test_copies_are_moves_of_memory(count):
 
 
 COPYING = """
-def kernel(a0, a1, o2, o3, n):
+def kernel(a0, a1, o2, o3, s4, n):
     for j in range(n):
         t0 = a0[2 + j]
         o2[j + 1 * 3] = t0
@@ -224,6 +224,9 @@ def kernel(a0, a1, o2, o3, n):
         t1 = a1[j]
         o2[j + 20] = t1
         o2[j + 21] = a0[j]
+    for j in range(1):
+        i = s4[2 + j]
+        o3[j + i] = a0[j + 5]
 """
 
 
@@ -232,15 +235,18 @@ def test_loops_that_only_look_like_copies_stay_loops(n):
     """Strides, overlaps and targets written twice are done step by step."""
     main = (
         "def main(args, arena, ints):\n    kernel(argument_f64(args, 0), argument_f64(args, 1), "
-        "argument_f64(args, 2), argument_f64(args, 3), ints[2])\n"
+        "argument_f64(args, 2), argument_f64(args, 3), argument_i64(args, 4), ints[2])\n"
     )
-    kinds = [Parameter(p, "f64") for p in ("a0", "a1", "o2", "o3")] + [Parameter("n", "dim")]
+    kinds = [Parameter(p, "f64") for p in ("a0", "a1", "o2", "o3")]
+    kinds += [Parameter("s4", "i64"), Parameter("n", "dim")]
     kernel = KernelFunction("kernel", tuple(kinds), COPYING.strip())
     program = Program((kernel,), main, ("kernel",))
-    found, expected = ([np.arange(30.0) + 100 * k for k in range(4)] for _ in range(2))
+    found, expected = (
+        [*(np.arange(30.0) + 100 * k for k in range(4)), np.arange(30)] for _ in range(2)
+    )
     ints, arena = np.array([0, 0, n, 0, 0]), np.zeros(64, np.uint8)
     run_as_python(program, expected, arena, ints)
-    table = (ctypes.c_void_p * 4)(*map(pointer, found))
+    table = (ctypes.c_void_p * 5)(*map(pointer, found))
     native = NativeFunction(compile_program(program).object_code)
     native.call(ctypes.addressof(table), pointer(arena), pointer(ints))
     assert_same(found, expected)

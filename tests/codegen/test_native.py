@@ -1,4 +1,4 @@
-"""What Numba and LLVM make of a program: plain object code, vector loops, no runtime."""
+"""What LLVM makes of a program: plain object code, vector loops, no runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from generated import assert_same, program_of
 
 from graphc import interp, pipeline
-from graphc.codegen import llvm_backend
+from graphc.codegen import llvm_backend, native
 from graphc.codegen.machine import python_words
 from graphc.codegen.native import compile_program
 from graphc.codegen.native_words import native_words
@@ -136,3 +136,16 @@ def test_a_kernel_uses_whole_vectors_wherever_it_is_inlined():
     entry = next(f for f in llvm.parse_assembly(text).functions if f.name == "graphc_main")
     attributes = b" ".join(entry.attributes).decode()
     assert '"prefer-vector-width"="512"' in attributes and "stackrealign" in attributes
+
+
+def test_arithmetic_is_contracted_outside_of_the_vector_math_alone(monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        native, "optimize_and_emit", lambda modules, *_, **__: texts.append(modules)
+    )
+    x = build.input(0, "x", tensor_type(np.float64, (9,)))
+    y = build.elementwise("pow", x, build.elementwise("sin", x))
+    native.compile_program(program_of(Graph("f", (x,), (build.elementwise("add", y, x),))))
+    functions = {f.split("(")[0].split("@")[-1].strip('"'): f for f in texts[0][0].split("define ")}
+    contracted = {name for name, text in functions.items() if "contract" in text}
+    assert contracted == {"kernel0"} and any("rare" in name for name in functions)

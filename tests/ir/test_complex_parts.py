@@ -11,7 +11,7 @@ from helpers import make_graph
 from graphc import interp
 from graphc.errors import DTypeError
 from graphc.ir import build
-from graphc.ir.parts import in_parts, is_complex, join, parts_of
+from graphc.ir.parts import in_parts, is_complex, join, modulus, parts_of
 
 RNG = np.random.default_rng(7)
 FUNCTIONS = (
@@ -90,6 +90,13 @@ def test_functions_of_two(name):
     graph = make_graph(lambda a, b: build.elementwise(name, a, b), [x, y])
     (found,) = run_in_parts(graph, [x, y])
     assert_close(found, BINARY[name](x, y), "complex128", name)
+
+
+def test_a_part_that_is_nan_makes_the_size_nan():
+    z = np.array([complex(np.nan, 0), complex(0, np.nan), complex(np.nan, 1), complex(0, 0)])
+    graph = make_graph(lambda z: modulus(*parts_of(z)), [z])
+    (found,) = run_in_parts(graph, [z])
+    np.testing.assert_array_equal(found, np.abs(z))
 
 
 def test_quotients_neither_overflow_nor_underflow():

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from generated import native_run, program_of, python_run
+from generated import assert_same, native_run, program_of, python_run
 
+from graphc import interp
+from graphc.codegen import machine
 from graphc.ir import build
 from graphc.ir.graph import Graph
 from graphc.ir.ranges import has_plain_reciprocal, is_nonnegative, is_positive
 from graphc.ir.types import tensor_type
+from graphc.schedule import loops as L
+from graphc.schedule import schedule, team
 
 E = build.elementwise
 ROWS, COLUMNS = 13, 40
@@ -73,3 +77,12 @@ def test_signs():
     assert is_positive(E("add", E("mul", X, X), build.full_like(X, 1e-5)))
     assert not is_positive(E("add", X, build.full_like(X, 1e-5)))
     assert not is_positive(E("mul", X, X))
+
+
+def test_rows_in_parts(monkeypatch):
+    for module in (team, machine):
+        monkeypatch.setattr(module, "GRAIN", 1)
+    graph = quotient(DIVISORS["softmax"][0])
+    assert any(isinstance(k, L.TeamKernel) for k in schedule(graph, team=True).kernels)
+    x, s = np.random.default_rng(6).normal(size=X.shape).astype(np.float32), np.ones(ROWS, "f4")
+    assert_same(python_run(graph, [x, s], threads=3), interp.evaluate(graph, [x, s]))

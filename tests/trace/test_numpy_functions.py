@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from trace_helpers import assert_like_numpy
 
+import graphc as gc
+from graphc.errors import DTypeError, ShapeError
 from graphc.trace.dispatch import FUNCTIONS, public_name
 
 FLOAT = ["float32", "float64"]
@@ -227,6 +229,29 @@ def test_extreme_values_follow_numpy():
         return *pairs, np.sign(x), np.signbit(x), np.nan_to_num(x), np.isclose(x, y), x // y
 
     assert_like_numpy(fn, (x, y))
+
+
+def test_ufunc_methods_at_the_edges():
+    x = np.array([[0.0, -2.0, 1.0], [0.0, 0.0, 3.0]])
+    n = x.astype(int)
+    assert_like_numpy(lambda x: np.logical_and.accumulate(x, axis=1), (x,))
+    assert_like_numpy(lambda x: np.logical_xor.reduceat(x, [1, 0, 1], axis=1), (x,))
+    assert_like_numpy(lambda x: np.logical_xor.reduce(x, axis=0, initial=2.0), (x,))
+    assert_like_numpy(lambda n: np.bitwise_or.reduce(n[:0], axis=0, keepdims=True), (n,))
+    assert_like_numpy(lambda x: np.hypot.reduce(x[0, 1:2]), (x,))
+    assert_like_numpy(lambda x: np.logical_or.reduceat(x, [1, 0]), (x,))
+    with pytest.raises(ShapeError, match="over one axis"):
+        gc.interpret(lambda x: np.subtract.reduce(x, axis=None))(x)
+    with pytest.raises(DTypeError, match="of float64 values is bool"):
+        gc.interpret(lambda x: np.greater.accumulate(x))(x)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64"])
+def test_remainders_of_the_least_integer(dtype):
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    values = np.array([least, least + 1, -7, -1, 1, 3, 7, most - 1, most], dtype)
+    x, y = (a.ravel() for a in np.meshgrid(values, values))
+    assert_like_numpy(lambda x, y: (np.fmod(x, y), np.remainder(x, y)), (x, y))
 
 
 def test_every_supported_function_is_named_in_a_case():
