@@ -69,8 +69,8 @@ def _is_below_maximum(x: Node, axes: tuple[int, ...]) -> bool:
         return False
     u, repeated = x.inputs
     largest = repeated.inputs[0]
-    if largest.op == "where":  # 0 in the place of a maximum that is not finite
-        largest = largest.inputs[1]
+    if largest.op == "where" and largest.inputs[0].op == "isfinite":
+        largest = largest.inputs[1]  # elsewhere it is no number, and neither is the sum
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     return (
         largest.op == "max" and largest.inputs[0] is u

@@ -20,8 +20,8 @@ class Report:
     """The stages of one function, made when first looked at.
 
     traced: the user's function. adjoint: with its gradient. optimized (also ``ir``): what is
-    compiled, after the passes. fused: its kernels. numba: the generated code. llvm: what the
-    compiler made of that. ``str(report)`` is a summary.
+    compiled, after the passes. fused: its kernels. numba: the generated loops, as Python text that
+    ``numba.njit`` takes too. llvm: what LLVM made of them. ``str(report)`` is a summary.
     """
 
     def __init__(

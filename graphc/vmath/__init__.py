@@ -1,12 +1,12 @@
 """Branch-free elementary functions that LLVM's loop vectoriser can vectorise.
 
-Numba ships no vector math library, so ``math.exp`` in a loop is one scalar libm call an element
-and keeps the loop from being vectorised.  The functions here are straight-line arithmetic,
+LLVM brings no vector math library, so ``exp`` in a loop would be one scalar libm call an element
+and keep the loop from being vectorised.  The functions here are straight-line arithmetic,
 selects and bit operations: written into a loop body they vectorise for any SIMD target.
 
 Every function is written once against a small operation set and runs on two backends:
 :class:`LLVMOps` emits scalar LLVM instructions through an llvmlite ``IRBuilder`` and
-:class:`NumpyOps` computes on arrays.  Importing this module imports neither Numba nor llvmlite.
+:class:`NumpyOps` computes on arrays.  Importing this module does not import llvmlite.
 
 Rules the formulas keep:
 

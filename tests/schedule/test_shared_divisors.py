@@ -25,14 +25,19 @@ def spread(rows):
     return build.broadcast(rows, X.shape, (0,))
 
 
-def shifted():
-    return E("exp", E("sub", X, spread(build.reduce("max", X, (1,)))))
+def shifted(guard=None):
+    most = build.reduce("max", X, (1,))
+    if guard is not None:
+        most = E("where", E(guard, most), most, build.full_like(most, 0))
+    return E("exp", E("sub", X, spread(most)))
 
 
 DIVISORS = {
     "root": (E("sqrt", S), True),
     "root and eps": (E("add", E("sqrt", S), build.full_like(S, 1e-6)), True),
     "softmax": (build.reduce("sum", shifted(), (1,)), True),
+    "softmax, guarded": (build.reduce("sum", shifted(guard="isfinite"), (1,)), True),
+    "shifted by choice": (build.reduce("sum", shifted(guard="isnan"), (1,)), False),
     "any sum": (build.reduce("sum", X, (1,)), False),
     "exponentials": (build.reduce("sum", E("exp", X), (1,)), False),
     "other axis": (build.reduce("sum", shifted(), (0,)), False),
