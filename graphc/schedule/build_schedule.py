@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -342,6 +343,9 @@ def _assign_storage(graph: Graph, deps: Deps, order: list[Group], program, input
                 storage[begin] = storage[last]
     group_of = {m: g for g in order for m in g.members}
     last_use = _last_uses(deps, order)
+    own = [b for k, b in enumerate(outputs) if b.kind == "output" and k not in graph.donated]
+    writers = Counter(storage.values())
+    unwritten = {b for b in own if writers[b] == 1}
     for position, group in enumerate(order):
         taken: set[int] = set()
         for unit in group.members:
@@ -350,7 +354,11 @@ def _assign_storage(graph: Graph, deps: Deps, order: list[Group], program, input
             if not _leaves_kernel(unit, group, deps, group_of):
                 continue
             reused = _reusable(unit, group, deps, storage, last_use, position, taken)
-            if reused is not None:
+            result = _result_to_be(unit, order[last_use[unit]], deps, storage, unwritten)
+            if result is not None:
+                unwritten.remove(result)
+                storage[unit] = result
+            elif reused is not None:
                 taken.add(id(reused))
                 storage[unit] = reused
             else:
@@ -376,6 +384,20 @@ def _last_uses(deps: Deps, order: list[Group]) -> dict[Node, int]:
             for use in deps.uses[member]:
                 last[use.unit] = position
     return last
+
+
+def _result_to_be(unit, last: Group, deps, storage, unwritten) -> L.Buffer | None:
+    """The memory of a result that the last kernel to read ``unit`` writes just where it reads it
+    (the exponentials of a softmax, then scaled); until then nobody else needs it."""
+    if not unwritten or unit in last.members:
+        return None
+    for result in last.units:
+        if result.type != unit.type or storage.get(result) not in unwritten:
+            continue
+        reads = [u for m in last.members for u in deps.uses[m] if u.unit is unit]
+        if all(_same_place(u, result, last, deps) for u in reads):
+            return storage[result]
+    return None
 
 
 def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer | None:

@@ -172,6 +172,27 @@ def test_a_misaligned_update_goes_through_one_temporary():
     assert len(scheduled.kernels) == 2 and len(scheduled.temps) == 1
 
 
+def kept_values(x):
+    """name -> (outputs, temporaries): exponentials that a later kernel reads to make results."""
+    e = E("exp", x)
+    total = build.broadcast(build.reduce("sum", e, (0, 1)), x.shape, ())
+    yield "scaled", (E("mul", e, total),), 1
+    yield "of two results one", (E("mul", e, total), E("sub", e, total)), 1
+    yield "is a result itself", (e, E("mul", e, total)), 1
+    turned = E("mul", build.transpose(build.matmul(e, x), (1, 0)), total)
+    yield "read transposed", (turned,), 3
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_a_value_waits_in_the_memory_of_the_result_made_of_it(case):
+    x = vector(0, "x", (4, 4))
+    _, outputs, temps = list(kept_values(x))[case]
+    graph = Graph("f", (x,), outputs)
+    array = np.random.default_rng(0).normal(size=(4, 4))
+    assert_same(python_run(graph, [array]), interp.evaluate(graph, [array]))
+    assert [len(schedule(graph).temps)] == [temps]
+
+
 @pytest.mark.parametrize(
     "make",
     [
