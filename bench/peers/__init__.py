@@ -21,7 +21,10 @@ TRAINING = {
     "torch": ("torch_peer", "TorchStep"),
     "torch-compile": ("torch_peer", "TorchCompiledStep"),
 }
-EXTRA = {"sklearn": ("sklearn_peer", "SklearnEpoch")}
+EXTRA = {
+    "sklearn": ("sklearn_peer", "SklearnEpoch"),
+    "c-by-hand": ("logistic_peer", "LogisticByHand"),
+}
 ONLY_ON_REQUEST = ("torch-compile",)  # slow to compile
 
 
