@@ -47,4 +47,5 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
             except control.Failed as failed:
                 where = graph.sources.get(failed.node)
                 line = f" ({where})" if where else ""
-                raise type(failed.error)(f"{failed.node.op}: {failed.error}{line}") from None
+                name = failed.node.op.removeprefix("complex_")
+                raise type(failed.error)(f"{name}: {failed.error}{line}") from None

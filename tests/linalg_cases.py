@@ -48,6 +48,30 @@ def eigen(x, **options):
     return w, v[..., :, None, :] * v[..., None, :, :]
 
 
+def pairs(x):
+    """Complex values of pairs along the last axis."""
+    return x[..., 0] + 1j * x[..., 1]
+
+
+def in_parts(*values):
+    return tuple(p for v in values for p in (v.real, v.imag))
+
+
+def complex_eigen(x, **options):
+    """What does not depend on the phases of eigenvectors."""
+    w, v = L.eigh(pairs(x), **options)
+    return w, *in_parts(v[..., :, None, :] * np.conj(v[..., None, :, :]))
+
+
+def hermitian_pairs(x):
+    return np.stack([symmetric(x[..., 0]), x[..., 1] - np.swapaxes(x[..., 1], -1, -2)], axis=-1)
+
+
+def complex_signless(u, s, vh):
+    """What does not depend on the phases of singular vectors."""
+    return s, *in_parts(u[..., :, None, :] * np.swapaxes(vh, -1, -2)[..., None, :, :])
+
+
 M, STACK, TALL, WIDE = normal(4, 4), normal(2, 3, 3), normal(2, 5, 3), normal(2, 3, 5)
 RANK3 = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [1, 0, 2, 5.0]]) / 6
 RANK2 = np.outer([1, 2, 3, 4], [1, -1, 2, 0.5]) / 4 + np.outer([0, 1, 1, 2], [2, 1, 0.5, 1]) / 4
@@ -118,4 +142,17 @@ CASES = [
     Case("cho_solve lower",
          lambda a, b: gla.cho_solve(gla.cho_factor(positive(a), lower=True), b), (M, normal(4))),
     Case("svdvals", L.svdvals, (TALL,)),
+    Case("complex qr", lambda a: in_parts(*L.qr(pairs(a))), (normal(2, 4, 3, 2),)),
+    Case("complex qr wide", lambda a: in_parts(*L.qr(pairs(a))), (normal(3, 4, 2),)),
+    Case("complex qr complete",
+         lambda a: in_parts(*L.qr(pairs(a), mode="complete")), (normal(2, 4, 3, 2),), 0),
+    Case("complex eigh of one triangle", complex_eigen, (normal(3, 3, 2),), 0),
+    Case("complex eigh of Hermitian",
+         lambda a: complex_eigen(hermitian_pairs(a), UPLO="U"), (normal(2, 3, 3, 2),)),
+    Case("complex svd",
+         lambda a: complex_signless(*L.svd(pairs(a), full_matrices=False)), (normal(2, 4, 3, 2),)),
+    Case("complex svd wide",
+         lambda a: complex_signless(*L.svd(pairs(a), full_matrices=False)), (normal(3, 4, 2),)),
+    Case("complex svd full", lambda a: in_parts(*L.svd(pairs(a))), (normal(4, 3, 2),), 0),
+    Case("complex svd values of full", lambda a: L.svd(pairs(a))[1], (normal(4, 3, 2),)),
 ]  # fmt: skip

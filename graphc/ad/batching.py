@@ -371,7 +371,10 @@ def _call_result(node, inputs, mapped, size):
 # ----------------------------------------------------------------------- dense linear algebra
 
 
-@rule("cholesky", "lu", "qr", "eigh", "svd", "expm", "implicit")
+@rule(
+    "cholesky", "lu", "qr", "eigh", "svd", "complex_qr", "complex_eigh", "complex_svd", "expm",
+    "implicit",
+)  # fmt: skip
 def _library(node, inputs, mapped, size):
     """Leading axes are a batch already."""
     return build.make(node.op, _all_mapped(inputs, mapped, size), **dict(node.attrs))

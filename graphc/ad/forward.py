@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.ad import (
+    complex_library,  # noqa: F401  (fills RULES)
     control_forward,
     library_jvp,  # noqa: F401  (fills RULES)
 )

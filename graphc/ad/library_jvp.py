@@ -63,9 +63,9 @@ def _cholesky(node, tangents):
 @rule("qr")
 def _qr(node, tangents):
     """The skew matrix Q^T dQ belongs to the first columns, which determine Q."""
-    refuse_arbitrary(node)
     (a,), (da,) = node.inputs, tangents
     m, n = a.shape[-2:]
+    refuse_arbitrary(node, m, n)
     k = min(m, n)
     q, r = piece(node, 0, (m, k)), piece(node, m * k, (k, n))
     origin, ones, lead = [0] * a.ndim, [1] * a.ndim, a.shape[:-2]
@@ -94,8 +94,8 @@ def _eigh(node, tangents):
 
 @rule("svd")
 def _svd(node, tangents):
-    refuse_arbitrary(node)
     (da,), (m, n) = tangents, node.inputs[0].shape[-2:]
+    refuse_arbitrary(node, m, n)
     k = min(m, n)
     ut, s, v = svd_parts(node, m, n)
     inner = mm(mm(ut, da.node), v)

@@ -100,12 +100,11 @@ def _cholesky(node, ct, needs):
     return [_part(ct, symmetric(grad))]
 
 
-def refuse_arbitrary(node: Node) -> None:
+def refuse_arbitrary(node: Node, m, n) -> None:
     """Vectors that complete a basis are arbitrary: they have no derivative."""
-    m, n = node.inputs[0].shape[-2:]
     if not node.attr("full") or m == n:
         return
-    if node.op == "qr":
+    if node.op.endswith("qr"):
         raise GradientError(
             "np.linalg.qr with mode='complete' of a tall matrix has no derivative: the columns "
             "that\ncomplete Q are arbitrary; use mode='reduced'"
@@ -120,7 +119,7 @@ def refuse_arbitrary(node: Node) -> None:
 def _qr(node, ct, needs):
     (a,) = node.inputs
     m, n = a.shape[-2:]
-    refuse_arbitrary(node)
+    refuse_arbitrary(node, m, n)
     k = min(m, n)
     q, r = piece(node, 0, (m, k)), piece(node, m * k, (k, n))
     grad_q, grad_r = piece(ct.node, 0, (m, k)), piece(ct.node, m * k, (k, n))
@@ -160,7 +159,7 @@ def _eigh(node, ct, needs):
 @rule("svd")
 def _svd(node, ct, needs):
     m, n = node.inputs[0].shape[-2:]
-    refuse_arbitrary(node)
+    refuse_arbitrary(node, m, n)
     k = min(m, n)
     ut, s, v = svd_parts(node, m, n)
     grad_ut, grad_s, grad_v = svd_parts(ct.node, m, n)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from graphc.ad import (
+    complex_library,  # noqa: F401  (fills RULES)
     control,
     library_rules,  # noqa: F401  (fills RULES)
 )

@@ -19,6 +19,8 @@ SYMBOLS = tuple(
                  "LAPACKE_{}gelqf_work", "LAPACKE_{}orglq_work", "LAPACKE_{}syevd_work",
                  "LAPACKE_{}gesdd_work")
     for t in "sd"
+) + tuple(
+    f"scipy_LAPACKE_{t}{name}_work" for name in ("gelqf", "unglq", "heevd", "gesdd") for t in "cz"
 )  # fmt: skip
 
 _FAIL = """
@@ -160,6 +162,17 @@ failed = syevd_K(n, v, w, work, lwork, integers, liwork) != 0
 """
 
 
+def _without_values(width: int) -> str:
+    """Of matrices without elements LAPACK leaves the vectors unset: they are the identity."""
+    lines = ["if k == 0:"]
+    for vectors, rows, columns in (("u", "p", "m"), ("v", "n", "q")):
+        lines += [f"    for i in range({width} * {rows} * {columns}):",
+                  f"        {vectors}[i] = zero",
+                  f"    for i in range({rows}):",
+                  f"        {vectors}[{width} * i * ({columns} + 1)] = K(1.0)"]  # fmt: skip
+    return "\n".join(lines)
+
+
 def _svd(full: int) -> str:
     return f"""
 x = part(a, t * m * n)
@@ -170,6 +183,56 @@ for i in range(m):
     for j in range(n):
         w[j * m + i] = x[i * n + j]
 failed = gesdd_K({full}, m, n, w, s, u, v, q, work, lwork, integers) != 0
+{_without_values(1) if full else ""}
+{_FAIL}
+"""
+
+
+# Of complex matrices: elements are pairs, sizes and strides count pairs.
+_COMPLEX_QR = """
+x = part(a, t * 2 * m * n)
+q = part(out, t * 2 * (m * c + c * n))
+r = part(q, 2 * m * c)
+for i in range(2 * m * n):
+    w[i] = x[i]
+complex_gelqf_K(n, m, w, tau, work, lwork)
+for i in range(c):
+    for j in range(n):
+        r[2 * (i * n + j)] = select(j >= i, w[2 * (i * n + j)], zero)
+        r[2 * (i * n + j) + 1] = select(j >= i, w[2 * (i * n + j) + 1], zero)
+for i in range(m):
+    for j in range(2 * k):
+        q[2 * i * c + j] = w[2 * i * n + j]
+    for j in range(2 * (c - k)):
+        q[2 * (i * c + k) + j] = zero
+complex_unglq_K(c, m, k, q, tau, work, lwork)
+"""
+
+_COMPLEX_EIGH = f"""
+x = part(a, t * 2 * n * n)
+w = part(out, t * (n + 2 * n * n))
+v = part(w, n)
+for i in range(n):
+    for j in range(n):
+        v[2 * (j * n + i)] = select(j <= i, x[2 * (i * n + j)], zero)
+        v[2 * (j * n + i) + 1] = select(j <= i, x[2 * (i * n + j) + 1], zero)
+failed = complex_heevd_K(n, v, w, work, lwork, rwork, lrwork, integers, liwork) != 0
+{_FAIL}
+"""
+
+
+def _complex_svd(full: int) -> str:
+    return f"""
+x = part(a, t * 2 * m * n)
+u = part(out, t * (2 * (p * m + n * q) + k))
+s = part(u, 2 * p * m)
+v = part(s, k)
+for i in range(m):
+    for j in range(n):
+        w[2 * (j * m + i)] = x[2 * (i * n + j)]
+        w[2 * (j * m + i) + 1] = x[2 * (i * n + j) + 1]
+failed = complex_gesdd_K({full}, m, n, w, s, u, v, q, work, lwork, rwork, integers) != 0
+{_without_values(2) if full else ""}
 {_FAIL}
 """
 
@@ -251,6 +314,8 @@ _EXPM_CONSTANTS = "\n".join(
 _BODIES: dict[str, str | Callable[..., str]] = {
     "cholesky": _CHOLESKY, "triangular_solve": _triangular_solve, "lu": _FACTORS,
     "qr": lambda full: _QR, "lu_solve": _solve, "eigh": _EIGH, "svd": _svd, "expm": _EXPM,
+    "complex_qr": lambda full: _COMPLEX_QR, "complex_eigh": _COMPLEX_EIGH,
+    "complex_svd": _complex_svd,
 }  # fmt: skip
 
 

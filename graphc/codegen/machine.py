@@ -220,7 +220,7 @@ def _orglq(c, m, k, a, tau, work, lwork):
     for i in reversed(range(k)):
         v = x[:, i].copy()
         v[:i], v[i] = 0, 1
-        q -= tau[i] * np.outer(v, v @ q)
+        q -= tau[i] * np.outer(v, v.conj() @ q)
     x[...] = q
     return 0
 
@@ -246,10 +246,33 @@ def _gesdd(full, m, n, a, s, u, v, q, work, lwork, integers):
     return 0
 
 
+def _complex(pairs):
+    """A buffer of pairs as one of complex numbers."""
+    return pairs[: len(pairs) // 2 * 2].view(np.result_type(pairs.dtype, np.complex64))
+
+
+def _complex_gelqf(n, m, a, tau, work, lwork):
+    return _gelqf(n, m, _complex(a), _complex(tau), work, lwork)
+
+
+def _complex_unglq(c, m, k, a, tau, work, lwork):
+    return _orglq(c, m, k, _complex(a), _complex(tau), work, lwork)
+
+
+def _complex_heevd(n, a, w, work, lwork, rwork, lrwork, integers, liwork):
+    return _syevd(n, _complex(a), w, work, lwork, integers, liwork)
+
+
+def _complex_gesdd(full, m, n, a, s, u, v, q, work, lwork, rwork, integers):
+    return _gesdd(full, m, n, _complex(a), s, _complex(u), _complex(v), q, work, lwork, integers)
+
+
 #: BLAS and LAPACK by what they do to row-major matrices; each exists for f32 and f64.
 LIBRARY_WORDS = {
     "trsm": _trsm, "potrf": _potrf, "getrf": _getrf, "gelqf": _gelqf, "orglq": _orglq,
-    "syevd": _syevd, "gesdd": _gesdd,
+    "syevd": _syevd, "gesdd": _gesdd, "complex_gelqf": _complex_gelqf,
+    "complex_unglq": _complex_unglq, "complex_heevd": _complex_heevd,
+    "complex_gesdd": _complex_gesdd,
 }  # fmt: skip
 
 

@@ -518,13 +518,39 @@ _ROUTINES = {
             s, u, c.stride(m), v, c.stride(q), work, c.size(lwork), integers,
         ],
     ),
+    "complex_gelqf": (
+        "LAPACKE_{}gelqf_work", "nnxxxn", lambda c, m, n, a, tau, work, lwork: [
+            c.int(102), c.size(m), c.size(n), a, c.stride(m), tau, work, c.size(lwork),
+        ],
+    ),
+    "complex_unglq": (
+        "LAPACKE_{}unglq_work", "nnnxxxn", lambda c, m, n, k, a, tau, work, lwork: [
+            c.int(102), c.size(m), c.size(n), c.size(k), a, c.stride(m), tau, work,
+            c.size(lwork),
+        ],
+    ),
+    "complex_heevd": (
+        "LAPACKE_{}heevd_work", "nxxxnxnin",
+        lambda c, n, a, w, work, lwork, rwork, lrwork, integers, liwork: [
+            c.int(102), c.letter("V"), c.letter("L"), c.size(n), a, c.stride(n), w,
+            work, c.size(lwork), rwork, c.size(lrwork), integers, c.size(liwork),
+        ],
+    ),
+    "complex_gesdd": (
+        "LAPACKE_{}gesdd_work", "nnnxxxxnxnxi",
+        lambda c, full, m, n, a, s, u, v, q, work, lwork, rwork, integers: [
+            c.int(102), c.choice(full, "A", "S"), c.size(m), c.size(n), a, c.stride(m),
+            s, u, c.stride(m), v, c.stride(q), work, c.size(lwork), rwork, integers,
+        ],
+    ),
 }  # fmt: skip
 
 
 def _routine(name: str, kind: str):
     """The word ``name_kind``: a routine that returns 0 where it succeeds (trsm nothing)."""
     symbol, kinds, operands = _ROUTINES[name]
-    symbol = "scipy_" + symbol.format({"f32": "s", "f64": "d"}[kind])
+    letters = "cz" if name.startswith("complex_") else "sd"
+    symbol = "scipy_" + symbol.format(letters[("f32", "f64").index(kind)])
     argument = {"n": INT64, "x": Buffer(SCALARS[kind]), "i": Buffer(INT32)}
     has_result = symbol.endswith("_work")
 

@@ -8,6 +8,10 @@ factorizations are packed:
 ``qr``    flat: Q row by row, then R row by row.
 ``eigh``  (n + 1, n): the eigenvalues, then an eigenvector a row.
 ``svd``   flat: the left singular vectors a row each, the singular values, V row by row.
+
+Those of complex matrices (``complex_qr``, ``complex_eigh``, ``complex_svd``) take real arrays
+[..., m, n, 2] of pairs and are all flat in the same order, complex elements as pairs, except
+that the transposed of the third result of ``np.linalg.svd`` stands for V.
 """
 
 from __future__ import annotations
@@ -92,6 +96,36 @@ def infer_svd(attrs, a):
     return TensorType(a.dtype, (*batch, p * m + k + n * q))
 
 
+def _of_pairs(name: str, a: TensorType) -> TensorType:
+    """The type of the real matrices that have as many elements as those of pairs."""
+    if a.ndim < 3 or a.shape[-1] != 2:
+        raise ShapeError(f"{name} takes pairs [..., m, n, 2], not {a}")
+    return TensorType(a.dtype, a.shape[:-1])
+
+
+def complex_qr_sizes(attrs, a: TensorType) -> tuple:
+    return qr_sizes(attrs, _of_pairs("complex_qr", a))
+
+
+def infer_complex_qr(attrs, a):
+    batch, m, n, k = complex_qr_sizes(attrs, a)
+    return TensorType(a.dtype, (*batch, 2 * (m * k + k * n)))
+
+
+def infer_complex_eigh(attrs, a):
+    batch, n = _square("complex_eigh", _of_pairs("complex_eigh", a))
+    return TensorType(a.dtype, (*batch, n + 2 * n * n))
+
+
+def complex_svd_sizes(attrs, a: TensorType) -> tuple:
+    return svd_sizes(attrs, _of_pairs("complex_svd", a))
+
+
+def infer_complex_svd(attrs, a):
+    batch, m, n, k, p, q = complex_svd_sizes(attrs, a)
+    return TensorType(a.dtype, (*batch, 2 * (p * m + n * q) + k))
+
+
 def infer_implicit(attrs, value, *operands):
     return value
 
@@ -154,6 +188,32 @@ def eigh(node, env, a):
 def svd(node, env, a):
     u, s, vt = np.linalg.svd(a, full_matrices=bool(node.attr("full")))
     return _flat(np.swapaxes(u, -1, -2), s, np.swapaxes(vt, -1, -2))
+
+
+def _complex(pairs) -> np.ndarray:
+    """Pairs along the last axis as complex numbers."""
+    return pairs[..., 0] + np.complex64(1j) * pairs[..., 1]
+
+
+def _pairs(z) -> np.ndarray:
+    """A complex matrix with twice as many columns."""
+    return np.stack([z.real, z.imag], axis=-1).reshape(*z.shape[:-1], 2 * z.shape[-1])
+
+
+def complex_qr(node, env, a):
+    q, r = np.linalg.qr(_complex(a), "complete" if node.attr("full") else "reduced")
+    return _flat(_pairs(q), _pairs(r))
+
+
+def complex_eigh(node, env, a):
+    values, vectors = np.linalg.eigh(_complex(a))
+    return _flat(values[..., None, :], _pairs(np.swapaxes(vectors, -1, -2)))
+
+
+def complex_svd(node, env, a):
+    u, s, vt = np.linalg.svd(_complex(a), full_matrices=bool(node.attr("full")))
+    left, right = (_pairs(np.swapaxes(x, -1, -2)) for x in (u, vt))
+    return _flat(left, s[..., None, :], right)
 
 
 # Higham 2005, "The scaling and squaring method for the matrix exponential revisited".

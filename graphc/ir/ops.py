@@ -774,6 +774,11 @@ _library(
     "Eigenvalues, ascending, and eigenvectors, packed; reads the lower triangle.",
 )
 _library("svd", library.infer_svd, "Singular values, descending, and vectors, packed.", ("full",))
+_library("complex_qr", library.infer_complex_qr, "qr of complex matrices, given as pairs.",
+         ("full",))  # fmt: skip
+_library("complex_eigh", library.infer_complex_eigh, "eigh of Hermitian matrices, given as pairs.")
+_library("complex_svd", library.infer_complex_svd, "svd of complex matrices, given as pairs.",
+         ("full",))  # fmt: skip
 _register(
     Op("dft", "Sums of z * exp(-2j pi j k / n) over axis -2 of x [..., 2, n, inner], real parts "
        "before imaginary ones (inverse: + in the exponent); unnormalised.", "library",

@@ -176,24 +176,26 @@ def in_parts(graph: Graph) -> Graph:
         if is_complex(node):
             kind = TensorType(real_dtype(node.dtype), (*node.shape, 2))
             pairs = build.input(node.attr("index"), node.attr("name"), kind)
-            known[node] = Parts(*(_of_pairs(pairs, k) for k in (0, 1)))
+            known[node] = Parts(*(of_pairs(pairs, k) for k in (0, 1)))
             inputs.append(pairs)
         else:
             inputs.append(node)
     sources = dict(graph.sources)
     values = split(graph.outputs, known, sources=sources)
-    outputs = [_as_pairs(v) if isinstance(v, Parts) else v for v in values]
+    outputs = [as_pairs(v) if isinstance(v, Parts) else v for v in values]
     return Graph(graph.name, tuple(inputs), tuple(outputs), sources, graph.donated)
 
 
-def _of_pairs(pairs: Node, k: int) -> Node:
+def of_pairs(pairs: Node, k: int) -> Node:
+    """Part ``k`` of an array with pairs along its last axis."""
     last = pairs.ndim - 1
     shape = pairs.shape[:last]
     part = build.slice_(pairs, (*[0] * last, k), (*shape, 1), [1] * pairs.ndim)
     return build.reshape(part, shape)
 
 
-def _as_pairs(parts: Parts) -> Node:
+def as_pairs(parts: Parts) -> Node:
+    """Both parts as pairs along a new last axis: what the memory of a complex array holds."""
     shape = parts.re.shape
     return build.concat([build.reshape(p, (*shape, 1)) for p in parts], len(shape))
 

@@ -20,13 +20,15 @@ FAILURES = {
     "eigh": ("has eigenvalues that did not converge", "look for NaN and infinity in it"),
     "svd": ("has singular values that did not converge", "look for NaN and infinity in it"),
 }
+FAILURES |= {f"complex_{op}": FAILURES[op] for op in ("eigh", "svd")}
 
 
 def failure_text(node: Node, where: str) -> str:
     """What ``numpy.linalg.LinAlgError`` says when a call fails; {value} is the batch index."""
     fault, advice = FAILURES[node.op]
-    which = "the matrix" if node.inputs[0].ndim == 2 else "matrix {value} of the batch"
-    name = "solve" if node.op == "lu_solve" else node.op
+    name = "solve" if node.op == "lu_solve" else node.op.removeprefix("complex_")
+    is_one = node.inputs[0].ndim == (3 if node.op.startswith("complex_") else 2)
+    which = "the matrix" if is_one else "matrix {value} of the batch"
     return f"LinAlgError: {name}: {which} {fault}{where}; {advice}"
 
 
@@ -99,6 +101,34 @@ def _svd(node):
     return ("a",), sizes, work
 
 
+def _complex_qr(node):
+    batch, m, n, c = library.complex_qr_sizes(dict(node.attrs), node.inputs[0].type)
+    lwork = _BLOCK * (m + n + 1)
+    k = min(m, n)
+    sizes = {"batch": product(batch), "m": m, "n": n, "k": k, "c": c, "lwork": lwork}
+    dtype = node.dtype
+    work = {"w": (dtype, 2 * m * n), "tau": (dtype, 2 * k), "work": (dtype, 2 * lwork)}
+    return ("a",), sizes, work
+
+
+def _complex_eigh(node):
+    *batch, _, n, _ = node.inputs[0].shape
+    lwork, lrwork, liwork = 1 + (1 + _BLOCK) * n + n * n, 1 + 5 * n + 2 * n * n, 3 + 5 * n
+    sizes = {"batch": product(batch), "n": n, "lwork": lwork, "lrwork": lrwork, "liwork": liwork}
+    work = {"work": (node.dtype, 2 * lwork), "rwork": (node.dtype, lrwork)}
+    return ("a",), sizes, work | {"integers": (_INTEGER, liwork)}
+
+
+def _complex_svd(node):
+    batch, m, n, k, p, q = library.complex_svd_sizes(dict(node.attrs), node.inputs[0].type)
+    lwork = k * k + 3 * k + (m + n) * (1 + _BLOCK) + 1
+    sizes = {"batch": product(batch), "m": m, "n": n, "k": k, "p": p, "q": q, "lwork": lwork}
+    dtype = node.dtype
+    reals = 5 * k * k + 5 * k + 2 * m * n + k  # at least what LAPACK asks for in each case
+    work = {"w": (dtype, 2 * m * n), "work": (dtype, 2 * lwork), "rwork": (dtype, reals)}
+    return ("a",), sizes, work | {"integers": (_INTEGER, 8 * k)}
+
+
 def _expm(node):
     sizes = _square(node)
     n = sizes["n"]
@@ -129,4 +159,5 @@ _PLANS = {
     "argsort": _argsort, "searchsorted": _searchsorted,
     "cholesky": _cholesky, "triangular_solve": _triangular_solve, "lu": _lu, "qr": _qr,
     "lu_solve": _lu_solve, "eigh": _eigh, "svd": _svd, "expm": _expm,
+    "complex_qr": _complex_qr, "complex_eigh": _complex_eigh, "complex_svd": _complex_svd,
 }  # fmt: skip

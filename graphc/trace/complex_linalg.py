@@ -3,7 +3,8 @@
 ``x + iy`` acts on pairs of real vectors as ``[[x, -y], [y, x]]``: systems, inverses and functions
 of a complex matrix are those of that real one, whose singular values (or eigenvalues) are those of
 the complex one, each twice. So gradients, second derivatives and kernels are the real ones.
-Determinants and Cholesky factors are eliminated column by column.
+Determinants and Cholesky factors are eliminated column by column. Factorizations are those of
+complex LAPACK, of matrices given as pairs (``ir/library.py``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.errors import DTypeError
+from graphc.ir import build, complex_matrix
+from graphc.ir.parts import as_pairs, join, parts_of
 
 
 def is_complex(*tracers) -> bool:
@@ -48,11 +51,29 @@ def each_once(values):
     return (values[..., 0::2] + values[..., 1::2]) * 0.5
 
 
-def hermitian(a, upper: bool):
-    """The matrix of which LAPACK reads one triangle, and the real parts of the diagonal."""
-    kept = np.triu(a, 1) if upper else np.tril(a, -1)
-    diagonal = np.eye(a.shape[-1], dtype=a.real.dtype) * a.real
-    return kept + np.conj(np.swapaxes(kept, -1, -2)) + diagonal
+def _packed(row: str, z, **attrs):
+    return build.make(row, (as_pairs(parts_of(z.node)),), **attrs)
+
+
+def qr(z, full: int):
+    m, n = z.shape[-2:]
+    parts = complex_matrix.qr_parts(_packed("complex_qr", z, full=full), m, n,
+                                    m if full else min(m, n))  # fmt: skip
+    return [z.context.wrap(join(p)) for p in parts]
+
+
+def eigh(z):
+    """Of Hermitian matrices, of which the lower triangle is read."""
+    values, vectors = complex_matrix.eigh_parts(_packed("complex_eigh", z), z.shape[-1])
+    return z.context.wrap(values), z.context.wrap(join(vectors))
+
+
+def svd(z, full: int = 0):
+    m, n = z.shape[-2:]
+    k = min(m, n)
+    u, s, vh = complex_matrix.svd_parts(_packed("complex_svd", z, full=full), m, n,
+                                        *((m, n) if full else (k, k)))  # fmt: skip
+    return z.context.wrap(join(u)), z.context.wrap(s), z.context.wrap(join(vh))
 
 
 def pivots(a):

@@ -61,8 +61,7 @@ def _floating(context, name: str, *values) -> list:
     """Values in the common dtype of linear algebra: float32 or float64, integers as float64."""
     tracers = [context.lift(v) for v in values]
     if is_complex(*tracers):
-        instead = _INSTEAD.get(name, "Compute with the real and the imaginary part.")
-        complex_linalg.refuse(name, instead)
+        complex_linalg.refuse(name, "Compute with the real and the imaginary part.")
     if any(t.dtype == np.float16 for t in tracers):
         raise DTypeError(
             f"np.linalg.{name} does not take float16; convert with .astype(np.float32)"
@@ -72,19 +71,20 @@ def _floating(context, name: str, *values) -> list:
     return [context.wrap(cast(t.node, dtype)) for t in tracers]
 
 
-_INSTEAD = {
-    "eigh": "np.linalg.eigvalsh gives the eigenvalues; eigenvectors have a free phase.",
-    "svd": "np.linalg.svdvals gives the singular values; singular vectors have a free phase.",
-    "qr": "np.linalg.cholesky(np.conj(a.T) @ a) gives R up to the phases of its rows.",
-}
-
-
-def _complex_square(context, name: str, a):
+def _complex_matrices(context, name: str, a):
     """``a`` as a tracer of complex matrices, None where it is real."""
     x = context.lift(a)
     if not is_complex(x):
         return None
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+    if x.ndim < 2:
+        raise ShapeError(mismatch(f"np.linalg.{name}", (x.shape,), "needs at least two axes"))
+    return x
+
+
+def _complex_square(context, name: str, a):
+    """``a`` as a tracer of square complex matrices, None where it is real."""
+    x = _complex_matrices(context, name, a)
+    if x is not None and x.shape[-1] != x.shape[-2]:
         raise ShapeError(mismatch(f"np.linalg.{name}", (x.shape,), "not square matrices"))
     return x
 
@@ -306,38 +306,43 @@ def cholesky(context, a, *, upper=False):
 
 @implements(_linalg.qr)
 def qr(context, a, mode="reduced"):
-    x = _matrices(context, "qr", a)
     if mode not in ("reduced", "complete", "r"):
         raise TraceError(f"np.linalg.qr: mode={mode!r}; supported: 'reduced', 'complete', 'r'")
+    z = _complex_matrices(context, "qr", a)
+    x = _matrices(context, "qr", a) if z is None else z
     m, n = x.shape[-2:]
     full = int(mode == "complete" and m > n)
+    if z is not None:
+        result = QRResult(*complex_linalg.qr(z, full))
+        return result.R if mode == "r" else result
     k = m if full else min(m, n)
     packed = build.make("qr", (x,), full=full)
     r = context.wrap(matrix.piece(packed, m * k, (k, n)))
     return r if mode == "r" else QRResult(context.wrap(matrix.piece(packed, 0, (m, k))), r)
 
 
-def _eigh(context, name: str, a, UPLO) -> tuple[Node, Node]:
-    x = _square(context, name, a)
+def _eigh(context, name: str, a, UPLO) -> EighResult:
+    upper = UPLO.upper() == "U"
     if UPLO.upper() not in ("L", "U"):
         raise ShapeError(f"np.linalg.{name}: UPLO must be 'L' or 'U'")
-    x = x if UPLO.upper() == "L" else build.swap_last(x)
-    return matrix.eigh_parts(build.make("eigh", (x,)), x.shape[-1])
+    z = _complex_square(context, name, a)
+    if z is not None:
+        z = np.conj(np.swapaxes(z, -1, -2)) if upper else z
+        return EighResult(*complex_linalg.eigh(z))
+    x = _square(context, name, a)
+    x = build.swap_last(x) if upper else x
+    values, rows = matrix.eigh_parts(build.make("eigh", (x,)), x.shape[-1])
+    return EighResult(context.wrap(values), context.wrap(build.swap_last(rows)))
 
 
 @implements(_linalg.eigh)
 def eigh(context, a, UPLO="L"):
-    values, rows = _eigh(context, "eigh", a, UPLO)
-    return EighResult(context.wrap(values), context.wrap(build.swap_last(rows)))
+    return _eigh(context, "eigh", a, UPLO)
 
 
 @implements(_linalg.eigvalsh)
 def eigvalsh(context, a, UPLO="L"):
-    z = _complex_square(context, "eigvalsh", a)
-    if z is not None:
-        whole = paired(complex_linalg.hermitian(z, UPLO.upper() == "U"))
-        return complex_linalg.each_once(eigvalsh(context, whole))
-    return context.wrap(_eigh(context, "eigvalsh", a, UPLO)[0])
+    return _eigh(context, "eigvalsh", a, UPLO).eigenvalues
 
 
 def _thin_svd(x: Node) -> tuple[Node, Node, Node]:
@@ -345,9 +350,9 @@ def _thin_svd(x: Node) -> tuple[Node, Node, Node]:
 
 
 def _singular_values(context, name: str, a):
-    z = context.lift(a)
-    if is_complex(z) and z.ndim > 1:
-        return complex_linalg.each_once(_singular_values(context, name, paired(z)))
+    z = _complex_matrices(context, name, a)
+    if z is not None:
+        return complex_linalg.svd(z)[1]
     return context.wrap(_thin_svd(_matrices(context, name, a))[1])
 
 
@@ -357,6 +362,9 @@ def svd(context, a, full_matrices=True, compute_uv=True, hermitian=False):
         raise TraceError("np.linalg.svd with hermitian=True is not supported; use np.linalg.eigh")
     if not compute_uv:
         return _singular_values(context, "svd", a)
+    z = _complex_matrices(context, "svd", a)
+    if z is not None:
+        return _complex_svd(z, full_matrices and z.shape[-1] != z.shape[-2])
     x = _matrices(context, "svd", a)
     m, n = x.shape[-2:]
     ut, s, v = _thin_svd(x)
@@ -364,6 +372,14 @@ def svd(context, a, full_matrices=True, compute_uv=True, hermitian=False):
         packed, k = build.make("svd", (x,), full=1), min(m, n)
         ut, v = matrix.piece(packed, 0, (m, m)), matrix.piece(packed, m * m + k, (n, n))
     return SVDResult(*(context.wrap(p) for p in (build.swap_last(ut), s, build.swap_last(v))))
+
+
+def _complex_svd(z, full) -> SVDResult:
+    """The values are those of a thin one, which has a derivative."""
+    u, s, vh = complex_linalg.svd(z)
+    if full:
+        u, _, vh = complex_linalg.svd(z, 1)
+    return SVDResult(u, s, vh)
 
 
 @implements(getattr(_linalg, "svdvals", None))

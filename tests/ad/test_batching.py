@@ -136,6 +136,9 @@ CASES = {
     ],
     "eigh": [(lambda x: build.make("eigh", (regular(x),)), [(F, (2, 3, 3))])],
     "svd": [(lambda x: build.make("svd", (x,), full=1), [(F, (2, 3))])],
+    "complex_qr": [(lambda x: build.make("complex_qr", (x,), full=0), [(F, (3, 2, 2))])],
+    "complex_eigh": [(lambda x: build.make("complex_eigh", (x,)), [(F, (2, 3, 3, 2))])],
+    "complex_svd": [(lambda x: build.make("complex_svd", (x,), full=0), [(F, (2, 3, 2))])],
     "expm": [(lambda x: build.make("expm", (x,)), [(F, (3, 3))])],
     "implicit": [
         (lambda x, y: build.make("implicit", (x, y), rule="det"), [(F, ()), (F, (3, 3))]),

@@ -687,11 +687,23 @@ for _call in (
     f"eigvalsh({_HERMITIAN})",
     f"cholesky({_HERMITIAN})[1, 0].imag",
     f"cholesky({_HERMITIAN}, upper=True).real",
+    "qr(x + 1j * y)[0].imag",
+    "qr((x + 1j * y)[:2], mode='r').real",
+    f"eigh({_HERMITIAN})[0]",
+    "svd((x + 1j * y)[:2])[1]",
 ):
     case(f"np.linalg.{_call.split('(')[0]} of complex", f"np.linalg.{_call}", x=N(3, 3), y=P(3, 3),
          dtypes=FLOATS)  # fmt: skip
+# Of vectors whose phases are free, what does not depend on them.
+case("np.linalg.eigh of complex", "(lambda w, v: (v * np.sin(w)) @ np.conj(v.T))"
+     f"(*np.linalg.eigh({_HERMITIAN})).imag", x=N(3, 3), y=P(3, 3), dtypes=FLOATS)  # fmt: skip
+case("np.linalg.svd of complex", "(lambda u, s, vh: (u * np.sin(s)) @ vh)"
+     "(*np.linalg.svd((x + 1j * y)[:2], full_matrices=False)).imag", x=N(3, 3), y=P(3, 3),
+     dtypes=FLOATS)  # fmt: skip
 case("graphc.linalg.expm of complex", "gc.linalg.expm((x + 1j * y) / 4).real", x=N(2, 2), y=P(2, 2),
      dtypes=("float64",), order=1)  # fmt: skip
+flat("np.linalg.matrix_rank of complex", "np.linalg.matrix_rank(x + 1j * y)", x=N(3, 3), y=P(3, 3),
+     dtypes=FLOATS)  # fmt: skip
 flat("order of complex", "np.argmax(x + 1j * y, axis=0)", "np.argmin(x + 1j * y)",
      "np.argsort(x + 1j * y)", "np.isreal(x + 1j * y)", "np.iscomplex(x + 1j * y)", x=N(3, 3),
      y=P(3, 3), dtypes=FLOATS)  # fmt: skip
