@@ -306,7 +306,9 @@ def _hypot(x, y):
     usable = op("logical_and", op("isfinite", largest), truth(largest))
     scale = op("stop_gradient", op("where", usable, largest, full_like(x, 1)))
     a, b = op("div", x, scale), op("div", y, scale)
-    return op("mul", scale, op("sqrt", op("add", _square(a), _square(b))))
+    value = op("mul", scale, op("sqrt", op("add", _square(a), _square(b))))
+    infinite = op("logical_or", op("isinf", x), op("isinf", y))  # beside a NaN too
+    return op("where", infinite, full_like(x, math.inf), value)
 
 
 def _log_add(x, y, log1p, exp):

@@ -226,6 +226,7 @@ def test_extreme_values_follow_numpy():
 
     def fn(x, y):
         pairs = np.logaddexp(x, y), np.maximum(x, y), np.fmax(x, y), np.fmod(x, y), x % y
+        pairs += np.hypot(x, y), np.hypot(y, x[::-1])
         return *pairs, np.sign(x), np.signbit(x), np.nan_to_num(x), np.isclose(x, y), x // y
 
     assert_like_numpy(fn, (x, y))
