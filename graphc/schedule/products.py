@@ -74,11 +74,12 @@ def method(
     """
     if ta and nominal(k) > 128 and nominal(k) * nominal(m) * itemsize > _MAX_A_COLUMNS:
         return "chunks"
-    if tb and not ta and n == 1:
+    dots = tb and not ta and n != 0 and m != 0
+    if dots and n == 1:
         return "dots"
     if often and (tb or n > _PANEL):
         return "packed"
-    if tb and not ta and nominal(k) >= _LONG_DOT and nominal(m) <= _FEW_ROWS:
+    if dots and nominal(k) >= _LONG_DOT and nominal(m) <= _FEW_ROWS:
         return "dots"
     copied = nominal(m) >= _MANY_ROWS or nominal(k) * n * itemsize > _LARGE_B
     far = n * itemsize >= 1024 and nominal(k) >= 64

@@ -228,6 +228,8 @@ NATIVE = [
     (1, 0, 24, 12, symbol("t"), np.float32, (symbol("b"),)),
     (0, 1, symbol("t"), symbol("t"), 8, np.float32, ()),
     (1, 0, 900, 12, 160, np.float32, ()),  # in chunks
+    (0, 1, 24, 0, 200, np.float32, ()),
+    (0, 1, 0, 24, 200, np.float32, ()),
 ]
 
 
