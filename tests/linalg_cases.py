@@ -141,6 +141,8 @@ CASES = [
     Case("cho_solve", lambda a, b: gla.cho_solve(gla.cho_factor(positive(a)), b), (M, normal(4))),
     Case("cho_solve lower",
          lambda a, b: gla.cho_solve(gla.cho_factor(positive(a), lower=True), b), (M, normal(4))),
+    Case("svd of symmetric",
+         lambda a: signless(*L.svd(symmetric(a), hermitian=True)), (STACK,)),
     Case("svdvals", L.svdvals, (TALL,)),
     Case("complex qr", lambda a: in_parts(*L.qr(pairs(a))), (normal(2, 4, 3, 2),)),
     Case("complex qr wide", lambda a: in_parts(*L.qr(pairs(a))), (normal(3, 4, 2),)),
@@ -153,6 +155,9 @@ CASES = [
          lambda a: complex_signless(*L.svd(pairs(a), full_matrices=False)), (normal(2, 4, 3, 2),)),
     Case("complex svd wide",
          lambda a: complex_signless(*L.svd(pairs(a), full_matrices=False)), (normal(3, 4, 2),)),
+    Case("complex svd of Hermitian",
+         lambda a: complex_signless(*L.svd(pairs(hermitian_pairs(a)), hermitian=True)),
+         (normal(3, 3, 2),)),
     Case("complex svd full", lambda a: in_parts(*L.svd(pairs(a))), (normal(4, 3, 2),), 0),
     Case("complex svd values of full", lambda a: L.svd(pairs(a))[1], (normal(4, 3, 2),)),
 ]  # fmt: skip

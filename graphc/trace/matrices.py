@@ -359,7 +359,7 @@ def _singular_values(context, name: str, a):
 @implements(_linalg.svd)
 def svd(context, a, full_matrices=True, compute_uv=True, hermitian=False):
     if hermitian:
-        raise TraceError("np.linalg.svd with hermitian=True is not supported; use np.linalg.eigh")
+        return _hermitian_svd(context, a, compute_uv)
     if not compute_uv:
         return _singular_values(context, "svd", a)
     z = _complex_matrices(context, "svd", a)
@@ -372,6 +372,18 @@ def svd(context, a, full_matrices=True, compute_uv=True, hermitian=False):
         packed, k = build.make("svd", (x,), full=1), min(m, n)
         ut, v = matrix.piece(packed, 0, (m, m)), matrix.piece(packed, m * m + k, (n, n))
     return SVDResult(*(context.wrap(p) for p in (build.swap_last(ut), s, build.swap_last(v))))
+
+
+def _hermitian_svd(context, a, compute_uv):
+    """Of the eigenvalues, as NumPy has it: V is U with the signs of eigenvalues."""
+    w, v = _eigh(context, "svd", a, "L")
+    order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
+    w = np.take_along_axis(w, order, axis=-1)
+    if not compute_uv:
+        return np.abs(w)
+    u = np.take_along_axis(v, np.broadcast_to(order[..., None, :], v.shape), axis=-1)
+    vh = np.conj(np.swapaxes(u * np.sign(w)[..., None, :], -1, -2))
+    return SVDResult(u, np.abs(w), vh)
 
 
 def _complex_svd(z, full) -> SVDResult:

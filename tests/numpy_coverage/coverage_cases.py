@@ -691,6 +691,7 @@ for _call in (
     "qr((x + 1j * y)[:2], mode='r').real",
     f"eigh({_HERMITIAN})[0]",
     "svd((x + 1j * y)[:2])[1]",
+    f"svd({_HERMITIAN}, hermitian=True)[1]",
 ):
     case(f"np.linalg.{_call.split('(')[0]} of complex", f"np.linalg.{_call}", x=N(3, 3), y=P(3, 3),
          dtypes=FLOATS)  # fmt: skip
