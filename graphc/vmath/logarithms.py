@@ -132,13 +132,29 @@ def _log1p_args(v: Any, x: Value, lo: Value | None = None) -> tuple[Value, Value
     return k, v.fma(err * 0.5, scale, m - 1.0)
 
 
-def log1p(v: Any, x: Value) -> Value:
-    """log1p: log of the rounded 1 + x, its rounding error put back into the reduced argument."""
-    k, f = _log1p_args(v, x)
-    y = _log_sum(v, k, f)
+def _log1p_near(v: Any, x: Value) -> Value:
+    """log1p of x > -1 that is not huge: log of the rounded 1 + x, its rounding error put back into
+    the reduced argument. Zeros keep their signs, and subnormals their bits."""
+    small, large = v.select(x < 1.0, x, v.const(1.0)), v.select(x > 1.0, x, v.const(1.0))
+    u, err = two_sum(large, small)
+    k, kbits, m = log_split(v, u)
+    scale = v.from_bits(v.iconst(v.bits_of(1.0)) - kbits)  # 2**-k
+    return v.copysign(_log_sum(v, k, v.fma(err, scale, m - 1.0)), x)
+
+
+def _log1p_general(v: Any, x: Value) -> Value:
+    y = _log_sum(v, *_log1p_args(v, x))
     y = v.select(x < INF, y, x)
-    y = v.select(x > -1.0, y, v.select(x == -1.0, v.const(-INF), v.const(NAN)))
-    return v.select(v.abs(x) < 2.0 ** -(v.mant + 2), x, y)  # keeps -0.0 and subnormals
+    return v.select(x > -1.0, y, v.select(x == -1.0, v.const(-INF), v.const(NAN)))
+
+
+def _log1p_unusual(v: Any, x: Value) -> Value:
+    return ~((x > -1.0) & (x < 2.0 ** (v.bias - 1)))
+
+
+def log1p(v: Any, x: Value) -> Value:
+    """log1p: log of the rounded 1 + x and of its rounding error (Tang 1990, Cephes)."""
+    return v.rare("log1p", _log1p_general, _log1p_unusual, [x], _log1p_near(v, x))
 
 
 def softplus(v: Any, x: Value) -> Value:
