@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import decimal
+import functools
+import math
 from typing import Any
+
+import numpy as np
 
 from graphc.vmath.arithmetic import INF, LN2_SPLIT, LOG2E, NAN, at_most, poly, two_product
 from graphc.vmath.exponentials import EXPM1, exp, exp_poly, exp_reduce
@@ -34,27 +39,43 @@ _ERF_ROOT = (  # fourth root of erfc(_ERF_ROOT_AT + u), error relative to erf, u
     -1.0622471140971288e-09, 1.845792540141484e-10, -1.8130635064293826e-11, 9.796503608836422e-13,
     -2.2806265576444405e-14,
 )  # fmt: skip
-# log(erfc(x) exp(x**2) (x + k)) in t = scale / (x + k) - shift, x >= 0: (k, scale, shift)
-_ERFC = (2.5, 4.0, {True: 0.9375, False: 0.875})
-_ERFC_POLY = {
+# erfc at multiples of 1 / steps, as many as an index may say; its end, where the result is 0; and
+# the bits by which entries are larger, so that none is subnormal
+_PI = "3.14159265358979323846264338327950288"
+_ERFC_STEPS = {True: 64, False: 128}
+_ERFC_ENTRIES = {True: 1024, False: 4096}
+_ERFC_END = {True: 10.1, False: 27.3}
+_ERFC_UP = {True: 40, False: 64}
+# erfc(r + d) = erfc(r) + erfc'(r) d (1 + q), r = n / steps; of q a polynomial in n d for each power
+# of d**2, the first without the constant, which is 0
+_ERFC_SERIES = {
     True: (
-        0.18783410051752977, 1.0114886738645081, 0.19645177435049238, -0.06720089394001628,
-        -0.05670679398042228, 0.010073850343946285, 0.019439197527743944, -0.002335411545022132,
-        -0.006898840345739512, 0.000610153642610773, 0.0017405519274776358,
+        (
+            -0.015625, 0.00016276042, -1.2723585e-06, 7.950825e-09,
+        ),
+        (
+            -0.33458075, 0.007823326,
+        ),
     ),
     False: (
-        0.12539897764362617, 0.9862006850697197, 0.2077032878433058, -0.052724384557882774,
-        -0.0587171369256491, 0.002658569723768279, 0.019835800045731707, 0.001307791846111129,
-        -0.00755542703808333, -0.0008447345674077315, 0.003083094545131443,
-        0.0003133596569669633, -0.0012885870905405743, -6.357546494714228e-05,
-        0.000528836239358467, -1.4511805296981533e-05, -0.00020503510431376198,
-        2.2519104576317274e-05, 7.246702744739612e-05, -1.2670233725752007e-05,
-        -2.235603905386086e-05, 4.269436843063444e-06, 5.468958321242217e-06,
-        -7.130691806083616e-07, -7.890566366645523e-07,
+        (
+            -0.0078125, 4.069010416666646e-05, -1.589457194010414e-07, 4.967053731635193e-10,
+            -1.2935035759007443e-12, 2.8872838222068628e-15, -5.639226830786935e-18,
+            9.798435141760664e-21, -1.530794267707334e-23,
+        ),
+        (
+            -0.3333333333333333, 0.003906250003204252, -2.4414062505688383e-05,
+            1.0596367550179298e-07, -3.547893082533835e-10, 9.716011247625253e-13,
+            -2.2482818051004622e-15,
+        ),
+        (
+            0.09999939931793544, -0.001302081644486533, 8.745069335956247e-06,
+            -3.980886205798928e-08,
+        ),
     ),
 }  # fmt: skip
-# the same for Phi(-x) = erfc(x / sqrt(2)) / 2 with exp(x**2 / 2)
-_PHI = (4.0, 8.0, {True: 1.09375, False: 1.09375})
+# log(Phi(-x) exp(x**2 / 2) (x + k)) in t = scale / (x + k) - shift, x >= 0: (k, scale, shift)
+_PHI = (4.0, 8.0, 1.09375)
 _PHI_POLY = {
     True: (
         -0.20354140777481697, 0.84037040488502, 0.1896931800618236, -0.001203050145026953,
@@ -92,35 +113,93 @@ def erf(v: Any, x: Value) -> Value:
     return v.copysign(v.select(ax < 1.0, small, big), x)
 
 
-def _tail_end(v: Any, half: bool) -> float:
-    """Where erfc(x), or x Phi(-x), has become 0."""
-    if v.f32:
-        return 14.5 if half else 10.1
-    return 38.7 if half else 27.3
+@functools.cache
+def _erfc_table(f32: bool) -> tuple[tuple[int, ...], ...]:
+    """Words of erfc and of its derivative: the last entry by Laplace's continued fraction, each
+    other from the one after it by a Taylor series."""
+    steps, end, up = _ERFC_STEPS[f32], _ERFC_END[f32], 2 ** _ERFC_UP[f32]
+    rows = np.zeros((2, _ERFC_ENTRIES[f32]), np.float32 if f32 else np.float64)
+    with decimal.localcontext(prec=26):
+        h = decimal.Decimal(1) / steps
+        n = round(end * steps)
+        r = n * h
+        slope = up * 2 / decimal.Decimal(_PI).sqrt() * (-r * r).exp()
+        fraction = r
+        for k in range(50, 0, -1):
+            fraction = r + k / (2 * fraction)
+        value = slope / 2 / fraction
+        ratio, shrink = (h * (2 * r - h)).exp(), (-2 * h * h).exp()
+        zero, small, x, y = decimal.Decimal(0), h * decimal.Decimal("1e-20"), 2 * r * h, 2 * h * h
+        while True:
+            # The rounding error of the value counts twice where results are of the next binade:
+            # there the slope takes off half of it, and adds half on the other side.
+            rest = value - decimal.Decimal(float(rows.dtype.type(value)))
+            low, high = (math.frexp(value + half * slope)[1] for half in (-h / 2, h / 2))
+            tilt = rest / h if low != high else zero
+            rows[:, n] = float(value), float(tilt - slope)
+            if n == 0:
+                break
+            # the integral of exp(2 r t - t**2) from 0 to h; Hermite's recurrence
+            before, term, total, k = zero, h, h, 0
+            while abs(term) > small:
+                k += 1
+                before, term = term, (x * term - y * before) / k
+                total += term / (k + 1)
+            value, slope, n = value + slope * total, slope * ratio, n - 1
+            ratio, x = ratio * shrink, x - y
+    return tuple(tuple(map(int, row.view(np.uint32 if f32 else np.uint64))) for row in rows)
 
 
-def _tail(v: Any, ax: Value, half: bool) -> tuple[Value, Value, Value, Value]:
-    """(p, a, b, inv): erfc(ax), or with ``half`` Phi(-ax), is (1 + p) a b inv.
+def erfc(v: Any, x: Value) -> Value:
+    """erfc of the nearest entry of a table, and a Taylor series whose coefficients are polynomials
+    in the entry's place; 2 - that for x < 0."""
+    steps, up = _ERFC_STEPS[v.f32], 2.0 ** -_ERFC_UP[v.f32]
+    values, slopes = _erfc_table(v.f32)
+    ax = at_most(v, v.abs(x), _ERFC_END[v.f32])
+    t = v.fma(ax, float(steps), v.magic)
+    n = t - v.magic
+    entry = v.bits(t) & (len(values) - 1)  # in the table for NaN, too
+    value, slope = (v.from_bits(v.table(words, entry)) for words in (values, slopes))
+    d = v.fma(n, -1.0 / steps, ax)  # exact
+    z = n * d
+    first, *others, last = (poly(v, z, row) for row in _ERFC_SERIES[v.f32])
+    square = d * d
+    q = last
+    for other in reversed(others):
+        q = v.fma(q, square, other)
+    q = v.fma(first, z, q * square)
+    step = slope * d
+    y = value + v.fma(step, q, step)
+    left = x < 0.0
+    zero = v.const(0.0)
+    return v.fma(y, v.select(left, v.const(-up), v.const(up)), v.select(left, v.const(2.0), zero))
+
+
+def _phi_end(v: Any) -> float:
+    """Where x Phi(-x) has become 0."""
+    return 14.5 if v.f32 else 38.7
+
+
+def _phi_tail(v: Any, ax: Value) -> tuple[Value, Value, Value, Value]:
+    """(p, a, b, inv): Phi(-ax) = erfc(ax / sqrt(2)) / 2 is (1 + p) a b inv.
 
     Shepherd & Laframboise 1981 with the smooth factor moved into the exponent, where its rounding
     errors are absolute.
     """
-    k, scale, shift = _PHI if half else _ERFC
-    ax = at_most(v, ax, _tail_end(v, half))
+    k, scale, shift = _PHI
+    ax = at_most(v, ax, _phi_end(v))
     d = ax + k
     inv = 1.0 / d
-    t = inv * scale - shift[v.f32]  # exact but for tiny t: powers of two and a short constant
+    t = inv * scale - shift  # exact but for tiny t: powers of two and a short constant
     sq, small = two_product(v, ax, ax)
-    small = -small
-    if half:
-        sq, small = sq * 0.5, small * 0.5
-    c0, c1, *coefs = (_PHI_POLY if half else _ERFC_POLY)[v.f32]
+    sq, small = sq * 0.5, small * -0.5
+    c0, c1, *coefs = _PHI_POLY[v.f32]
     chi = round(c0 * 1024.0) / 1024.0
     small = small + (c0 - chi)
     # The rounding errors of d and inv amount to a shift of x by rho * d; g / d is roughly the
-    # logarithmic derivative of erfc(x) exp(x**2).
+    # logarithmic derivative of Phi(-x) exp(x**2 / 2).
     rho = v.fma((d - k) - ax, inv, v.remainder(v.const(1.0), d, inv))  # both differences are exact
-    g = v.fma(v.fma(inv, 29.0, 1.5) if half else v.fma(inv, 8.0, 1.2), inv, 1.0)
+    g = v.fma(v.fma(inv, 29.0, 1.5), inv, 1.0)
     small = v.fma(rho, g, small)
     h = v.fma(poly(v, t, [c1 - 1.0, *coefs]), t, small)  # c1 is about 1, and t exact
     magic = v.magic + 2 * v.bias
@@ -136,18 +215,11 @@ def _tail(v: Any, ax: Value, half: bool) -> tuple[Value, Value, Value, Value]:
     return p, a, v.const(2.0**-up), inv
 
 
-def erfc(v: Any, x: Value) -> Value:
-    """erfc(|x|) = exp(-x**2 + h(x)) / (|x| + k), x**2 exact in two pieces; 2 - that for x < 0."""
-    p, a, b, inv = _tail(v, v.abs(x), False)
-    y = v.fma(inv, p, inv) * a * b
-    return v.select(x < 0.0, 2.0 - y, y)
-
-
 def gelu(v: Any, x: Value) -> Value:
-    """x Phi(x): |x| Phi(-|x|) to full relative accuracy as in erfc, then max(x, 0) minus that."""
+    """x Phi(x): |x| Phi(-|x|) to full relative accuracy, then max(x, 0) minus that."""
     ax = v.abs(x)
-    p, a, b, inv = _tail(v, ax, True)
-    c, e = two_product(v, at_most(v, ax, _tail_end(v, True)), inv)
+    p, a, b, inv = _phi_tail(v, ax)
+    c, e = two_product(v, at_most(v, ax, _phi_end(v)), inv)
     y = (c + v.fma(c, p, e)) * a * b
     y = v.select(x > 0.0, x, v.const(-0.0)) - y
     y = v.select(x > -INF, y, v.const(NAN))  # -inf * 0, as in the defining formula

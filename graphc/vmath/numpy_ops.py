@@ -90,7 +90,7 @@ class NumpyOps(Ops):
         return Value(self, "i", hi.view(np.int64))
 
     def table(self, words: tuple[int, ...], index: Value) -> Value:
-        return Value(self, "i", np.array(words, np.uint64).view(np.int64)[index.raw])
+        return Value(self, "i", np.array(words, self.ut).view(self.it)[index.raw])
 
     def rare(
         self,
