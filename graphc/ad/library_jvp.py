@@ -139,6 +139,8 @@ def _expm(node, tangents):
 @rule("implicit")
 def _implicit(node, tangents):
     da = tangents[1]
+    if node.attr("rule") == "same":
+        return da
     return None if da is None else Tangent(_IMPLICIT[node.attr("rule")](node, da.node))
 
 

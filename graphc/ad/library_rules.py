@@ -56,6 +56,8 @@ def implicit_rule(name: str):
 
 @rule("implicit")
 def _implicit(node, ct, needs):
+    if node.attr("rule") == "same":  # element by element: what is dead stays dead
+        return [None, ct]
     grads = IMPLICIT[node.attr("rule")](node, ct.node, needs[1:])
     return [None, *(None if g is None else _part(ct, g) for g in grads)]
 

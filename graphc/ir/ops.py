@@ -787,8 +787,8 @@ _register(
 _library("expm", library.infer_square("expm"), "Matrix exponential.")
 _register(
     Op("implicit", "The first operand; its derivative by the others is given by a rule (det, "
-       "slogdet, pinv), not by how it was computed.", "view", library.infer_implicit,
-       library.implicit, ("rule",))
+       "slogdet, pinv; `same`: the identity's), not by how it was computed.", "view",
+       library.infer_implicit, library.implicit, ("rule",))
 )  # fmt: skip
 
 

@@ -65,17 +65,14 @@ def _along(m: Node, x: Node, axes) -> Node:
     return build.broadcast(m, x.shape, [a for a in range(x.ndim) if a not in axes])
 
 
-def _max_shift(x: Node, axes) -> Node:
-    """``max(x)`` as a constant shift; 0 where it is not finite, since inf - inf is NaN."""
-    m = build.make("stop_gradient", (build.reduce("max", x, axes),))
-    return build.make("where", (build.make("isfinite", (m,)), m, build.full_like(m, 0)))
-
-
 def _shifted_exp_sum(x: Node, axes) -> tuple[Node, Node, Node]:
-    """``(m, exp(x - m), sum(exp(x - m)))``."""
-    m = _max_shift(x, axes)
+    """``(max(x), exp(x - m), sum(exp(x - m)))`` with the maximum m as a constant shift, and with
+    0 where that is not finite, since inf - inf is NaN."""
+    largest = build.make("stop_gradient", (build.reduce("max", x, axes),))
+    zero, finite = build.full_like(largest, 0), build.make("isfinite", (largest,))
+    m = build.make("where", (finite, largest, zero))
     e = build.make("exp", (build.make("sub", (x, _along(m, x, axes))),))
-    return m, e, build.reduce("sum", e, axes)
+    return largest, e, build.reduce("sum", e, axes)
 
 
 def _held(x: Node, axes) -> Node | None:
@@ -101,8 +98,12 @@ def logsumexp(node: Node) -> Node | None:
     found = _exp_sum(inside)
     if found is None or not is_float(node) or _is_shifted(*found):
         return None
-    m, _, total = _shifted_exp_sum(*found)
-    return build.make("add", (build.make("log", (total,)), m))
+    largest, _, total = _shifted_exp_sum(*found)
+    # At least 1, but for nothing but -inf: log(1) - inf then, and 0 / 1 in the gradient.
+    one = build.full_like(total, 1)
+    filled = build.make("where", (build.make("lt", (total, one)), one, total))
+    total = build.make("implicit", (filled, total), rule="same")
+    return build.make("add", (build.make("log", (total,)), largest))
 
 
 @rewrites("div")

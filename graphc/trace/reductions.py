@@ -16,6 +16,7 @@ from graphc.ir.parts import is_complex, parts_of
 from graphc.trace.dispatch import FUNCTIONS, implements
 from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, fit, truth
+from graphc.trace.special import logsumexp
 
 _NONE = np._NoValue
 
@@ -295,18 +296,7 @@ def average(context, a, axis=None, weights=None, returned=False, *, keepdims=Fal
 
 def logaddexp_reduce(context, array, axis=0, *, keepdims=False):
     """``np.logaddexp.reduce``: the logarithm of a sum of exponentials, shifted by the largest."""
-    x = context.lift(array).node
-    axes = axes_of(axis, x.ndim)
-    largest = reduce_node("max", x, axes, True)
-    finite = op("where", op("isfinite", largest), largest, build.full_like(largest, 0))
-    shift = op("stop_gradient", finite)
-    powers = op("exp", op("sub", x, build.broadcast_to(shift, x.shape)))
-    least = build.full_like(largest, -np.inf)
-    dead = op("eq", largest, least)  # these have a finite gradient, 0
-    total = op("add", reduce_node("sum", powers, axes, True), cast(dead, x.dtype))
-    total = op("add", op("log", total), op("where", dead, least, shift))
-    kept = total.shape if keepdims else [d for i, d in enumerate(x.shape) if i not in axes]
-    return context.wrap(build.reshape(total, kept))
+    return logsumexp(context, array, axis, keepdims=keepdims)
 
 
 FUNCTIONS[logaddexp_reduce] = logaddexp_reduce

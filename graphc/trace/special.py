@@ -11,6 +11,7 @@ import sys
 import numpy as np
 
 from graphc.errors import GradientError
+from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.build import full_like
 from graphc.ir.graph import topological
@@ -311,28 +312,30 @@ def _floating(context, x):
     return x.astype(np.float64) if x.dtype.kind in "biu" else x
 
 
-def _shift(x, axis):
-    """The largest element along ``axis``, made a finite constant to differentiation, and as it is.
-
-    Slices that hold nothing but -inf, where that is -inf, have finite gradients.
-    """
+def _shifted(x, axis):
+    """``x`` less its largest element along ``axis``, for exponentials, and that element, held
+    constant. Where it is infinite, -inf and +inf are the limits of large numbers: what is +inf
+    shares the weight evenly, so gradients stay finite."""
     empty = any(d == 0 for d in x.shape)
     largest = np.max(x, axis=axis, keepdims=True, **({"initial": -np.inf} if empty else {}))
-    finite = np.where(np.isfinite(largest), largest, 0)
-    return x.context.wrap(op("stop_gradient", finite.node)), largest
+    largest = x.context.wrap(op("stop_gradient", largest.node))
+    end = np.finfo(x.dtype).max
+    shift = np.where(largest > end, end, np.where(largest < -end, -end, largest))
+    off = x - shift
+    capped = np.where(off > 0, 0, off)  # inf - end is inf; nothing else is above 0
+    return x.context.wrap(build.make("implicit", (capped.node, off.node), rule="same")), largest
 
 
 def logsumexp(context, a, axis=None, b=None, keepdims=False, return_sign=False):
     x = _floating(context, a)
     if b is not None:
         x, b = np.broadcast_arrays(x, context.lift(b))
-    shift, largest = _shift(x, axis)
-    dead = largest == -np.inf
-    powers = np.exp(x - shift)
+    off, largest = _shifted(x, axis)
+    powers = np.exp(off)
     total = np.sum(powers if b is None else powers * b.astype(x.dtype), axis=axis, keepdims=True)
     sign = np.sign(total)
-    size = (np.abs(total) if return_sign else total) + dead.astype(x.dtype)
-    value = np.log(size) + np.where(dead, -np.inf, shift).astype(x.dtype)
+    size = (np.abs(total) if return_sign else total) + (largest == -np.inf).astype(x.dtype)
+    value = np.log(size) + largest
     if not keepdims:
         value, sign = (np.squeeze(v, axis) for v in (value, sign))
     return (value, sign) if return_sign else value
@@ -341,24 +344,24 @@ def logsumexp(context, a, axis=None, b=None, keepdims=False, return_sign=False):
 def softmax(context, x, axis=None):
     """NaN over slices of -inf alone or with +inf, as SciPy's."""
     x = _floating(context, x)
-    shift, largest = _shift(x, axis)
-    powers = np.exp(x - shift)
+    off, largest = _shifted(x, axis)
+    powers = np.exp(off)
     total = np.sum(powers, axis=axis, keepdims=True) + (largest == -np.inf).astype(x.dtype)
-    return powers / total + _undefined(np.isinf(largest), x.dtype)
+    return powers / total + _undefined(np.isinf(largest), np.nan, x.dtype)
 
 
-def _undefined(where, dtype):
-    """NaN there, else 0: added as a constant, since a choice would mask what flows back."""
-    return np.where(where, np.nan, 0).astype(dtype)
+def _undefined(where, value, dtype):
+    """That there, else 0: added as a constant, since a choice would mask what flows back."""
+    return np.where(where, value, 0).astype(dtype)
 
 
 def log_softmax(context, x, axis=None):
     x = _floating(context, x)
-    shift, largest = _shift(x, axis)
-    dead = largest == -np.inf
-    off = x - shift
-    total = np.sum(np.exp(off), axis=axis, keepdims=True) + dead.astype(x.dtype)
-    return off - (np.log(total) + _undefined(dead, x.dtype))
+    off, largest = _shifted(x, axis)
+    infinite = np.isinf(largest)
+    total = np.sum(np.exp(off), axis=axis, keepdims=True) + (largest == -np.inf).astype(x.dtype)
+    undefined = _undefined(infinite, np.where(largest > 0, np.inf, np.nan), x.dtype)
+    return x - np.where(infinite, 0, largest) - (np.log(total) + undefined)
 
 
 def polygamma(context, n, x):

@@ -31,6 +31,7 @@ _EVEN = "ties share evenly: the mean of the one-sided gradients"
 _FLAT = "constant almost everywhere"
 _FIRST = "NumPy's stable order says which element a result came from; that one gets it"
 _LIMIT = "`0 * log(0)` is 0 there; `x * np.log(x)` itself is NaN at 0, as in NumPy"
+_SHARED = "the limit of large numbers: what is +inf shares the weight"
 
 ROWS = [
     Row("np.abs(x)", {"x": 0.0}, {"x": 0.0}, _MIDDLE),
@@ -69,10 +70,23 @@ ROWS = [
     Row("gc.special.logsumexp(x)", {"x": [-INF, -INF]}, {"x": [0.0, 0.0]},
         "nothing but masked scores: -inf, and no part in any gradient"),
     Row("np.logaddexp.reduce(x)", {"x": [-INF, -INF]}, {"x": [0.0, 0.0]}, "as above"),
+    Row("np.log(np.sum(np.exp(x)))", {"x": [-INF, -INF]}, {"x": [0.0, 0.0]}, "as above"),
+    Row("gc.special.logsumexp(x)", {"x": [INF, 0.0, INF]}, {"x": [0.5, 0.0, 0.5]}, _SHARED),
+    Row("np.logaddexp.reduce(x)", {"x": [INF, -INF]}, {"x": [1.0, 0.0]}, _SHARED),
     Row("gc.special.softmax(x)", {"x": [-INF, -INF]}, {"x": [0.0, 0.0]},
         "the value is NaN, as SciPy's"),
+    Row("gc.special.softmax(x) * np.array([1, 2, 3])", {"x": [INF, INF, 0.0]},
+        {"x": [-0.25, 0.25, 0.0]}, f"{_SHARED}; the value is NaN, as SciPy's"),
     Row("gc.special.log_softmax(x)", {"x": [-INF, -INF]}, {"x": [1.0, 1.0]},
         "the value is NaN, as SciPy's; `x` minus a constant"),
+    Row("gc.special.log_softmax(x)", {"x": [INF, 0.0]}, {"x": [-1.0, 1.0]},
+        f"{_SHARED}; the value is NaN and -inf, as SciPy's"),
+    Row("-gc.special.log_softmax(x)[1]", {"x": [-INF, 0.0, 0.0]}, {"x": [0.0, -0.5, 0.5]},
+        "cross-entropy: a masked class has gradient 0"),
+    Row("-gc.special.log_softmax(x)[0]", {"x": [-INF, 0.0, 0.0]}, {"x": [-1.0, 0.5, 0.5]},
+        "the loss is infinite: its limit"),
+    Row("-gc.special.log_softmax(x)[1]", {"x": [INF, 0.0, 0.0]}, {"x": [1.0, -1.0, 0.0]},
+        "the loss is infinite: its limit"),
     Row("np.where(np.isnan(x), 0, x ** 2)", {"x": [NAN, 2.0]}, {"x": [0.0, 4.0]},
         "what was not chosen takes no part, NaN or not"),
     Row("np.logaddexp(x, y)", {"x": -INF, "y": 0.0}, {"x": 0.0, "y": 1.0}, "as above"),

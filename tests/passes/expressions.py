@@ -68,6 +68,7 @@ NAMES = {
     "concat": lambda axis, *xs: build.concat(xs, axis),
     "matmul": build.matmul,
     "implicit": lambda x, y: build.make("implicit", (x, y), rule="det"),
+    "same": lambda x, y: build.make("implicit", (x, y), rule="same"),
     "cast": build.cast,
     "const": build.const,
     "full": lambda value, *shape: build.full(shape, value, "float32"),

@@ -233,8 +233,10 @@ SIMPLIFY = [
      "matmul(ab, bb)"),
 ]  # fmt: skip
 
-_SHIFT = "where(isfinite(stop_gradient(max(x, 1))), stop_gradient(max(x, 1)), 0)"
-_Z = f"sub(x, broadcast({_SHIFT}, (0,), n, 3))"
+_MAX = "stop_gradient(max(x, 1))"
+_Z = f"sub(x, broadcast(where(isfinite({_MAX}), {_MAX}, 0), (0,), n, 3))"
+_TOTAL = f"sum(exp({_Z}), 1)"
+_LSE = f"add(log(same(where(lt({_TOTAL}, 1), full(1, n), {_TOTAL}), {_TOTAL})), {_MAX})"
 _HELD = "sub(x, broadcast(stop_gradient(max(x, 1)), (0,), n, 3))"
 _OWN = "sub(x, keep('max', x, 1))"
 _SOFTMAX = "div(exp(x), keep('sum', exp(x), 1))"
@@ -245,11 +247,9 @@ def _normal(z):
 
 
 STABILIZE = [
-    ("logsumexp", "log(sum(exp(x), 1))", f"add(log(sum(exp({_Z}), 1)), {_SHIFT})"),
-    ("logsumexp", "log(keep('sum', exp(x), 1))",
-     f"broadcast(add(log(sum(exp({_Z}), 1)), {_SHIFT}), (0,), n, 3)"),
-    ("logsumexp", "log(div(sum(exp(x), 1), u))",
-     f"sub(add(log(sum(exp({_Z}), 1)), {_SHIFT}), log(u))"),
+    ("logsumexp", "log(sum(exp(x), 1))", _LSE),
+    ("logsumexp", "log(keep('sum', exp(x), 1))", f"broadcast({_LSE}, (0,), n, 3)"),
+    ("logsumexp", "log(div(sum(exp(x), 1), u))", f"sub({_LSE}, log(u))"),
     ("softmax", _SOFTMAX, f"div(exp({_Z}), broadcast(sum(exp({_Z}), 1), (0,), n, 3))"),
     ("softmax", f"div(exp({_OWN}), keep('sum', exp({_OWN}), 1))",
      f"div(exp({_HELD}), broadcast(sum(exp({_HELD}), 1), (0,), n, 3))"),
