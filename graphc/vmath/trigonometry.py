@@ -32,12 +32,16 @@ _SIN = {
         -7.643021314414969e-13, 2.7214548224046673e-15,
     ),
 }  # fmt: skip
-# tan(r) = r (1 + z n(z)) / (1 + z d(z)), |r| <= pi/4
+# tan(r) = r + r**3 p(z), |r| <= pi/4
 _TAN = {
-    True: ((-0.095780216,), (-0.42911404, 0.009709105)),
+    True: (
+        0.33333334, 0.13333228, 0.05399511, 0.021616071, 0.009979843, 0.0011571082, 0.0038598478,
+    ),
     False: (
-        (-0.12828248654793367, 0.002805808606418077, -7.482572251415047e-06),
-        (-0.46161581988126504, 0.023344415233447817, -0.00020843230024061054),
+        0.33333333333333326, 0.1333333333333762, 0.053968253963768545, 0.021869488720463365,
+        0.008863231590339568, 0.0035921782936898425, 0.001455420897868961, 0.0005923232922959874,
+        0.00023031437122011594, 0.00012049408343796371, -4.2354315791528255e-06,
+        6.950670547422473e-05, -3.4331261127082224e-05, 1.8380194705360352e-05,
     ),
 }  # fmt: skip
 _ASIN = {  # asin(x) = x + x**3 p(x**2), |x| <= 1/2
@@ -80,7 +84,7 @@ def _reduced(
         x = v.fma(n, -piece, x)
     r = v.fma(n, -third, x)
     if whole:
-        return r, v.fma(n, -last, v.fma(n, -third, x - r))
+        return r, -v.fma(n, last, v.fma(n, third, r - x))  # -0.0 where x is a zero
     return r, n * -last
 
 
@@ -96,22 +100,11 @@ def _times_cos(v: Any, r: Value, lo: Value) -> Value:
 
 
 def _tan_of(v: Any, odd: Value, r: Value, lo: Value) -> Value:
-    """tan(r + lo), |r| <= pi/4, or where ``odd`` its inverse.
-
-    Numerator and denominator are sums with known errors; the quotient takes one step of Newton's
-    iteration with them.
-    """
-    over, under = _TAN[v.f32]
-    full = r + lo
-    z = full * full
-    num, num_lo = two_sum(r, v.fma(full * z, poly(v, z, over), lo))
-    den, den_lo = two_sum(v.const(1.0), z * poly(v, z, under))
-    a, b = v.select(odd, den, num), v.select(odd, num, den)
-    a_lo, b_lo = v.select(odd, den_lo, num_lo), v.select(odd, num_lo, den_lo)
-    inverse = 1.0 / b
-    y = a * inverse
-    rest = v.remainder(a, y, b) + v.fma(-y, b_lo, a_lo)
-    return v.fma(rest, inverse, y)
+    """tan(r + lo), |r| <= pi/4, or where ``odd`` -1 over it: that of a quarter turn more."""
+    z = r * r
+    lo = lo * v.fma(z, 1.5, 1.0)  # about the derivative
+    y = r + v.fma(r * z, poly(v, z, _TAN[v.f32]), lo)
+    return v.select(odd, -1.0 / y, y)
 
 
 def _signed(v: Any, y: Value, turns: Value, x: Value | None) -> Value:
@@ -154,7 +147,7 @@ def _trig_huge(v: Any, x: Value, kind: str) -> Value:
     r, lo = p * flip, e * flip  # of a quarter turn; sine and cosine are made for half turns
     odd = (q & 1) != 0
     if kind == "tan":
-        y = _signed(v, _tan_of(v, odd, r, lo), q, x)
+        y = _signed(v, _tan_of(v, odd, r, lo), v.iconst(0), x)
     else:
         # sin(r + pi/2 q): cos(r) = sin(pi/2 - |r|)
         if kind == "cos":
@@ -198,12 +191,11 @@ def _beyond(limit: float) -> Callable[[Any, Value], Value]:
 
 def _near(v: Any, kind: str, x: Value) -> Value:
     """For arguments up to the limit: reduced to half turns, for tan to quarter turns."""
-    ax = v.abs(x)
     if kind == "tan":
-        t = v.fma(ax, 2.0 / math.pi, v.magic)
-        r, lo = _reduced(v, t - v.magic, ax, _PIO2_CUT[v.f32], whole=True)
-        turns = v.bits(t)
-        return _signed(v, _tan_of(v, (turns & 1) != 0, r, lo), turns, x)
+        t = v.fma(x, 2.0 / math.pi, v.magic)
+        r, lo = _reduced(v, t - v.magic, x, _PIO2_CUT[v.f32], whole=True)
+        return _tan_of(v, (v.bits(t) & 1) != 0, r, lo)
+    ax = v.abs(x)
     if kind == "sin":
         t = v.fma(ax, 1.0 / math.pi, v.magic)
         n = t - v.magic
