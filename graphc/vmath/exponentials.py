@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
+
+import numpy as np
 
 from graphc.vmath.arithmetic import LN2, LN2_SPLIT, LOG2E, at_least, at_most, poly
 from graphc.vmath.values import Value
@@ -118,17 +121,12 @@ _COSH = {  # cosh(r) = 1 + z/2 + z**2 p(z), z = r**2
         2.7557251718311264e-07, 2.0921810752250027e-09,
     ),
 }  # fmt: skip
-_TANH = {  # tanh(x) = x + x**3 p(x**2), |x| <= 0.551
-    True: (
-        -0.333333164, 0.133325443, -0.0538475476, 0.0210507065, -0.00624282053,
-    ),
-    False: (
-        -0.33333333333332277, 0.13333333333163447, -0.05396825387350125,
-        0.021869485912864334, -0.008863193662553103, 0.0035917127977579863,
-        -0.0014531819339157715, 0.0005790311798149622, -0.00021012473626437112,
-        5.089495065538082e-05,
-    ),
-}  # fmt: skip
+_TANH = (  # tanh(x) = x + x**3 p(x**2), |x| <= 0.551
+    -0.33333333333332277, 0.13333333333163447, -0.05396825387350125,
+    0.021869485912864334, -0.008863193662553103, 0.0035917127977579863,
+    -0.0014531819339157715, 0.0005790311798149622, -0.00021012473626437112,
+    5.089495065538082e-05,
+)  # fmt: skip
 
 
 def exp2(v: Any, x: Value) -> Value:
@@ -141,12 +139,39 @@ def exp2(v: Any, x: Value) -> Value:
     return exp_poly(v, r) * a * b
 
 
+_TANH_STEPS = 64
+_TANH_ENTRIES = 1024  # beyond _TANH_END, so that any index is within
+_TANH_END = 9.25  # from where the result is 1
+
+
+@functools.cache
+def _tanh_table() -> tuple[int, ...]:
+    """Words of tanh at multiples of 1 / steps, for float32."""
+    values = np.tanh(np.arange(_TANH_ENTRIES) / _TANH_STEPS).astype(np.float32)
+    return tuple(map(int, values.view(np.uint32)))
+
+
+def _tanh_f32(v: Any, x: Value) -> Value:
+    """By the addition theorem from the nearest entry of a table."""
+    ax = at_most(v, v.abs(x), _TANH_END)
+    t = v.fma(ax, float(_TANH_STEPS), v.magic)
+    # an index within the table for NaN, too
+    high = v.from_bits(v.table(_tanh_table(), v.bits(t) & (_TANH_ENTRIES - 1)))
+    d = v.fma(t - v.magic, -1.0 / _TANH_STEPS, ax)  # exact
+    low = v.fma(d * d, d * (-1.0 / 3.0), d)  # tanh(d)
+    z = high * low
+    y = v.fma(v.fma(-high, high, 1.0) * low, v.fma(z, z, 1.0 - z), high)
+    return v.copysign(y, x)
+
+
 def tanh(v: Any, x: Value) -> Value:
-    """1 - 2 / (exp(2x) + 1), and an odd polynomial where that would cancel."""
+    """1 - 2 / (exp(2x) + 1), and an odd polynomial where that would cancel; float32 by a table."""
+    if v.f32:
+        return _tanh_f32(v, x)
     ax = v.abs(x)
     z = ax * ax
-    small = v.fma(ax * z, poly(v, z, _TANH[v.f32]), ax)
-    y = at_most(v, ax, 10.0 if v.f32 else 20.0)
+    small = v.fma(ax * z, poly(v, z, _TANH), ax)
+    y = at_most(v, ax, 20.0)
     t, p = _expm1_parts(v, y + y)
     a = v.from_bits((v.bits(t) - v.bias) << v.mant)
     big = 1.0 - 2.0 / v.fma(a, p, a + 1.0)
