@@ -92,15 +92,30 @@ def expm1(v: Any, x: Value) -> Value:
     return v.select(v.abs(x) < 2.0 ** -(v.mant + 2), x, y + y)  # keeps -0.0 and subnormals
 
 
-def sigmoid(v: Any, x: Value) -> Value:
-    """2**n / (2**n + exp(-r)), x = n ln2 + r: a single rounding before the division."""
-    lo, hi = exp_range(v)[0], 40.0
-    t, r = exp_reduce(v, at_least(v, at_most(v, x, hi), lo))
-    p = v.fma(r * r, poly(v, -r, EXPM1[v.f32]), -r)  # exp(-r) - 1
+def _sigmoid_parts(v: Any, x: Value) -> tuple[Value, Value]:
+    """(n's carrier t, exp(-r) - 1), x = n ln2 + r."""
+    t, r = exp_reduce(v, at_most(v, x, 40.0))
+    return t, v.fma(r * r, poly(v, -r, EXPM1[v.f32]), -r)
+
+
+def _sigmoid_general(v: Any, x: Value) -> Value:
+    t, p = _sigmoid_parts(v, at_least(v, x, exp_range(v)[0]))
     a, b = two_powers(v, t)
     one = v.const(1.0)
     neg = x < -8.0  # 2**n + 1 is exact but for tiny 2**n, 2**n + p then nearly so
     return a / (v.fma(a, b, v.select(neg, p, one)) + v.select(neg, one, p)) * b
+
+
+def sigmoid(v: Any, x: Value) -> Value:
+    """2**n / (2**n + exp(-r)), x = n ln2 + r: a single rounding before the division."""
+    if v.f32:
+        return _sigmoid_general(v, x)
+    t, p = _sigmoid_parts(v, x)
+    a = v.from_bits((v.bits(t) - v.bias) << v.mant)
+    one = v.const(1.0)
+    neg = x < -8.0
+    y = a / ((a + v.select(neg, p, one)) + v.select(neg, one, p))
+    return v.rare("sigmoid", _sigmoid_general, lambda v, x: ~(x >= -708.0), [x], y)
 
 
 _SINH = {  # sinh(r) = r + r**3 p(r**2), |r| <= ln(2)/2
