@@ -1,7 +1,8 @@
 """``python -m bench.kernels W7``: the time of every kernel of a training workload's native step.
 
 The step is compiled again with a reading of the processor's clock between its kernels; each row
-is the best of all steps, with the speed of its products and the rate of its bytes.
+is the best of all steps, with the speed of its products and the rate of its bytes. A kernel of a
+loop's body has the time of all turns.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from unittest import mock
 
@@ -32,7 +34,6 @@ class Row:
 def measure(name: str, epochs: int) -> tuple[list[Row], float]:
     """Rows in the order of execution, and microseconds of a whole step without clocks."""
     from bench import registry
-    from graphc.schedule.loops import leaves
 
     case = registry.discover()[name].make()
     plain = case.peers["graphc-epoch"]()
@@ -46,15 +47,31 @@ def measure(name: str, epochs: int) -> tuple[list[Row], float]:
             runner.run(epochs)
     step = min(plain.run(2) / (2 * plain.steps_per_call) for _ in range(epochs)) * 1e6
     (made,) = schedules[-1:]
-    kernels = list(leaves(made.kernels))
     sizes = dict.fromkeys(made.symbols, runner.task.batch)
+    kernels = list(_with_turns(made.kernels, 1, sizes))
     ticks = least[: len(kernels)].astype(float)
     # Ticks are turned to time by the step itself: kernels are all that it does.
     us = ticks * (step / ticks.sum())
-    return [_row(kernel, t, sizes) for kernel, t in zip(kernels, us, strict=True)], step
+    return [_row(kernel, turns, t, sizes) for (kernel, turns), t in zip(kernels, us)], step
 
 
-def _row(kernel, us: float, sizes: dict[str, int]) -> Row:
+def _with_turns(kernels, turns: int, sizes: dict[str, int]) -> Iterator[tuple]:
+    """The kernels that compute, in the order of the code, and how often each is called."""
+    from graphc.ir.dims import evaluate
+    from graphc.schedule.loops import ChoiceControl, LoopControl
+
+    for kernel in kernels:
+        if isinstance(kernel, LoopControl):
+            if kernel.length is None or kernel.count is not None:
+                raise NotImplementedError(f"{kernel.name}: the number of turns depends on data")
+            yield from _with_turns(kernel.inner, turns * evaluate(kernel.length, sizes), sizes)
+        elif isinstance(kernel, ChoiceControl):
+            raise NotImplementedError(f"{kernel.name}: which kernels run depends on data")
+        else:
+            yield kernel, turns
+
+
+def _row(kernel, turns: int, us: float, sizes: dict[str, int]) -> Row:
     from graphc.ir.dims import evaluate, product
     from graphc.ir.ops import matmul_dims
 
@@ -66,19 +83,20 @@ def _row(kernel, us: float, sizes: dict[str, int]) -> Row:
     buffers = [b for b in {*kernel.reads, *kernel.writes} if not b.name.startswith(("row", "work"))]
     nbytes = sum(evaluate(b.size, sizes) * b.dtype.itemsize for b in buffers)
     ops = Counter(n.op for n in kernel.nodes)
-    return Row(kernel.name, us, flops, nbytes, " ".join(
+    return Row(kernel.name, us, turns * flops, turns * nbytes, " ".join(
         op if count == 1 else f"{count}*{op}" for op, count in ops.items()
     ))  # fmt: skip
 
 
 def clocks():
     """While it is entered, programs are compiled with clocks; gives the least ticks of each call
-    and the schedules of the programs."""
+    in a step, and the schedules of the programs."""
     from llvmlite import ir
 
     from graphc.codegen import lower, writer
 
     least = np.full(MAX_CALLS, np.iinfo(np.int64).max, np.int64)
+    current = np.zeros(MAX_CALLS, np.int64)  # of the step that is running
     schedules: list = []
     write = writer.write
 
@@ -92,12 +110,14 @@ def clocks():
         def block(self, statements) -> None:
             self.depth += 1
             for statement in statements:
-                work = self.fixed and self.depth == 1 and _is_kernel(statement)
+                work = self.fixed and _is_kernel(statement)
                 start = self.ticks() if work else None
                 super().block([statement])
                 if work and not _is_pack(statement):
                     self.note(start)
             self.depth -= 1
+            if self.fixed and not self.depth:
+                self.finish_step()
 
         def ticks(self):
             word = ir.IntType(64)
@@ -106,12 +126,22 @@ def clocks():
             return self.builder.call(read, [])
 
         def note(self, start) -> None:
-            b, word = self.builder, ir.IntType(64)
-            passed = b.sub(self.ticks(), start)
-            place = b.inttoptr(word(least.ctypes.data + 8 * self.calls), word.as_pointer())
-            before = b.load(place)
-            b.store(b.select(b.icmp_unsigned("<", passed, before), passed, before), place)
+            place = self.place(current, self.calls)
+            passed = self.builder.sub(self.ticks(), start)
+            self.builder.store(self.builder.add(self.builder.load(place), passed), place)
             self.calls += 1
+
+        def finish_step(self) -> None:
+            b = self.builder
+            for call in range(self.calls):
+                passed, best = self.place(current, call), self.place(least, call)
+                now, before = b.load(passed), b.load(best)
+                b.store(b.select(b.icmp_unsigned("<", now, before), now, before), best)
+                b.store(ir.IntType(64)(0), passed)
+
+        def place(self, words, index: int):
+            word = ir.IntType(64)
+            return self.builder.inttoptr(word(words.ctypes.data + 8 * index), word.as_pointer())
 
     @contextlib.contextmanager
     def entered():
@@ -123,11 +153,14 @@ def clocks():
 
 
 def _is_kernel(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.For):
-        return True
+    if isinstance(statement, ast.For):  # a batch of products; the kernels of a loop have their own
+        return not any(_calls(node, "kernel") for node in ast.walk(statement))
     call = statement.value if isinstance(statement, ast.Expr) else None
-    name = getattr(getattr(call, "func", None), "id", "")
-    return name.startswith(("kernel", "product", "library", "blas", "gemm"))
+    return _calls(call, "kernel", "product", "library", "blas", "gemm")
+
+
+def _calls(node, *prefixes: str) -> bool:
+    return getattr(getattr(node, "func", None), "id", "").startswith(prefixes)
 
 
 def _is_pack(statement: ast.stmt) -> bool:
