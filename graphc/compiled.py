@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc import pipeline
+from graphc.ad.run import kind_of
 from graphc.compiles import Compile, Compiles
 from graphc.errors import (
     CompileWarning,
@@ -31,7 +33,7 @@ from graphc.errors import (
 )
 from graphc.interp import evaluate
 from graphc.ir.dims import Dim, symbol
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, Source
 from graphc.ir.types import TensorType
 from graphc.nonfinite import checked_option, explain
 from graphc.passes import before_adjoint
@@ -42,7 +44,7 @@ from graphc.runtime.entry import CallForm, make_entry
 from graphc.runtime.executor import Executable
 from graphc.runtime.team import thread_count
 from graphc.trace.context import is_lossy
-from graphc.trace.source import is_user
+from graphc.trace.source import is_user, line_text, located
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 
@@ -441,7 +443,7 @@ class CompiledFunction:
                 axes = "; sizes are fixed because memory_limit is met for each of them"
             special = self._build(request.of_types(wanted), arrays, reason + axes)
         except SymbolicDimError as error:
-            why = _in_user_terms(str(error), wanted, request.paths, self.dims)
+            why = _in_user_terms(str(error), wanted, request.paths, self.dims) + _raised_at(error)
         except (TypeError, ValueError) as error:  # np.fft.fftfreq(n) and others take ints only
             if isinstance(error, GraphcError) or request.of_types(wanted).types == request.types:
                 raise
@@ -459,6 +461,7 @@ class CompiledFunction:
                 if variant.types == request.types:
                     return variant
             why = _in_user_terms(str(error), special.types, request.paths, self.dims)
+            why += _raised_at(error)
             fixed = self._build(request, arrays, f"a path needs the sizes because {why}")
             self._remember(family, fixed, request)
         return fixed
@@ -649,8 +652,11 @@ class CompiledFunction:
 def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
     """A compiled function hands on its options, where no others are given.
 
-    Raises UnknownNameError for an option that there is not.
+    Raises UnknownNameError for an option that there is not, TraceError where ``fn`` is none.
     """
+    if not callable(fn):
+        message = f"a function is needed, not {kind_of(fn)}"
+        raise TraceError(located(f"{message}: pass `f` itself, as in `gc.grad(f)(x)`, not `f(x)`"))
     for name in options:
         if name not in _OPTIONS:
             raise unknown_name("option", name, _OPTIONS)
@@ -686,6 +692,16 @@ def _in_user_terms(text: str, types, paths, declared: Mapping) -> str:
                 text = re.sub(rf"\b{dim}\b", f"{path}.shape[{axis}]", text)
                 kept.add(str(dim))
     return text
+
+
+def _raised_at(error: BaseException) -> str:
+    """The user's line below which an error was raised, in brackets."""
+    lines = [
+        Source(frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if is_user(frame)
+    ]
+    return f" ({lines[-1]}: {line_text(lines[-1])})" if lines else ""
 
 
 def _parameters(fn: Callable) -> list[inspect.Parameter]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphc.errors import CompileLimitError
 
 _LISTED = 4
-_WIDEST = 60
+_WIDEST, _WIDEST_REASON = 60, 160
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Compiles(list):
     def __str__(self) -> str:
         rows = [("#", "reason", "arguments", "seconds", "kernels")]
         rows += [
-            (str(k), _cut(c.reason), _cut(", ".join(c.arguments)), f"{c.seconds:.2f}",
-             str(c.kernels))
+            (str(k), _cut(c.reason, _WIDEST_REASON), _cut(", ".join(c.arguments)),
+             f"{c.seconds:.2f}", str(c.kernels))
             for k, c in enumerate(self, start=1)
         ]  # fmt: skip
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -70,5 +70,5 @@ class Compiles(list):
         )  # fmt: skip
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
+def _cut(text: str, widest: int = _WIDEST) -> str:
+    return text if len(text) <= widest else text[: widest - 3] + "..."

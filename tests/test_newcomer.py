@@ -257,3 +257,23 @@ def test_options_of_a_derivative_name_the_users_function():
     for make in (gc.grad, gc.value_and_grad):
         message = message_of(ValueError, make, f, static_argnames="z")
         assert message == "static_argnames: `f` has no parameter 'z'; it has x, y"
+
+
+def test_a_value_where_a_function_belongs():
+    with pytest.raises(TraceError, match=r"a function is needed, not a float: pass `f`"):
+        gc.grad(np.sum(np.ones(3)).item())
+
+
+@pytest.mark.parametrize("call", [gc.jvp, gc.grad, gc.elementwise_grad])
+def test_arguments_beside_the_function(call):
+    name = call.__name__
+    with pytest.raises(GradientError, match=rf"not an array; .*: `gc\.{name}\(f\)\(x"):
+        call(np.sum, (np.ones(3),) if call is gc.jvp else np.ones(3))
+
+
+def test_a_compile_for_each_size_names_the_line():
+    f = gc.grad(lambda x: np.sum(x * x) / len(x), engine="interpreter")
+    for n in (5, 6):
+        f(np.ones(n))
+    assert "x.shape[0] is needed as a plain integer (test_newcomer.py:" in f.compiles[-1].reason
+    assert "/ len(x)" in f.compiles[-1].reason

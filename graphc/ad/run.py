@@ -211,10 +211,18 @@ def parameter_names(fn: Callable) -> list[str]:
     return [p.name for p in parameters if p.kind in positional]
 
 
+def check_argnums(argnums, call: str) -> None:
+    """Raise GradientError unless it is an int or a tuple of ints; ``call`` is how it is written."""
+    for argnum in argnums if isinstance(argnums, tuple) else (argnums,):
+        if isinstance(argnum, bool) or not isinstance(argnum, int):
+            kind = "an array" if hasattr(argnum, "shape") else kind_of(argnum)
+            message = f"argnums is an int or a tuple of ints, not {kind}"
+            raise GradientError(located(f"{message}; arguments follow the function: `{call}`"))
+
+
 def _find_argument(fn, argnum, args, kwargs, names):
     """``(container, key, name)`` of a differentiated argument."""
-    if isinstance(argnum, bool) or not isinstance(argnum, int):
-        raise GradientError(located(f"argnums is an int or a tuple of ints, not {argnum!r}"))
+    check_argnums(argnum, f"gc.grad({name_of(fn)})(...)")
     position = argnum + (len(names) or len(args)) if argnum < 0 else argnum
     name = names[position] if 0 <= position < len(names) else f"argument {position}"
     if 0 <= position < len(args):
