@@ -14,7 +14,8 @@ _ARITHMETIC = {
     "fadd", "fsub", "fmul", "fdiv", "fneg", "fcmp", "icmp", "select", "call", "and", "or", "xor",
     "add", "sub", "shl", "lshr",
 }  # fmt: skip
-_STEPS = (60, 80, 120)  # operations of a body from which one vector more runs beside it
+# Operations of a body from which so many vectors run side by side; LLVM takes powers of 2 only.
+_COUNTS = ((120, 4), (60, 2))
 
 
 def interleave_long_bodies(function: ir.Function) -> None:
@@ -28,9 +29,9 @@ def interleave_long_bodies(function: ir.Function) -> None:
             for block in body
             for i in block.instructions
         )  # what is written as vectors is no business of the vectoriser
-        count = sum(size >= least for least in _STEPS)
+        count = next((count for least, count in _COUNTS if size >= least), None)
         if count:
-            _set_count(latch, count + 1)
+            _set_count(latch, count)
 
 
 def _successors(block: ir.Block) -> list[ir.Block]:
