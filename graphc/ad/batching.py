@@ -82,7 +82,7 @@ def batched(
     node: Node, inputs: Sequence[Node], mapped: Sequence[bool], size: DimLike, source=None
 ) -> Node:
     """One node by its rule."""
-    apply = _elementwise if is_elementwise(node) else BATCHING.get(node.op)
+    apply = _leading if is_elementwise(node) else BATCHING.get(node.op)
     if apply is None and is_reduction(node):
         apply = _reduction
     if apply is None:
@@ -107,7 +107,12 @@ def _shifted(axes: Iterable[int]) -> tuple[int, ...]:
     return tuple(a + 1 for a in axes)
 
 
-def _elementwise(node, inputs, mapped, size):
+@rule(
+    "real", "imag", "complex", "cholesky", "lu", "qr", "eigh", "svd", "complex_qr",
+    "complex_eigh", "complex_svd", "expm", "implicit",
+)  # fmt: skip
+def _leading(node, inputs, mapped, size):
+    """Elements, or vectors and matrices of which leading axes are a batch already."""
     return build.make(node.op, _all_mapped(inputs, mapped, size), **dict(node.attrs))
 
 
@@ -121,11 +126,6 @@ def _reduction(node, inputs, mapped, size):
 @rule("dft")
 def _dft(node, inputs, mapped, size):  # the table is a constant
     return build.make("dft", inputs, **dict(node.attrs))
-
-
-@rule("real", "imag", "complex")
-def _parts(node, inputs, mapped, size):
-    return _elementwise(node, inputs, mapped, size)
 
 
 @rule("reshape")
@@ -371,20 +371,11 @@ def _call_result(node, inputs, mapped, size):
 # ----------------------------------------------------------------------- dense linear algebra
 
 
-@rule(
-    "cholesky", "lu", "qr", "eigh", "svd", "complex_qr", "complex_eigh", "complex_svd", "expm",
-    "implicit",
-)  # fmt: skip
-def _library(node, inputs, mapped, size):
-    """Leading axes are a batch already."""
-    return build.make(node.op, _all_mapped(inputs, mapped, size), **dict(node.attrs))
-
-
 @rule("triangular_solve", "lu_solve")
 def _solve(node, inputs, mapped, size):
     """A matrix that all examples share has their right sides as columns."""
     if any(mapped[:-1]):
-        return _library(node, inputs, mapped, size)
+        return _leading(node, inputs, mapped, size)
     *matrices, b = inputs
     last = b.ndim - 2  # where the batch is moved: in front of the columns
     columns = build.transpose(b, [*range(1, last + 1), 0, last + 1])

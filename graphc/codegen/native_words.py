@@ -67,33 +67,27 @@ def _llvm_call(builder, name: str, result, args, flags=()):
     return builder.call(function, args, fastmath=flags)
 
 
-def _is_float(t) -> bool:
-    return t.is_float
-
-
 def _same(*args):
     """All arguments converted to the first's type, which is the result's."""
     return args[0](*([args[0]] * len(args)))
 
 
-def _float_intrinsic(name: str, llvm: str, arity: int = 1):
-    def typing(*args):
-        return _same(*args) if _is_float(args[0]) else None
+def _same_float(*args):
+    return _same(*args) if args[0].is_float else None
 
+
+def _float_intrinsic(name: str, llvm: str, arity: int = 1):
     def emit(builder, sig, args):
         return _llvm_call(builder, llvm, args[0].type, list(args))
 
-    return Word(name, arity, typing, emit)
+    return Word(name, arity, _same_float, emit)
 
 
 def _vector_math(name: str):
-    def typing(*args):
-        return _same(*args) if _is_float(args[0]) else None
-
     def emit(builder, sig, args):
         return _strict(builder, lambda: vmath.emit(name, builder, sig.return_type.name, args))
 
-    return Word(name, vmath.FUNCTIONS[name].arity, typing, emit)
+    return Word(name, vmath.FUNCTIONS[name].arity, _same_float, emit)
 
 
 def _strict(builder, emit):
@@ -116,7 +110,7 @@ def _divided_emit(builder, sig, args):
 def _extremum(name: str, llvm: str, signed: str):
     def emit(builder, sig, args):
         kind = sig.return_type
-        if _is_float(kind):
+        if kind.is_float:
             # Which zero is the larger matters to nobody, and costs a reduction half of its time.
             return _llvm_call(builder, llvm, args[0].type, list(args), ("nsz",))
         if kind == BOOL:
@@ -131,7 +125,7 @@ def _accumulate(name: str, float_op: str, int_op: str):
     def emit(builder, sig, args):
         if sig.return_type == BOOL:
             return builder.or_(*args) if int_op == "add" else builder.and_(*args)
-        if _is_float(sig.return_type):
+        if sig.return_type.is_float:
             return getattr(builder, float_op)(*args, flags=("reassoc", "nsz", "contract"))
         return getattr(builder, int_op)(*args)
 
@@ -152,7 +146,7 @@ def _select_emit(builder, sig, args):
 
 def _absolute_emit(builder, sig, args):
     kind, (x,) = sig.return_type, args
-    if _is_float(kind):
+    if kind.is_float:
         return _llvm_call(builder, "fabs", x.type, [x])
     if kind == BOOL or not kind.signed:
         return x
@@ -162,7 +156,7 @@ def _absolute_emit(builder, sig, args):
 def _sign_emit(builder, sig, args):
     kind, (x,) = sig.return_type, args
     one, zero = x.type(1), x.type(0)
-    if _is_float(kind):
+    if kind.is_float:
         positive = builder.fcmp_ordered(">", x, zero)
         negative = builder.fcmp_ordered("<", x, zero)
         kept = builder.select(builder.fcmp_ordered("==", x, zero), zero, x)  # NaN stays NaN
@@ -177,7 +171,7 @@ def _magnitude_test(compare: str, of_integers: bool):
     """``fabs(x) <compare> inf``; one comparison, so that no contraction can change it."""
 
     def emit(builder, sig, args):
-        if not _is_float(sig.args[0]):
+        if not sig.args[0].is_float:
             return ir.IntType(1)(of_integers)
         magnitude = _llvm_call(builder, "fabs", args[0].type, [args[0]])
         return builder.fcmp_ordered(compare, magnitude, args[0].type(float("inf")))
@@ -189,14 +183,14 @@ def _relu_emit(builder, sig, args):
     (x,), zero = args, args[0].type(0)
     if sig.return_type == BOOL or not getattr(sig.return_type, "signed", True):
         return x
-    if not _is_float(sig.return_type):
+    if not sig.return_type.is_float:
         return builder.select(builder.icmp_signed(">", x, zero), x, zero)
     return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # NaN passes
 
 
 def _floor_div_emit(builder, sig, args):
     kind, (a, b) = sig.return_type, args
-    if _is_float(kind):
+    if kind.is_float:
         return _float_floor_div(builder, a, b)
     safe, is_zero = _safe_divisor(builder, b, kind, a)
     if not kind.signed:
@@ -211,7 +205,7 @@ def _floor_div_emit(builder, sig, args):
 
 def _floor_mod_emit(builder, sig, args):
     kind, (a, b) = sig.return_type, args
-    if _is_float(kind):
+    if kind.is_float:
         return _float_mod(builder, a, b)
     safe, is_zero = _safe_divisor(builder, b, kind, a)
     if not kind.signed:
@@ -330,7 +324,7 @@ def _power_typing(a, b):
 
 
 def _power_emit(builder, sig, args):
-    if _is_float(sig.return_type):
+    if sig.return_type.is_float:
         name = sig.return_type.name
         return _strict(builder, lambda: vmath.emit("pow", builder, name, args))
     return _integer_power(builder, *args, signed=sig.return_type.signed)
@@ -518,17 +512,6 @@ _ROUTINES = {
             s, u, c.stride(m), v, c.stride(q), work, c.size(lwork), integers,
         ],
     ),
-    "complex_gelqf": (
-        "LAPACKE_{}gelqf_work", "nnxxxn", lambda c, m, n, a, tau, work, lwork: [
-            c.int(102), c.size(m), c.size(n), a, c.stride(m), tau, work, c.size(lwork),
-        ],
-    ),
-    "complex_unglq": (
-        "LAPACKE_{}unglq_work", "nnnxxxn", lambda c, m, n, k, a, tau, work, lwork: [
-            c.int(102), c.size(m), c.size(n), c.size(k), a, c.stride(m), tau, work,
-            c.size(lwork),
-        ],
-    ),
     "complex_heevd": (
         "LAPACKE_{}heevd_work", "nxxxnxnin",
         lambda c, n, a, w, work, lwork, rwork, lrwork, integers, liwork: [
@@ -544,6 +527,8 @@ _ROUTINES = {
         ],
     ),
 }  # fmt: skip
+_ROUTINES["complex_gelqf"] = _ROUTINES["gelqf"]
+_ROUTINES["complex_unglq"] = ("LAPACKE_{}unglq_work", *_ROUTINES["orglq"][1:])
 
 
 def _routine(name: str, kind: str):

@@ -21,6 +21,9 @@ from graphc.errors import DTypeError
 from graphc.ir import build
 from graphc.ir.control import CONTROL, operands
 from graphc.ir.graph import Graph, Source, inherit, rebuild, topological
+from graphc.ir.matrix import add as _add
+from graphc.ir.matrix import scaled as _scaled
+from graphc.ir.matrix import sub as _sub
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType
 
@@ -203,14 +206,6 @@ def as_pairs(parts: Parts) -> Node:
 # --------------------------------------------------------------------- real arithmetic, shortly
 
 
-def _add(x: Node, y: Node) -> Node:
-    return op("add", x, y)
-
-
-def _sub(x: Node, y: Node) -> Node:
-    return op("sub", x, y)
-
-
 def _mul(x: Node, y: Node) -> Node:
     return op("mul", x, y)
 
@@ -233,10 +228,6 @@ def _number(x: Node, value) -> Node:
 
 def _is_zero(x: Node) -> Node:
     return op("eq", x, _number(x, 0))
-
-
-def _scaled(x: Node, factor: float) -> Node:
-    return _mul(x, _number(x, factor))
 
 
 def constant(value: Value) -> complex | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from graphc.ir import build, control
 from graphc.ir.graph import Graph, bodies, rebuild, substitute, transform
 from graphc.ir.node import Node
+from graphc.ir.types import TensorType
 
 _MIN_ROWS = 8  # of a step: a product of fewer does not fill a tile
 _MIN_BYTES = 1 << 20  # of all steps: less stays in the cache anyhow
@@ -78,8 +79,7 @@ def _with_products(loop: Node, moved, sources) -> Node:
     def parameter(node: Node, shape) -> Node:
         nonlocal extra
         extra += 1
-        kind = build.make("broadcast", (build.const(0, node.dtype),), dims=(), shape=tuple(shape))
-        return build.input(extra - 1, "step p", kind.type)
+        return build.input(extra - 1, "step p", TensorType(node.dtype, tuple(shape)))
 
     values: dict[Node, Node] = {}
     xs, params = list(given.xs), list(own.xs)

@@ -216,14 +216,11 @@ entry:
   %own = shl i64 1, %lane
   br label %look
 look:
-  %ticket = load atomic i64, ptr {at(_TICKET)} acquire, align 8
-  %parts = load atomic i64, ptr {at(_PARTS)} monotonic, align 8
-  %open = and i64 %ticket, 65535
-  %some = icmp ne i64 %open, 0
-  %called = icmp slt i64 %lane, %parts
-  %mine = and i1 %some, %called
+  %ticket = call i64 @offered(i64 %lane)
+  %mine = icmp ne i64 %ticket, 0
   br i1 %mine, label %choose, label %done
 choose:
+  %open = and i64 %ticket, 65535
   %task = load atomic ptr, ptr {at(_TASK)} monotonic, align 8
   %block = load atomic ptr, ptr {at(_BLOCK)} monotonic, align 8
   %first = call i64 @llvm.cttz.i64(i64 %open, i1 true)
@@ -256,15 +253,16 @@ define internal i64 @now() {{
   ret i64 %time
 }}
 
-; Whether there is work for a thread.
-define internal i1 @wanted(i64 %lane) alwaysinline {{
+; The ticket if it has work for a thread, else 0.
+define internal i64 @offered(i64 %lane) alwaysinline {{
   %ticket = load atomic i64, ptr {at(_TICKET)} seq_cst, align 8
   %parts = load atomic i64, ptr {at(_PARTS)} monotonic, align 8
   %open = and i64 %ticket, 65535
   %some = icmp ne i64 %open, 0
   %called = icmp slt i64 %lane, %parts
   %yes = and i1 %some, %called
-  ret i1 %yes
+  %found = select i1 %yes, i64 %ticket, i64 0
+  ret i64 %found
 }}
 
 define internal ptr @work(ptr %start) {{
@@ -278,7 +276,8 @@ wait:
   br label %spin
 spin:
   %turn = phi i64 [ 0, %wait ], [ %more, %again ], [ 0, %patient ]
-  %news = call i1 @wanted(i64 %lane)
+  %offer = call i64 @offered(i64 %lane)
+  %news = icmp ne i64 %offer, 0
   br i1 %news, label %go, label %idle
 idle:
   %long = icmp uge i64 %turn, {_SPINS}
@@ -305,7 +304,8 @@ sleep:
   %s1 = atomicrmw or ptr {at(_SLEEPERS)}, i64 %bit seq_cst
   br label %look
 look:
-  %woken = call i1 @wanted(i64 %lane)
+  %work = call i64 @offered(i64 %lane)
+  %woken = icmp ne i64 %work, 0
   %end = load atomic i64, ptr {at(_STOP)} monotonic, align 8
   %ended = icmp ne i64 %end, 0
   %awake = or i1 %woken, %ended

@@ -279,9 +279,6 @@ class NestBuilder:
         fitting = _BLOCK_BYTES // row_bytes
         return max(_MIN_ROWS, min(fitting - fitting % _MIN_ROWS, _MAX_ROWS))
 
-    def _reads_group(self, unit: Node) -> bool:
-        return any(use.unit in self.members for use in self.deps.uses[unit])
-
     def _row_bytes(self) -> int:
         """Bytes that a block holds at most for each of its rows."""
         read = {i for u in self.group.units if _by_block(u) for i in u.inputs}

@@ -536,11 +536,6 @@ def _accesses_of_product(call: L.Product, step: str) -> Iterator[_Access]:
     yield _Access(call.c, c, spans[2], True)
 
 
-def _adds(stmt: L.Stmt, buffer: L.Buffer) -> bool:
-    """Whether a statement is a product that is added to a buffer."""
-    return isinstance(stmt, L.Product) and stmt.adds and stmt.c is buffer
-
-
 def _spans(call: L.Convolve) -> list[DimLike]:
     """How far a convolution reaches into x, w and out."""
     shape, (image, channel, *_) = call.shape, call.shape.x_strides
@@ -565,8 +560,6 @@ def _redirected(stmt: L.Stmt, copies: dict[int, L.Buffer]) -> L.Stmt:
         return replace(stmt, body=[_redirected(s, copies) for s in stmt.body])
     if isinstance(stmt, L.Store | L.AccumulateInto) and id(stmt.buffer) in copies:
         return replace(stmt, buffer=copies[id(stmt.buffer)])
-    if isinstance(stmt, L.Product) and id(stmt.c) in copies:
-        return replace(stmt, c=copies[id(stmt.c)])
     if isinstance(stmt, L.Product) and id(stmt.c) in copies:
         return replace(stmt, c=copies[id(stmt.c)])
     return stmt

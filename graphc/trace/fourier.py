@@ -218,16 +218,20 @@ def _from_half(x: Node, n, axis: int, norm, inverse: bool = True) -> Node:
 # ------------------------------------------------------------------------------- the functions
 
 
+def _one_axis(context, a, axis: int, transform, n, norm, inverse: bool):
+    """``transform`` of one axis."""
+    x = _floating(context, a)
+    return context.wrap(transform(x, n, normalize_axis_index(axis, x.ndim), norm, inverse))
+
+
 @implements(np.fft.fft)
 def fft(context, a, n=None, axis=-1, norm=None):
-    x = _floating(context, a)
-    return context.wrap(_complex(x, n, normalize_axis_index(axis, x.ndim), norm, False))
+    return _one_axis(context, a, axis, _complex, n, norm, False)
 
 
 @implements(np.fft.ifft)
 def ifft(context, a, n=None, axis=-1, norm=None):
-    x = _floating(context, a)
-    return context.wrap(_complex(x, n, normalize_axis_index(axis, x.ndim), norm, True))
+    return _one_axis(context, a, axis, _complex, n, norm, True)
 
 
 @implements(np.fft.rfft)
@@ -240,20 +244,17 @@ def rfft(context, a, n=None, axis=-1, norm=None):
 
 @implements(np.fft.irfft)
 def irfft(context, a, n=None, axis=-1, norm=None):
-    x = _floating(context, a)
-    return context.wrap(_from_half(x, n, normalize_axis_index(axis, x.ndim), norm))
+    return _one_axis(context, a, axis, _from_half, n, norm, True)
 
 
 @implements(np.fft.hfft)
 def hfft(context, a, n=None, axis=-1, norm=None):
-    x = _floating(context, a)
-    return context.wrap(_from_half(x, n, normalize_axis_index(axis, x.ndim), norm, False))
+    return _one_axis(context, a, axis, _from_half, n, norm, False)
 
 
 @implements(np.fft.ihfft)
 def ihfft(context, a, n=None, axis=-1, norm=None):
-    x = _floating(context, a)
-    return context.wrap(_to_half(x, n, normalize_axis_index(axis, x.ndim), norm, True))
+    return _one_axis(context, a, axis, _to_half, n, norm, True)
 
 
 def _sizes_and_axes(x: Node, s, axes) -> tuple[list, list[int]]:
@@ -287,12 +288,12 @@ def ifftn(context, a, s=None, axes=None, norm=None):
 
 @implements(np.fft.fft2)
 def fft2(context, a, s=None, axes=(-2, -1), norm=None):
-    return _over(context, a, s, axes, norm, False)
+    return fftn(context, a, s, axes, norm)
 
 
 @implements(np.fft.ifft2)
 def ifft2(context, a, s=None, axes=(-2, -1), norm=None):
-    return _over(context, a, s, axes, norm, True)
+    return ifftn(context, a, s, axes, norm)
 
 
 @implements(np.fft.rfftn)

@@ -9,6 +9,7 @@ import numpy as np
 from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.trace import blame, dispatch
 from graphc.trace.dtypes import cast
+from graphc.trace.elementwise import shape_text
 from graphc.trace.source import located, output_text
 
 _LOGICAL = frozenset({np.bitwise_and, np.bitwise_or, np.bitwise_xor})
@@ -63,8 +64,8 @@ def assign(target, result, name: str) -> None:
     if result.shape != target.shape:
         raise ShapeError(
             located(
-                f"in-place {name}: the result has shape {_text(result.shape)}, "
-                f"the array it goes into {_text(target.shape)}"
+                f"in-place {name}: the result has shape {shape_text(result.shape)}, "
+                f"the array it goes into {shape_text(target.shape)}"
             )
         )
     if not np.can_cast(result.dtype, target.dtype, "same_kind"):
@@ -75,10 +76,6 @@ def assign(target, result, name: str) -> None:
             )
         )
     target.assign(cast(result.node, target.dtype))
-
-
-def _text(shape) -> str:
-    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:

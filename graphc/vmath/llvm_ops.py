@@ -58,9 +58,6 @@ class LLVMOps(Ops):
     def _constant(self, kind: Any, value: Any) -> Any:
         return self.ir.Constant(kind, value if self.lanes == 1 else [value] * self.lanes)
 
-    def arg(self, raw: Any) -> Value:
-        return Value(self, "f", raw)
-
     def const(self, x: float) -> Value:
         return Value(self, "f", self._constant(self.ft, x))
 

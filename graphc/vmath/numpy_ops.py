@@ -35,9 +35,6 @@ class NumpyOps(Ops):
         self.it = np.int32 if self.f32 else np.int64
         self.ut = np.uint32 if self.f32 else np.uint64
 
-    def arg(self, raw: Any) -> Value:
-        return Value(self, "f", raw)
-
     def const(self, x: float) -> Value:
         return Value(self, "f", self.ft(x))
 
@@ -75,8 +72,10 @@ class NumpyOps(Ops):
     def from_bits(self, n: Value) -> Value:
         return Value(self, "f", np.asarray(n.raw).view(self.ft))
 
-    def to_float(self, n: Value) -> Value:
-        return Value(self, "f", np.asarray(n.raw).astype(self.ft))
+    def cast(self, x: Value) -> Value:
+        return Value(self, "f", np.asarray(x.raw).astype(self.ft))
+
+    to_float = cast
 
     def ult(self, a: Value, b: Value) -> Value:
         return Value(self, "b", a.raw.view(np.uint64) < b.raw.view(np.uint64))
@@ -109,6 +108,3 @@ class NumpyOps(Ops):
 
     def wide(self) -> NumpyOps:
         return NumpyOps("float64")
-
-    def cast(self, x: Value) -> Value:
-        return Value(self, "f", np.asarray(x.raw).astype(self.ft))

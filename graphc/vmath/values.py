@@ -135,6 +135,9 @@ class Ops:
         raise NotImplementedError
 
     # derived --------------------------------------------------------------------------------
+    def arg(self, raw: Any) -> Value:
+        return Value(self, "f", raw)
+
     def lift(self, x: Any, kind: str) -> Value:
         if isinstance(x, Value):
             return x
