@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_STAGES = ("traced", "adjoint", "optimized", "fused", "numba", "llvm")
+_STAGES = ("traced", "adjoint", "optimized", "fused", "loops", "llvm")
 _USAGE_ERROR = 2
 
 

@@ -101,3 +101,10 @@ class CompileWarning(UserWarning):
 def unknown_name(kind: str, name: object, available) -> UnknownNameError:
     """The error for a name that is not in a fixed set."""
     return UnknownNameError(f"unknown {kind} {name!r}; available: {', '.join(sorted(available))}")
+
+
+__all__ = [name for name, value in globals().items() if isinstance(value, type)]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -27,6 +27,10 @@ from graphc.trace.tracing import spec_of, trace
 __all__ = ["cho_factor", "cho_solve", "expm", "solve_triangular"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _apply(function: Callable, *values: Any) -> Any:
     """``function(context, *values)`` in the running trace, else evaluated at once."""
     context = current_trace(*(v for v in values if any_tracer(v))) or active_trace()

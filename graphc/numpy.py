@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _context(*values: Any):
     """The trace of ``values``, else the one that is running."""
     found = current_trace(*(v for v in values if any_tracer(v)))

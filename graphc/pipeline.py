@@ -90,7 +90,7 @@ def package(
     )
 
 
-STAGES = ("traced", "adjoint", "optimized", "fused", "numba", "llvm")
+STAGES = ("traced", "adjoint", "optimized", "fused", "loops", "llvm")
 
 
 def stages(primal: Graph, adjoint: Callable[[], Graph], subject: Graph) -> dict[str, Callable]:
@@ -113,7 +113,7 @@ def stages(primal: Graph, adjoint: Callable[[], Graph], subject: Graph) -> dict[
         "adjoint": lambda: print_graph(adjoint(), whole=False),
         "optimized": lambda: print_graph(passes.optimize(in_parts(subject)), whole=False),
         "fused": lambda: describe(scheduled()),
-        "numba": lambda: write(scheduled()).text + "\n",
+        "loops": lambda: write(scheduled()).text + "\n",
         "llvm": lambda: _compile(write(scheduled())).llvm,
     }
 

@@ -59,6 +59,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def _call(handler: Callable, *values: Any) -> Any:
     """``handler(context, *values)``; on plain arrays its graph is made and evaluated at once."""
     if any_tracer(values):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import threading
+import types
 import warnings
 from typing import NamedTuple
 
@@ -397,3 +399,14 @@ def test_interpreted_functions_take_every_dtype():
         same(f(x), np.exp(x) * 2, rtol=1e-2)
     with pytest.raises(Exception, match=r"graphc\.interpret"):
         gc.compile(lambda x: np.exp(x) * 2)(np.ones(2, np.float16))
+
+
+@pytest.mark.parametrize("name", ["graphc", *(f"graphc.{m}" for m in gc._MODULES)])
+def test_completion_offers_public_names_alone(name):
+    module = importlib.import_module(name)
+    assert dir(module) == sorted(module.__all__)
+    own = {"__version__", *gc._MODULES} if module is gc else set()
+    for public in set(dir(module)) - own:
+        value = getattr(module, public)
+        assert not public.startswith("_") and not isinstance(value, types.ModuleType)
+        assert value.__module__.startswith("graphc"), f"{name}.{public} is of {value.__module__}"

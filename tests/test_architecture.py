@@ -33,6 +33,7 @@ LEVELS = (
     ("report",),
     ("demo",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -162,7 +162,7 @@ X = np.linspace(0.1, 1, 48).reshape(16, 3)
 Y = -np.linspace(0, 5, 16)
 
 
-@pytest.mark.parametrize("engine", ["interpreted", "native"])
+@pytest.mark.parametrize("engine", ["interpreter", "native"])
 def test_training_names_the_step_and_the_op(engine):
     trainer = gc.Trainer(root_loss, optim.sgd(0.05), engine=engine, checked=True)
     with pytest.warns(
@@ -180,7 +180,7 @@ def test_training_names_the_update_too():
     def loss(params, x):
         return np.mean(x @ params["w"])
 
-    trainer = gc.Trainer(loss, optim.sgd(1e300), engine="interpreted", checked=True)
+    trainer = gc.Trainer(loss, optim.sgd(1e300), engine="interpreter", checked=True)
     with pytest.warns(TrainingWarning, match=r"the new params\['w'\] at \[0\](.|\n)*`mul`"):
         result = trainer.fit({"w": np.ones(3)}, (X * 1e10,), epochs=2, batch_size=8)
     np.testing.assert_array_equal(result.params["w"], 1)

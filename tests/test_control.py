@@ -359,7 +359,7 @@ def test_a_report_shows_loops_and_counts_their_kernels_once():
     report = gc.inspect(gc.grad(newton), 2.0)
     assert "while a condition holds" in report.fused and "last step first" in report.fused
     assert "each step:" in report.fused and "a tape of" in report.fused
-    assert "while True:" in report.numba
+    assert "while True:" in report.loops
     assert "item" not in " ".join(report.why_not_fused)
 
 
@@ -381,7 +381,7 @@ def test_a_trainer_trains_through_a_scan():
         return np.mean((h @ params["v"] - y) ** 2)
 
     results = []
-    for engine in ("native", "interpreted"):
+    for engine in ("native", "interpreter"):
         trainer = gc.Trainer(loss, gc.optim.adam(1e-2), engine=engine)
         result = trainer.fit(params, (x, y), epochs=16, batch_size=16, seed=0)
         results.append(result.history.loss)

@@ -360,7 +360,7 @@ def line_loss(params, x, y):
 
 def test_row_34_an_object_column():
     data = np.array([[1.0, 2.0, "a"], [1.0, 2.0, "b"]], dtype=object)
-    trainer = gc.Trainer(line_loss, optim.sgd(0.1), engine="interpreted")
+    trainer = gc.Trainer(line_loss, optim.sgd(0.1), engine="interpreter")
     text = message(
         lambda: trainer.fit(np.ones(3), (data, np.ones(2)), epochs=1, batch_size=2), line=False
     )
@@ -372,7 +372,7 @@ def test_row_35_nan_in_data_in_a_call_and_in_training():
     assert "`log`(-2) = nan" in text and "forward pass" in text and "operands: argument `x`" in text
     text = message(interpret(norm, checked=True), np.array([1.0, np.nan]), line=False)
     assert "came in as data: argument `x` holds nan at [1]" in text
-    trainer = gc.Trainer(line_loss, optim.sgd(1e200), engine="interpreted", checked=True)
+    trainer = gc.Trainer(line_loss, optim.sgd(1e200), engine="interpreter", checked=True)
     x = np.linspace(1, 2, 12).reshape(6, 2)
     with pytest.warns(errors.TrainingWarning, match=r"non-finite loss at step \d(.|\n)* first in"):
         result = trainer.fit(np.ones(2), (x, x[:, 0]), epochs=3, batch_size=2)

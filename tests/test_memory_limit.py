@@ -132,7 +132,7 @@ def test_a_trainer_keeps_the_limit():
     assert limited.history.memory.peak <= 1_200_000 and limited.history.memory.recomputed
     np.testing.assert_allclose(limited.history.loss, plain.history.loss, rtol=1e-10)
     with pytest.raises(OptionError, match="native engine"):
-        gc.Trainer(network, gc.optim.sgd(0.5), engine="interpreted", memory_limit=10**9)
+        gc.Trainer(network, gc.optim.sgd(0.5), engine="interpreter", memory_limit=10**9)
 
 
 @pytest.mark.parametrize("text", ["much", "12 parsecs", 0, -5, 1.5, True, "0 MB"])

@@ -197,7 +197,7 @@ Y = X @ np.array([1.0, 2.0])
 
 
 def fit(params=None, data=(X, Y), **options):
-    trainer = gc.Trainer(loss, gc.optim.sgd(0.1), engine="interpreted")
+    trainer = gc.Trainer(loss, gc.optim.sgd(0.1), engine="interpreter")
     params = {"w": np.zeros(2)} if params is None else params
     return trainer.fit(params, data, **{"epochs": 1, "batch_size": 2, **options})
 
@@ -226,7 +226,7 @@ def test_data_as_a_list():
     def of_pair(params, pair):
         return loss(params, *pair)
 
-    trainer = gc.Trainer(of_pair, gc.optim.sgd(0.1), engine="interpreted")
+    trainer = gc.Trainer(of_pair, gc.optim.sgd(0.1), engine="interpreter")
     pair = trainer.fit({"w": np.zeros(2)}, [X, Y], epochs=1, batch_size=2)
     np.testing.assert_array_equal(pair.params["w"], result.params["w"])
 

@@ -542,7 +542,7 @@ def test_a_training_step_has_no_one_path():
         error = ((x @ params["w"] - y) ** 2).mean()
         return error if error < 1 else np.log(error)
 
-    trainer = gc.Trainer(loss, gc.optim.sgd(0.1), engine="interpreted")
+    trainer = gc.Trainer(loss, gc.optim.sgd(0.1), engine="interpreter")
     with pytest.raises(TraceError, match=r"`if` depends on input(.|\n)*gc.cond(.|\n)*test_paths"):
         trainer.fit({"w": np.zeros(2)}, (np.ones((4, 2)), np.ones(4)), epochs=1, batch_size=2)
 

@@ -29,7 +29,7 @@ def test_every_stage_has_a_text():
     assert "matmul" in texts["adjoint"]() and texts["adjoint"]() != texts["traced"]()
     assert "graph" in texts["optimized"]()
     assert texts["fused"]().splitlines()[0].endswith("temporaries")
-    assert "def main(args, arena, ints):" in texts["numba"]()
+    assert "def main(args, arena, ints):" in texts["loops"]()
     assert "define void @graphc_main" in texts["llvm"]()
 
 
@@ -83,7 +83,7 @@ def test_results_repeat_bit_by_bit():
 def test_large_constants_are_abbreviated_for_people_alone():
     table = np.arange(5000.0)
     texts = api.stages(gc.compile(lambda x: np.sum(x * table)), np.ones(5000))
-    for stage in ("traced", "adjoint", "optimized", "fused", "numba"):
+    for stage in ("traced", "adjoint", "optimized", "fused", "loops"):
         assert len(texts[stage]()) < 4000, stage
     assert "f64[5000] 0.0 1.0 2.0 ... 4999.0" in texts["traced"]()
     with pytest.raises(gc.errors.GraphcError, match="is abbreviated"):

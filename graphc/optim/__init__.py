@@ -24,3 +24,7 @@ def get(name: str) -> type:
 
 
 __all__ = ["SGD", "Adam", "AdamState", "adam", "get", "sgd"]
+
+
+def __dir__() -> list[str]:
+    return __all__

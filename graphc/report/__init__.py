@@ -3,3 +3,7 @@
 from graphc.report.inspect import Report, inspect
 
 __all__ = ["Report", "inspect"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,8 +20,9 @@ class Report:
     """The stages of one function, made when first looked at.
 
     traced: the user's function. adjoint: with its gradient. optimized (also ``ir``): what is
-    compiled, after the passes. fused: its kernels. numba: the generated loops, as Python text that
-    ``numba.njit`` takes too. llvm: what LLVM made of them. ``str(report)`` is a summary.
+    compiled, after the passes. fused: its kernels. loops: the generated loops, as Python text
+    (graphc lowers it itself; ``numba.njit`` takes it too). llvm: what LLVM made of them.
+    ``str(report)`` is a summary.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Report:
     optimized = property(lambda self: self.stage("optimized"))
     ir = optimized
     fused = property(lambda self: self.stage("fused"))
-    numba = property(lambda self: self.stage("numba"))
+    loops = property(lambda self: self.stage("loops"))
     llvm = property(lambda self: self.stage("llvm"))
 
     @property

@@ -35,7 +35,7 @@ from graphc.train.step import TracedStep
 if TYPE_CHECKING:
     from graphc.memory import Memory
 
-ENGINES = ("native", "interpreted")
+ENGINES = ("native", "interpreter")
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.0002, 0.02  # seconds between looks at a run
 
 
@@ -91,7 +91,7 @@ class Trainer:
     loss: ``loss(params, *batch) -> scalar``, a plain NumPy function. optimizer: from
     ``graphc.optim``, or anything with its ``init`` and ``update``. threads: how many share the
     large kernels of a step, an int or "auto"; None: as GRAPHC_NUM_THREADS says, or 1. engine:
-    ``"native"`` runs whole epochs as compiled code; ``"interpreted"`` runs the same graph node by
+    ``"native"`` runs whole epochs as compiled code; ``"interpreter"`` runs the same graph node by
     node in NumPy and needs no compiler.
     checked: where a step is not finite, say which op made the first NaN or infinity, on which line
     of yours, of what operands, forward or in the backward pass (in the warning and as
@@ -104,7 +104,7 @@ class Trainer:
     >>> def loss(params, x, y):
     ...     return np.mean((x * params["slope"] - y) ** 2)
     >>> x = np.linspace(-1, 1, 64)
-    >>> trainer = Trainer(loss, optim.sgd(0.5), engine="interpreted")
+    >>> trainer = Trainer(loss, optim.sgd(0.5), engine="interpreter")
     >>> result = trainer.fit({"slope": 0.0}, (x, 3 * x), epochs=20, batch_size=16)
     >>> round(float(result.params["slope"]), 3)
     3.0
@@ -212,7 +212,7 @@ class Trainer:
 
     def _build(self, params: Any, data: tuple, batch_size: int) -> Engine:
         state = self.optimizer.init(params)
-        if self.engine == "interpreted":
+        if self.engine == "interpreter":
             from graphc.train.interpreted import InterpretedEngine as build
 
             return build(self.loss, self.optimizer, params, state, data, batch_size)
@@ -242,7 +242,7 @@ class Trainer:
             return None
         from graphc import api
 
-        loss = (api.interpret if self.engine == "interpreted" else api.compile)(self.loss)
+        loss = (api.interpret if self.engine == "interpreter" else api.compile)(self.loss)
 
         def evaluate(params):
             values = {"val_loss": float(loss(params, *validation))}

@@ -11,6 +11,7 @@ from helpers import check_gradient, gradient, make_graph, vjp_graph
 import graphc as gc
 from graphc import interp
 from graphc.ad.rules import RULES
+from graphc.errors import CompileWarning
 from graphc.ir import build
 from graphc.ir.ops import OPS
 
@@ -206,12 +207,13 @@ def test_second_derivative_of_prod_is_exact_with_zeros():
 
 def test_second_derivative_of_prod_over_changing_sizes():
     hessian = gc.hessian(np.prod, engine="interpreter")
-    for x in ([2.0, 0.0, 3.0], [0.0, 0.0, 3.0, 5.0], [0.0, 1.0]):
-        n = len(x)
-        expected = [
-            [0 if i == j else np.prod(np.delete(x, [i, j])) for j in range(n)] for i in range(n)
-        ]
-        np.testing.assert_allclose(hessian(np.array(x)), expected)
+    with pytest.warns(CompileWarning, match="needs the number of its factors"):
+        for x in ([2.0, 0.0, 3.0], [0.0, 0.0, 3.0, 5.0], [0.0, 1.0]):
+            n = len(x)
+            expected = [
+                [0 if i == j else np.prod(np.delete(x, [i, j])) for j in range(n)] for i in range(n)
+            ]
+            np.testing.assert_allclose(hessian(np.array(x)), expected)
 
 
 @pytest.mark.parametrize("ta", [0, 1])

@@ -60,7 +60,7 @@ def test_dump_with_types(capsys, model):
         ("adjoint", "graph value_and_grad_loss("),
         ("optimized", "graph loss("),
         ("fused", "kernels"),
-        ("numba", "def main("),
+        ("loops", "def main("),
         ("llvm", "define "),
     ],
 )
@@ -132,6 +132,12 @@ def test_cache(capsys, tmp_path, monkeypatch):
     assert run(capsys, "cache")[1].endswith("1 entries, 0.0 MiB\n")
     assert run(capsys, "cache", "--clear")[1] == f"removed 1 entries from {tmp_path}/cache\n"
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_python_runs_the_package():
+    command = [sys.executable, "-m", "graphc", "dump", "--help"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out.startswith("usage: graphc dump") and "loops" in out
 
 
 def test_starting_imports_nothing_heavy():

@@ -98,7 +98,7 @@ def check_results(folder, epochs_steps):
         assert summary[name] > 0
     assert (folder / "loss-curve.png").read_bytes().startswith(b"\x89PNG")
     stages = {path.stem for path in (folder / "ir").iterdir()}
-    assert stages == {"traced", "adjoint", "optimized", "fused", "numba", "llvm"}
+    assert stages == {"traced", "adjoint", "optimized", "fused", "loops", "llvm"}
     assert "digits.py:" in (folder / "ir" / "traced.txt").read_text()
     assert "sqrt(" in (folder / "ir" / "optimized.txt").read_text()  # Adam is in the step
     return summary

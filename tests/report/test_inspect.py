@@ -21,11 +21,11 @@ def report():
 
 
 def test_stages_of_a_function(report):
-    assert report.stages == ("traced", "adjoint", "optimized", "fused", "numba", "llvm")
+    assert report.stages == ("traced", "adjoint", "optimized", "fused", "loops", "llvm")
     assert "tanh(" in report.traced and "test_inspect.py:" in report.traced
     assert "value_and_grad" in report.adjoint and report.adjoint.count("matmul(") > 1
     assert report.ir == report.optimized == report.stage("optimized")
-    assert "def main(" in report.numba
+    assert "def main(" in report.loops
     assert "define void @graphc_main" in report.llvm
 
 

@@ -86,7 +86,7 @@ def test_a_generator_in_a_closure_of_the_loss_of_a_trainer():
     def loss(params, x):
         return np.mean((x * params["w"] + own.normal()) ** 2)
 
-    trainer = gc.Trainer(loss, gc.optim.sgd(0.1), engine="interpreted")
+    trainer = gc.Trainer(loss, gc.optim.sgd(0.1), engine="interpreter")
     with pytest.raises(TraceError, match="the generator `own` was used inside `loss`"):
         trainer.fit({"w": np.ones(2)}, (np.ones((4, 2)),), epochs=1, batch_size=2)
 

@@ -53,11 +53,11 @@ def by_hand(params, x, y, rate, epochs, batch, seed=None, dtype=np.float64):
     return {"w": w, "b": b}, losses
 
 
-def trainer(loss=mse, optimizer=None, engine="interpreted"):
+def trainer(loss=mse, optimizer=None, engine="interpreter"):
     return Trainer(loss, optimizer or optim.sgd(0.1), engine=engine)
 
 
-both = pytest.mark.parametrize("engine", ["interpreted", "native"])
+both = pytest.mark.parametrize("engine", ["interpreter", "native"])
 
 
 @both
@@ -243,7 +243,7 @@ INTERRUPTED = textwrap.dedent(
     from graphc.train.interpreted import InterpretedEngine
     from graphc.train.native import NativeEngine
 
-    engine = {"interpreted": InterpretedEngine, "native": NativeEngine}[sys.argv[1]]
+    engine = {"interpreter": InterpretedEngine, "native": NativeEngine}[sys.argv[1]]
     start = engine.start
 
     def noticed_start(self, **options):
@@ -363,7 +363,7 @@ def test_bad_loss(engine):
 
 
 def test_bad_trainer():
-    with pytest.raises(UnknownNameError, match="unknown engine 'gpu'; available: interpreted"):
+    with pytest.raises(UnknownNameError, match="unknown engine 'gpu'; available: interpreter"):
         Trainer(mse, optim.sgd(0.1), engine="gpu")
     with pytest.raises(UnknownNameError, match="unknown optimizer 'admm'; available: adam, sgd"):
         Trainer(mse, "admm")
@@ -423,7 +423,7 @@ def test_native_is_the_interpreted_training_and_repeats_bit_by_bit():
     params, x, y = network_problem()
     results = [
         trainer(network, optim.adam(0.01), engine).fit(params, (x, y), epochs=5, batch_size=16)
-        for engine in ("interpreted", "native", "native")
+        for engine in ("interpreter", "native", "native")
     ]
     interpreted, native, again = results
     np.testing.assert_allclose(native.history.loss, interpreted.history.loss, rtol=1e-4)
