@@ -32,6 +32,7 @@ import numpy as np
 from graphc.runtime.memory import SET_HANDLER, array_interface
 from graphc.runtime.once import once
 from graphc.runtime.support import word_function
+from graphc.schedule.memory import STATUS_WORDS
 
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
 _TYPE, _DATA, _NDIM, _DIMS, _DESCR, _FLAGS = 8, 16, 24, 32, 56, 64  # bytes into an object
@@ -57,10 +58,10 @@ _ARRAY_FUNCTIONS = {
     BUSY, RESULT, OVERFLOW, TRUE, GENERAL, KERNEL, TABLE, ARENA, INTS, RELEASE, ARGS, NAMES,
     NAMES_AT, STEPS, STEPS_AT, FOUND_AT, LEAVES, LEAVES_AT, WRITTEN, WRITTEN_AT, ARRAYS,
     ARRAYS_AT, MADE_AT, BUILDS, BUILDS_AT, STACK_AT, GUARDS, HELD_AT,
-    ALLOCATOR,
-) = range(29)  # fmt: skip
-_CALL = {name: 29 + k for k, name in enumerate([*_FUNCTIONS, *_ARRAY_FUNCTIONS])}
-_HEAD = 29 + len(_CALL)
+    ALLOCATOR, FAILED, _OWN,
+) = range(31)  # fmt: skip
+_CALL = {name: _OWN + k for k, name in enumerate([*_FUNCTIONS, *_ARRAY_FUNCTIONS])}
+_HEAD = _OWN + len(_CALL)
 # Steps that walk the arguments, four words each: what, of which object found, and two more.
 GET, CONTAINER, SAME, LEAF = range(4)
 # What is expected of a leaf, then its sizes; how the value of a scalar is taken.
@@ -310,10 +311,14 @@ def run(w):
         call_step(h[{KERNEL}], words_at(h[{TABLE}]), h[{ARENA}], status)
     good = 1
     if status[0] != 0:
-        good = 0
+        drop(w, 0)
+        h[{RESULT}] = 0
+        if h[{FAILED}] != 0:
+            h[{RESULT}] = c_call2({_called("PyObject_CallOneArg")}, h[{FAILED}], h[{TRUE}])
+        else:
+            good = 0
         status[0] = 0
         status[1] = 0
-        drop(w, 0)
     elif h[h[{HELD_AT}]] != h[{GUARDS}]:
         good = 0
         drop(w, 0)
@@ -393,10 +398,9 @@ class _Writer:
 
     def words(self) -> _Words:
         form, artifact = self.form, self.executable.artifact
-        if (artifact.checks or artifact.tapes) and any(
-            o.donor is not None for o in artifact.outputs
-        ):
-            raise _Unusual  # a failed check repeats the call: not over changed memory
+        self.donated = {o.donor for o in artifact.outputs if o.donor is not None}
+        if artifact.tapes and self.donated:
+            raise _Unusual  # what is full is made larger by the general way, over restored memory
         names = list(form.kwargs)
         items = [*form.args, *form.kwargs.values()]
         self.found = len(items)
@@ -480,7 +484,7 @@ class _Writer:
             raise _Unusual
         kind, flags = self.binding.types[place], _C_CONTIGUOUS | _ALIGNED
         dtype = np.dtype(kind.dtype.name)  # the one object that plain arrays carry
-        written = any(o.donor == place for o in self.executable.artifact.outputs)
+        written = place in self.donated
         array, scalar, how = id(np.ndarray), 0, IN_OBJECT
         if type(value) in (float, int, bool):
             how = {float: IN_OBJECT, int: INTEGER, bool: TRUTH}[type(value)]
@@ -504,7 +508,7 @@ class _Writer:
         for name, address in _interfaces().items():
             data[_CALL[name]] = address
         table, arena, ints = binding.call_arguments
-        written = sorted({o.donor for o in artifact.outputs if o.donor is not None})
+        written = sorted(self.donated)
         long = self.executable.seconds > _LONG_KERNEL or "while " in artifact.source
         values = {
             TRUE: id(True), GENERAL: id(form.general), KERNEL: self.executable.native.address,
@@ -516,9 +520,22 @@ class _Writer:
             LEAVES: len(form.leaves), LEAVES_AT: self.section(*self.leaf_words),
             WRITTEN: len(written), WRITTEN_AT: self.section(*written),
             ALLOCATOR: 0 if binding.allocator is None else id(binding.allocator.capsule),
+            # The general way makes the call again and raises; not over memory that has changed.
+            FAILED: self.address(self._raise_failure) if artifact.checks and written else 0,
         }  # fmt: skip
         for word, value in values.items():
             data[word] = value
+
+    @property
+    def _raise_failure(self) -> Callable:
+        """For a call that a run-time check has stopped."""
+        binding, artifact = self.binding, self.executable.artifact
+
+        def raise_failure(_):
+            failed, value = binding.ints[:STATUS_WORDS].tolist()
+            raise artifact.failure(failed, value, binding.env)
+
+        return raise_failure
 
     def _outputs(self) -> None:
         """Memory for each output, and the steps that make Python objects of them."""

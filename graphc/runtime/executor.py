@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -155,15 +155,30 @@ class Executable:
             if k in self._donors and not array.flags.writeable:
                 raise ShapeError(f"argument {name} is donated but read-only")
             ready.append(array)
-        for k in self._donors:
-            for j, array in enumerate(ready):
-                if j != k and np.may_share_memory(ready[k], array):
-                    names = [name for name, _ in self.artifact.inputs]
-                    raise ShapeError(
-                        f"argument {names[k]} is donated but shares memory with {names[j]}; "
-                        "pass a copy of one of them"
-                    )
+        if self._donors and (pair := _overlap(ready, self._donors)):
+            donated, other = (self.artifact.inputs[k][0] for k in pair)
+            raise ShapeError(
+                f"argument {donated} is donated but shares memory with {other}; "
+                "pass a copy of one of them"
+            )
         return ready
+
+
+def _overlap(arrays: Sequence[np.ndarray], donors: Set[int]) -> tuple[int, int] | None:
+    """The number of an array among ``donors`` and of another one that shares its memory."""
+    spans = sorted((pointer(a), k) for k, a in enumerate(arrays) if a.size)
+    # What reaches farthest of those that begin before: of all arrays, and of the donated ones.
+    reach, donated = (0, -1), (0, -1)
+    for start, k in spans:
+        span = (start + arrays[k].nbytes, k)
+        if k in donors and start < reach[0]:
+            return k, reach[1]
+        if start < donated[0]:
+            return donated[1], k
+        reach = max(reach, span)
+        if k in donors:
+            donated = max(donated, span)
+    return None
 
 
 def _dim_slots(artifact: Artifact) -> list[tuple[int, int]]:

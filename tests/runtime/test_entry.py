@@ -304,6 +304,60 @@ def test_a_failed_check_raises_as_the_general_way_does():
         assert f(table, np.array([1, 3]))[0].tolist() == [1.0, 3.0]
 
 
+def test_a_donated_step_with_checks_is_native_and_a_failed_check_raises_once():
+    """Token numbers are checked at run time: such a step must not go the general way."""
+
+    def step(params, state, rows):
+        loss, grads = gc.value_and_grad(lambda p: np.sum(p["table"][rows] ** 2))(params)
+        return *optimizer.update(params, grads, state), loss
+
+    optimizer = gc.optim.adam(0.1)
+    params = {"table": np.ones((6, 4), np.float32), "unused": np.ones(3, np.float32)}
+    state = optimizer.init(params)
+    f = gc.compile(step, donate=(0, 1))
+    counted = Counted(f)
+    settled(f, params, state, np.array([0, 4, 4]))
+    assert is_native(f)
+    assert counted.of(params, state, np.array([5, 5, 1])) == 0
+    for _ in range(3):
+        before = params["table"].copy()
+        references = sys.getrefcount(params["table"])
+        with pytest.raises(IndexError, match="index 6 in rows is out of bounds"):
+            counted.of(params, state, np.array([1, 6, 2]))
+        assert counted.calls == 2  # of settled
+        held = sys.getrefcount(params["table"])
+        assert held == references
+        np.testing.assert_array_equal(params["table"], before)
+        assert counted.of(params, state, np.array([1, 2, 3])) == 0
+
+
+def test_a_warm_step_takes_no_memory_from_the_system():
+    """Every page that a step takes afresh is a fault: a large step in place has none."""
+    resource = pytest.importorskip("resource")
+    rng = np.random.default_rng(0)
+    params = {k: rng.normal(size=(600, 600)).astype(np.float32) for k in "ab"}
+    x = rng.normal(size=(600, 600)).astype(np.float32)
+    optimizer = gc.optim.adam(1e-3)
+
+    def step(params, state, x):
+        def loss(p):
+            return np.sum(np.tanh(np.tanh(x @ p["a"]) @ p["b"]))
+
+        value, grads = gc.value_and_grad(loss)(params)
+        return *optimizer.update(params, grads, state), value
+
+    f = gc.compile(step, donate=(0, 1))
+    state = optimizer.init(params)
+    settled(f, params, state, x)
+    assert is_native(f)
+    faults = []
+    for _ in range(8):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        f(params, state, x)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert min(faults) == 0, faults  # an array of this size alone has 350 pages
+
+
 # ------------------------------------------------------------------ references, threads, forks
 
 

@@ -17,7 +17,7 @@ from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
 from graphc.runtime import executor
-from graphc.runtime.executor import Binding, Executable
+from graphc.runtime.executor import Binding, Executable, _overlap
 
 E = build.elementwise
 
@@ -254,3 +254,21 @@ def test_donated_memory_must_not_be_another_argument_too():
         with pytest.raises(ShapeError, match="argument p is donated but shares memory with g"):
             run([p, g])
     assert whole.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_overlaps_are_found_as_by_comparing_all_pairs():
+    rng = np.random.default_rng(3)
+    whole = np.zeros(60, np.uint8)
+    found = 0
+    for _ in range(400):
+        starts, sizes = rng.integers(0, 54, 5), rng.integers(0, 7, 5)
+        arrays = [whole[a : a + n] for a, n in zip(starts, sizes, strict=True)]
+        donors = set(rng.choice(5, 2, replace=False).tolist())
+        pairs = {
+            (k, j) for k in donors for j in range(5)
+            if j != k and np.may_share_memory(arrays[k], arrays[j])
+        }  # fmt: skip
+        pair = _overlap(arrays, donors)
+        assert pair in pairs if pairs else pair is None
+        found += bool(pairs)
+    assert 50 < found < 350
