@@ -66,6 +66,14 @@ def test_results_may_be_resized_and_outlive_their_function():
     assert np.all(results[2] == 3)
 
 
+def test_large_results_begin_on_lines_of_the_cache_and_apart():
+    f = gc.compile(lambda x: tuple(x * float(k) for k in range(8)))
+    results = f(np.ones(N + 1))
+    places = [address(a) % 4096 for a in results]
+    assert all(place % 64 == 0 for place in places)
+    assert len(set(places)) == len(results)
+
+
 def test_threads_have_results_of_their_own(double):
     wrong = []
 
