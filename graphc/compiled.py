@@ -24,7 +24,6 @@ from graphc.ad.run import kind_of
 from graphc.compiles import Compile, Compiles
 from graphc.errors import (
     CompileWarning,
-    GraphcError,
     OptionError,
     SymbolicDimError,
     TraceError,
@@ -444,10 +443,6 @@ class CompiledFunction:
             special = self._build(request.of_types(wanted), arrays, reason + axes)
         except SymbolicDimError as error:
             why = _in_user_terms(str(error), wanted, request.paths, self.dims) + _raised_at(error)
-        except (TypeError, ValueError) as error:  # np.fft.fftfreq(n) and others take ints only
-            if isinstance(error, GraphcError) or request.of_types(wanted).types == request.types:
-                raise
-            why = f"a call refused a size that is a symbol: {error}"
         if special is None:
             special = self._build(request, arrays, f"{reason}; sizes are fixed because {why}")
         self._remember(family, special, request)
@@ -538,11 +533,18 @@ class CompiledFunction:
     def _trace(self, request: Request, arrays, outcomes=()) -> Traced:
         specs = map(ArgSpec, request.types, request.weak)
         args, kwargs = unflatten(request.treedef, specs)
-        return trace(
-            self._traceable_with(request.statics), args, kwargs, name=self.name,
-            before_adjoint=before_adjoint, shown=self._shown, takes_half=self.engine != "native",
-            arrays=arrays, outcomes=outcomes,
-        )  # fmt: skip
+        try:
+            return trace(
+                self._traceable_with(request.statics), args, kwargs, name=self.name,
+                before_adjoint=before_adjoint, shown=self._shown,
+                takes_half=self.engine != "native", arrays=arrays, outcomes=outcomes,
+            )  # fmt: skip
+        except Exception as error:
+            # What would fail with known sizes too will say so; np.fft.fftfreq(n) takes ints only.
+            if isinstance(error, SymbolicDimError) or not request.widened:
+                raise
+            reason = str(error).split("\n")[0]
+            raise SymbolicDimError(f"a size that is a symbol was refused: {reason}") from error
 
     def _program(self, traced: Traced, request: Request) -> tuple[Graph, Memory | None]:
         """What is compiled; what it needs, where that is limited."""

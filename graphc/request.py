@@ -46,9 +46,12 @@ class Request:
     types: tuple[TensorType, ...]
     weak: tuple[bool, ...]  # leaves that are Python numbers
     statics: tuple[tuple[str, Any], ...]
+    widened: bool = False  # sizes of the call were made symbols
 
     def of_types(self, types: Iterable[TensorType]) -> Request:
-        return replace(self, types=tuple(types))
+        types = tuple(types)
+        widened = types != self.types and any(t.symbols for t in types)
+        return replace(self, types=types, widened=widened)
 
     def listed(self) -> tuple[str, ...]:
         """The arguments, each with its type or static value."""

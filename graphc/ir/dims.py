@@ -6,11 +6,25 @@ arithmetic of a compiler makes compile times explode.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from graphc.errors import SymbolicDimError
 
 Monomial = tuple[str, ...]  # sorted symbol names, repeated for powers; () is the constant term
+
+
+def _by_value(operation: Callable, swapped: bool = False):
+    """An operator whose result is no polynomial: arithmetic with the size as a traced number."""
+
+    def method(self, other):
+        if not isinstance(other, int | float | complex | Dim):
+            return NotImplemented
+        size = self._as_number()
+        return operation(other, size) if swapped else operation(size, other)
+
+    return method
 
 
 class Dim:
@@ -46,7 +60,7 @@ class Dim:
 
     def __add__(self, other: DimLike) -> DimLike:
         if not isinstance(other, int | Dim):
-            return self._unknown(other)
+            return self._unknown(other, operator.add)
         total = dict(self.terms)
         for names, coeff in _terms(other):
             total[names] = total.get(names, 0) + coeff
@@ -59,7 +73,7 @@ class Dim:
 
     def __sub__(self, other: DimLike) -> DimLike:
         if not isinstance(other, int | Dim):
-            return self._unknown(other)
+            return self._unknown(other, operator.sub)
         return self + other * -1
 
     def __rsub__(self, other: DimLike) -> DimLike:
@@ -67,7 +81,7 @@ class Dim:
 
     def __mul__(self, other: DimLike) -> DimLike:
         if not isinstance(other, int | Dim):
-            return self._unknown(other)
+            return self._unknown(other, operator.mul)
         total: dict[Monomial, int] = {}
         for names_a, coeff_a in self.terms:
             for names_b, coeff_b in _terms(other):
@@ -77,34 +91,64 @@ class Dim:
 
     __rmul__ = __mul__
 
-    def __floordiv__(self, other: DimLike) -> DimLike:
+    def __floordiv__(self, other: DimLike):
         if not isinstance(other, int | Dim):
-            return self._unknown(other)
+            return self._unknown(other, operator.floordiv)
         quotient = exact_div(self, other)
-        if quotient is None:
-            raise SymbolicDimError(f"{self} // {other} is not exact")
-        return quotient
+        return self._as_number() // other if quotient is None else quotient
 
-    def __rfloordiv__(self, other: int) -> DimLike:
-        raise SymbolicDimError(f"{other} // {self}")
+    def __pow__(self, other: object):
+        if type(other) is int and 0 <= other <= _LARGEST_POWER:
+            return product([self] * other)
+        if isinstance(other, Dim) or (type(other) is int and other > 0):
+            return self._concrete()  # Python's integers have no bounds
+        return self._power(other)
 
-    def _unknown(self, other: object):
-        """Arithmetic with a float needs the size; other types may know dimensions themselves."""
-        return self._concrete() if isinstance(other, float | complex) else NotImplemented
+    def __rpow__(self, other: object):
+        return self._concrete() if isinstance(other, int) else self._power_of(other)
+
+    __truediv__ = _by_value(operator.truediv)
+    __rtruediv__ = _by_value(operator.truediv, swapped=True)
+    __rfloordiv__ = _by_value(operator.floordiv, swapped=True)
+    _power, _power_of = _by_value(operator.pow), _by_value(operator.pow, swapped=True)
+    __mod__ = _by_value(operator.mod)
+    __rmod__ = _by_value(operator.mod, swapped=True)
+    __divmod__ = _by_value(divmod)
+    __rdivmod__ = _by_value(divmod, swapped=True)
+
+    def _unknown(self, other: object, operation: Callable):
+        """Arithmetic with a float; other types may know dimensions themselves."""
+        if not isinstance(other, float | complex):
+            return NotImplemented
+        return operation(self._as_number(), other)
+
+    def _as_number(self):
+        """The size as a traced number, where a trace is running."""
+        number = as_number(self) if as_number is not None else None
+        return self._concrete() if number is None else number
+
+    def __round__(self, digits=0):
+        return self if digits is None or digits >= 0 else self._concrete()
+
+    def __abs__(self):
+        return abs(self._as_number())
+
+    def _itself(self):
+        return self
 
     def _concrete(self, *_, **__):
-        raise SymbolicDimError(f"dimension {self} is needed as a plain integer")
+        reason = needed_by() if needed_by is not None else ""
+        raise SymbolicDimError(f"dimension {self} is needed as a plain integer{reason}")
 
-    __int__ = __index__ = __float__ = __bool__ = _concrete
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return self._as_number().__array_ufunc__(ufunc, method, *inputs, **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        return self._as_number().__array_function__(function, types, args, kwargs)
+
+    __int__ = __index__ = __float__ = __bool__ = __complex__ = __array__ = _concrete
     __lt__ = __le__ = __gt__ = __ge__ = _concrete
-    __mod__ = __rmod__ = __pow__ = __rpow__ = __divmod__ = __rdivmod__ = _concrete
-    __abs__ = __complex__ = __round__ = __trunc__ = __floor__ = __ceil__ = _concrete
-    __array__ = _concrete
-
-    def __truediv__(self, other: object):
-        return self._concrete() if isinstance(other, int | Dim) else self._unknown(other)
-
-    __rtruediv__ = __truediv__
+    __trunc__ = __floor__ = __ceil__ = __pos__ = _itself
 
     def __str__(self) -> str:
         parts = []
@@ -118,9 +162,15 @@ class Dim:
 
 DimLike = int | Dim
 
-# Equality is that of polynomials: `n == 7` is False although a size of 7 may come. Tracing sets
-# this, to refuse the question where a user's program asks it.
+# Tracing sets these three. Equality is that of polynomials: `n == 7` is False although a size of 7
+# may come; the first refuses the question where a user's program asks it.
 on_unknown_equality: Callable[[Dim, object], None] | None = None
+# The size as a traced number where a user's program computes with it, else None.
+as_number: Callable[[Dim], Any] | None = None
+# What in the user's line needs a plain integer, and what to write instead.
+needed_by: Callable[[], str] | None = None
+
+_LARGEST_POWER = 8  # of a polynomial
 
 
 def _may_equal(dim: Dim, other: object) -> bool:

@@ -15,6 +15,35 @@ from graphc.trace import dispatch
 from graphc.trace import source as _source
 from graphc.trace.source import located
 
+# Python wants plain numbers here by its own rules; the right side keeps the size open.
+_TWINS = {
+    "len": "x.shape[0] in place of len(x)",
+    "float": "n / 2 or np.sqrt(n) without float()",
+    "int": "x.shape[0] without int()",
+    "np.prod": "x.size or math.prod(x.shape)",
+    "range": "gc.fori_loop or gc.scan for a loop of n turns",
+}
+_CREATED = frozenset({"arange", "zeros", "ones", "empty", "full"})
+
+
+def needed_by() -> str:
+    """What in the user's line wants a plain number, and how to keep the size open."""
+    found, _ = _source.current_expression()
+    name = ast.unparse(found.func) if isinstance(found, ast.Call) else ""
+    module, _, short = name.rpartition(".")
+    if name in _TWINS:
+        return f" by `{name}`; write {_TWINS[name]}"
+    if module == "math":
+        return f" by `{name}`; write np.{short}"
+    if module in ("np", "numpy") and short in _CREATED:
+        return f" by `{name}`; write graphc.numpy.{short}"
+    return f" by `{name}`" if name else ""
+
+
+def size_needed() -> SymbolicDimError:
+    """Of a number made of sizes that must be known while tracing."""
+    return SymbolicDimError(f"a number computed from sizes is needed{needed_by()}")
+
 
 def constant_value(node: Node) -> np.ndarray | None:
     """The value of a node that depends on no input, else None."""
@@ -37,7 +66,7 @@ def depends_on(node: Node, limit: int = 3) -> str:
     if not leaves and constant_value(node) is not None:
         return "values made in the function"
     if not leaves:
-        raise SymbolicDimError("a value computed from symbolic sizes is needed while tracing")
+        raise size_needed()
     names = list(dict.fromkeys(n.attr("name") for n in leaves))
     shown = ", ".join(f"`{n}`" for n in names[:limit])
     return shown + (", ..." if len(names) > limit else "") or "a traced value"

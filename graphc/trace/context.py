@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -14,10 +13,9 @@ from graphc.errors import (
     DTypeError,
     EscapedTracerError,
     GraphcError,
-    SymbolicDimError,
     TraceError,
 )
-from graphc.ir import build, dims
+from graphc.ir import build
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Source, inherit, substitute
 from graphc.ir.node import Node
@@ -169,16 +167,6 @@ def active_trace() -> TraceContext | None:
     """The innermost trace running in this thread."""
     stack = _running.__dict__.get("stack")
     return stack[-1] if stack else None
-
-
-def _refuse_unknown_equality(dim: Dim, other: object) -> None:
-    """``x.shape[0] == 7`` in a user's program needs the size, as ``<`` does."""
-    asking = sys._getframe(2)
-    if active_trace() is not None and _source.is_user(asking):
-        raise SymbolicDimError(f"the program compares the size {dim} with {other}")
-
-
-dims.on_unknown_equality = _refuse_unknown_equality
 
 
 def is_python_number(value: Any) -> bool:

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import SymbolicDimError, TraceError
+from graphc.errors import TraceError
 from graphc.ir import build, calls, control
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Source, is_tape, substitute
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
 from graphc.trace import source as _source
+from graphc.trace.blame import size_needed
 
 _LONGEST_PATH = 10_000
 _INTEGERS = 2.0**62  # below, a float's integer part is an int64
@@ -220,7 +221,7 @@ class Decisions:
         node = build.reshape(node, ())
         known = self.values.of(node)
         if known.origin == _SIZES:
-            raise SymbolicDimError("a value computed from symbolic sizes is needed while tracing")
+            raise size_needed()
         if known.value is None:
             return None
         if known.origin == _CONSTANT:

@@ -165,6 +165,7 @@ def with_out(function, context, args, kwargs):
 
 
 def _context(values):
-    from graphc.trace.context import current_trace
+    from graphc.trace.context import active_trace, current_trace
 
-    return current_trace(values)
+    found = current_trace(values)
+    return active_trace() if found is None else found  # sizes belong to the trace that runs

@@ -11,10 +11,11 @@ import numpy as np
 
 from graphc.errors import EscapedTracerError, GraphcError, TraceError
 from graphc.ir import build, calls
+from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph, Source, deep, topological
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, is_supported_dtype, tensor_type
-from graphc.trace import numpy_api  # noqa: F401  (fills the dispatch tables)
+from graphc.trace import numpy_api, sizes  # noqa: F401  (fill the dispatch tables, sizes' rules)
 from graphc.trace.context import (
     IN_LOOP,
     TOO_LARGE,
@@ -214,7 +215,8 @@ def _outputs(context, fn, result):
     leaves, out_tree = flatten(result)
     nodes, weak = [], []
     for index, leaf in enumerate(leaves):
-        if not isinstance(leaf, Tracer | np.ndarray | np.generic) and not is_python_number(leaf):
+        is_value = isinstance(leaf, Tracer | Dim | np.ndarray | np.generic)
+        if not is_value and not is_python_number(leaf):
             path = leaf_paths(result, "output")[index]
             raise TraceError(
                 located(

@@ -66,8 +66,12 @@ class TracedStep:
         if rows not in self._graphs and None not in self._graphs:
             try:
                 self._graphs[None] = self._trace(_BATCH)
-            except SymbolicDimError:
-                self._graphs[rows] = self._trace(rows)
+            except Exception as error:  # what has another cause fails again
+                try:
+                    self._graphs[rows] = self._trace(rows)
+                except Exception as again:
+                    cause = again if isinstance(error, SymbolicDimError) else error
+                    raise cause from None
         return self._graphs.get(rows) or self._graphs[None]
 
     def explain(
