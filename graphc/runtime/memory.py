@@ -26,16 +26,17 @@ LARGE = 1 << 20  # bytes of a result from which pages cost more than asking the 
 _SLOTS = 64
 # The words of the list, then the address and size of each block kept.
 _TAKE, _GIVE, _SELF, _KEPT, _LIMIT, _NEXT, _MADE, _FIRST = range(8)
-_LINE = 64  # bytes; what is written in vectors should not lie across the border of two
+_PAGE, _LINE = 4096, 64  # bytes; vectors that are written should not lie across two lines
 _HEAD = 16  # before a block: where its memory begins, and the size asked for
 # Results that are written together must not all share the sets of a cache: large ones begin so
-# many lines apart.
+# many lines further into a page than the one before.
 _APART, _PLACES = 5, 12
 
 _TAKE_TEXT = f"""
 def take(context, size):
     h = words_at(context)
-    room = {_LINE + _HEAD}
+    line = {_LINE}
+    place = 0
     if size >= {LARGE}:
         for k in range({_SLOTS}):
             at = {_FIRST} + 2 * k
@@ -45,12 +46,13 @@ def take(context, size):
                 h[at + 1] = 0
                 h[{_KEPT}] -= size
                 return block
-        room += {_APART * _LINE} * (h[{_MADE}] % {_PLACES})
+        line = {_PAGE}
+        place = {_APART * _LINE} * (h[{_MADE}] % {_PLACES})
         h[{_MADE}] += 1
-    raw = c_call2(h[{_TAKE}], h[{_SELF}], size + room)
+    raw = c_call2(h[{_TAKE}], h[{_SELF}], size + {_HEAD} + line + place)
     if raw == 0:
         return 0
-    block = (raw + room) // {_LINE} * {_LINE}
+    block = (raw + {_HEAD} + line - 1) // line * line + place
     head = words_at(block - {_HEAD})
     head[0] = raw
     head[1] = size
