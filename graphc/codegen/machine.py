@@ -121,15 +121,16 @@ def _math(name):
 
 
 def _product_words(product: ProductFunction) -> dict[str, object]:
-    def multiply(a, b, c, *rest):
-        *work, m, k, count = rest
-        assert len(work) == (product.method in ("panel", "chunks"))
-        n, step = product.n, a.itemsize
+    def multiply(a, *rest):
+        *arrays, m, k, count = rest
+        assert len(arrays) % 2 == (product.method in ("panel", "chunks"))
+        step = a.itemsize
         strides = (step, m * step) if product.ta else (k * step, step)
         left = np.lib.stride_tricks.as_strided(a, (count, k), strides)
-        right = b[: k * n].reshape((n, k)).T if product.tb else b[: k * n].reshape((k, n))
-        result = c[: count * n].reshape((count, n))
-        result[...] = result + left @ right if product.adds else left @ right
+        for n, b, c in zip(product.columns, arrays[::2], arrays[1::2], strict=False):
+            right = b[: k * n].reshape((n, k)).T if product.tb else b[: k * n].reshape((k, n))
+            result = c[: count * n].reshape((count, n))
+            result[...] = result + left @ right if product.adds else left @ right
 
     def pack(b, work, k):  # the layout of the pack is the native code's own
         work[: k * product.n] = b[: k * product.n]

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from graphc.codegen.tiles import LATENCY, Panel, Registers, tiling
+from graphc.codegen.tiles import LATENCY, Panel, Registers, Tiling, packed_tilings, tiling
 from graphc.codegen.vectors import I32, I64, REALS, Loop, Vectors
 from graphc.codegen.writer import ProductFunction
-from graphc.schedule.products import CHUNK_ROWS, CHUNK_TERMS
+from graphc.schedule.products import CHUNK_ROWS, CHUNK_TERMS, TILE_ROWS
 
 _FAR = 1024  # bytes between rows of B that no processor expects: they are asked for in advance
 _AHEAD = 16  # rows
@@ -36,8 +36,8 @@ def products_module(products: Sequence[ProductFunction], registers: Registers, t
 
 
 def argument_types(product: ProductFunction) -> list[ir.Type]:
-    """What a product's function takes: a, b, c, perhaps work, then m, k, count."""
-    pointers = 4 if product.method in ("panel", "chunks") else 3
+    """What a product's function takes: a, each b and c, perhaps work, then m, k, count."""
+    pointers = 1 + 2 * len(product.columns) + (product.method in ("panel", "chunks"))
     return [REALS[product.kind][0].as_pointer()] * pointers + [I64] * 3
 
 
@@ -54,14 +54,20 @@ class _Product:
         self.product, self.registers = product, registers
         self.v = Vectors(module, product.kind, registers)
         rows = product.rows if product.m is not None else None  # fewer may come than are usual
-        self.tiling = tiling(rows, product.n, self.v.lanes, registers.count)
+        if product.method == "chunks":
+            every = packed_tilings(rows, product.columns, self.v.lanes, registers.count)
+        else:
+            every = (tiling(rows, product.n, self.v.lanes, registers.count),)
+        self.tiling, self.tilings = every[0], every
 
     def emit(self) -> None:
         p, v = self.product, self.v
         packs = p.method in ("panel", "chunks")
         self.squares = _transposing_pack(v) if packs and p.tb else None
         function = v.function(p.name, argument_types(p))
-        self.a, self.b, self.c, *work, m, k, self.count = function.args
+        self.a, *arrays, m, k, self.count = function.args
+        self.pairs = list(zip(arrays[::2], arrays[1::2], strict=False))  # each b and c
+        (self.b, self.c), work = self.pairs[0], arrays[-1:] if packs else []
         self.m = m if p.m is None else I64(p.m)
         self.k = k if p.k is None else I64(p.k)
         self.a_row, self.a_step = (I64(1), self.m) if p.ta else (self.k, I64(1))
@@ -70,16 +76,16 @@ class _Product:
         elif p.method == "chunks":
             self._chunks(work[0])
         else:
-            for panel, column in self._panels():
+            for panel, column in self._panels(self.tiling):
                 if p.method == "panel":
                     self._pack(panel, column, self.b, work[0], self.k)
                 self._rows(panel, column, *work)
         v.builder.ret_void()
 
-    def _panels(self):
+    def _panels(self, tiling: Tiling):
         """Inside the loop over the panels of each kind: the panel and its first column."""
         v = self.v
-        for panel in self.tiling.panels:
+        for panel in tiling.panels:
             with Loop(v.builder, I64(panel.count)) as loop:
                 step = v.builder.mul(loop.index, I64(panel.vectors * v.lanes))
                 yield panel, v.builder.add(step, I64(panel.first))
@@ -208,8 +214,8 @@ class _Product:
         a panel of B stays in the first-level cache, what is packed of A in the second, and the
         result is read and written once for each chunk of the sum."""
         v, rows = self.v, self.tiling.rows
-        b, most = v.builder, I64(CHUNK_ROWS // rows * rows)
-        panel_at = v.at(work, I64(CHUNK_TERMS * (CHUNK_ROWS + v.lanes)))
+        b, most = v.builder, I64(-(-CHUNK_ROWS // rows) * rows)
+        panel_at = v.at(work, I64(CHUNK_TERMS * (CHUNK_ROWS + TILE_ROWS)))
         with Loop(b, _pieces(b, self.count, most)) as down:
             first = b.mul(down.index, most)
             count = _smaller(b, most, b.sub(self.count, first))
@@ -220,10 +226,12 @@ class _Product:
                 terms = _smaller(b, I64(CHUNK_TERMS), b.sub(self.k, term))
                 a = v.at(self.a, b.add(b.mul(term, self.a_step), first))
                 self._pack_rows(a, work, rows, count, terms)
-                for panel, column in self._panels():
-                    self._pack(panel, column, self.b, panel_at, terms, term)
-                    c = v.at(self.c, b.add(b.mul(first, I64(self.product.n)), column))
-                    self._chunk_tiles(panel, work, panel_at, c, count, term, terms)
+                results = zip(self.product.columns, self.tilings, self.pairs, strict=True)
+                for n, tiles, (right, result) in results:
+                    for panel, column in self._panels(tiles):
+                        self._pack(panel, column, right, panel_at, terms, term, n)
+                        c = v.at(result, b.add(b.mul(first, I64(n)), column))
+                        self._chunk_tiles(panel, work, panel_at, c, count, term, terms, n)
 
     def _pack_rows(self, a, target, rows: int, count, terms) -> None:
         """Tiles of ``rows`` columns of the stored matrix, one behind the other, each term after
@@ -250,9 +258,9 @@ class _Product:
                     value = v.load(v.at(source, I64(q)), mask)
                     v.store(value, v.at(place, I64(q)), min(v.lanes, rows - q))
 
-    def _chunk_tiles(self, panel: Panel, a, source, c, count, term, terms) -> None:
+    def _chunk_tiles(self, panel: Panel, a, source, c, count, term, terms, n: int) -> None:
         """Tiles below each other, added to what the chunks before have left in C."""
-        v, b, n, rows = self.v, self.v.builder, self.product.n, self.tiling.rows
+        v, b, rows = self.v, self.v.builder, self.tiling.rows
         width, tile = I64(panel.vectors * v.lanes), b.mul(terms, I64(rows))
         with Loop(b, _pieces(b, count, I64(rows)), [a, c]) as loop:
             a, c = loop.carried
@@ -283,16 +291,16 @@ class _Product:
         function = v.function(p.pack_name, pack_argument_types(p))
         b, work, k = function.args
         self.k = k = k if p.k is None else I64(p.k)
-        for panel, column in self._panels():
+        for panel, column in self._panels(self.tiling):
             self._pack(panel, column, b, v.at(work, v.builder.mul(column, k)), k)
         v.builder.ret_void()
 
-    def _pack(self, panel: Panel, column, b, target, terms, term=None) -> None:
+    def _pack(self, panel: Panel, column, b, target, terms, term=None, n=None) -> None:
         """Rows of a panel of B (``terms``, from ``term`` on) lie far apart or, transposed, are
         columns; and their distance, often a power of two, puts them all into a few lines of the
         cache."""
         v = self.v
-        width = I64(panel.vectors * v.lanes)
+        width, row = I64(panel.vectors * v.lanes), I64(self.product.n if n is None else n)
         if self.squares is not None:
             source = v.at(b, v.builder.mul(column, self.k))
             source = source if term is None else v.at(source, term)
@@ -300,14 +308,14 @@ class _Product:
             v.builder.call(self.squares, [source, target, self.k, width, live, terms])
             return
         if term is not None:
-            b = v.at(b, v.builder.mul(term, I64(self.product.n)))
+            b = v.at(b, v.builder.mul(term, row))
         with Loop(v.builder, terms, [v.at(b, column), target]) as loop:
             source, target = loop.carried
             for j in range(panel.vectors):
                 live = panel.live if j == panel.vectors - 1 else v.lanes
                 value = v.load(v.at(source, I64(j * v.lanes)), live)
                 v.store(value, v.at(target, I64(j * v.lanes)), v.lanes)
-            loop.carried = [v.at(source, I64(self.product.n)), v.at(target, width)]
+            loop.carried = [v.at(source, row), v.at(target, width)]
 
     def _dots(self) -> None:
         """Each element a dot product of contiguous rows, of tiles of rows of A by two rows of B."""

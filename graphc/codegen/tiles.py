@@ -10,6 +10,7 @@ chosen for each shape.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 WORK_COLUMNS = 64  # no panel is wider, on any processor
@@ -19,6 +20,8 @@ _MAX_TILE_ROWS = 16
 LATENCY = 8  # multiply-adds in flight that two units keep busy
 _MAX_VECTORS = 6  # side by side or below each other in the tile of a convolution
 _MAX_PLACES = 8  # whose addresses are in registers
+_EQUAL = 0.999  # times of two tilings that are the same
+_MOVED = 4  # elements, of which rows of a packed A are made
 _PER_STEP = 1.0  # cycles a step of the sum, for what is neither load nor arithmetic
 
 
@@ -63,20 +66,46 @@ class Tiling:
 def tiling(m: int | None, n: int, lanes: int, registers: int) -> Tiling:
     """The tiling of an ``m`` by ``n`` result (``m`` None: known at run time) with the least
     estimated time."""
-    best, best_cycles = None, 0.0
-    widest = max(1, min(WORK_COLUMNS // lanes, -(-n // lanes)))
-    for rows in _row_choices(m):
-        for vectors in range(1, widest + 1):
-            if rows * vectors + vectors + 1 > registers and (rows, vectors) != (1, 1):
-                continue
-            panels = _panels(n, vectors, lanes)
-            usual = _USUAL_ROWS if m is None else m
-            steps = -(-usual // rows)
-            cycles = steps * sum(p.count * _cycles(rows, p.vectors) for p in panels)
-            # Of equals the one with fewer panels: they are compiled, and read A, once each.
-            if best is None or cycles < best_cycles * 0.999:
-                best, best_cycles = Tiling(rows, panels), cycles
+    return _best_tilings(m, (n,), lanes, registers, _row_choices(m))[0]
+
+
+@functools.cache
+def packed_tilings(
+    m: int | None, columns: tuple[int, ...], lanes: int, registers: int
+) -> tuple[Tiling, ...]:
+    """Tilings of results side by side, all of as many rows: for these A is packed. Rows that are
+    no multiple of 4 take more than two moves each."""
+    rows = _row_choices(m)
+    whole = [r for r in rows if r % _MOVED == 0]
+    return _best_tilings(m, columns, lanes, registers, whole or rows)
+
+
+def _best_tilings(m, columns, lanes: int, registers: int, choices) -> tuple[Tiling, ...]:
+    best, best_cycles = (), 0.0
+    for rows in choices:
+        found = [_best_panels(m, n, rows, lanes, registers) for n in columns]
+        cycles = sum(c for _, c in found)
+        if not best or cycles < best_cycles * _EQUAL:
+            best = tuple(Tiling(rows, panels) for panels, _ in found)
+            best_cycles = cycles
     return best
+
+
+def _best_panels(m, n: int, rows: int, lanes: int, registers: int):
+    """The panels of tiles of ``rows`` rows, and their cycles."""
+    best, best_cycles = (), math.inf
+    widest = max(1, min(WORK_COLUMNS // lanes, -(-n // lanes)))
+    for vectors in range(1, widest + 1):
+        if rows * vectors + vectors + 1 > registers and (rows, vectors) != (1, 1):
+            continue
+        panels = _panels(n, vectors, lanes)
+        usual = _USUAL_ROWS if m is None else m
+        steps = -(-usual // rows)
+        cycles = steps * sum(p.count * _cycles(rows, p.vectors) for p in panels)
+        # Of equals the one with fewer panels: they are compiled, and read A, once each.
+        if cycles < best_cycles * _EQUAL:
+            best, best_cycles = panels, cycles
+    return best, best_cycles
 
 
 def _row_choices(m: int | None) -> range:

@@ -51,7 +51,8 @@ class ProductFunction:
     known, and so is ``rows``, what each call computes (the last perhaps fewer). It may compute up
     to 15 rows above the first again. With the method ``whole`` it takes for b what
     ``name_pack(b, work, k)`` makes of it; with ``panel`` and ``chunks``, work memory behind c. If
-    it ``adds``, c keeps what it has, and all its rows are computed."""
+    it ``adds``, c keeps what it has, and all its rows are computed. With ``chunks`` there may be
+    more products of a: of ``beside`` columns, each with its b and c behind the first c."""
 
     name: str
     kind: str
@@ -63,6 +64,12 @@ class ProductFunction:
     rows: int | None
     method: str
     adds: bool = False
+    beside: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Of each of its results."""
+        return (self.n, *self.beside)
 
     @property
     def pack_name(self) -> str:
@@ -77,11 +84,15 @@ class ProductFunction:
     def text(self) -> str:
         m, k = (self.m if self.m is not None else "m"), (self.k if self.k is not None else "k")
         a = f"a[{k}, {m}].T" if self.ta else f"a[{m}, {k}]"
-        b = f"b[{self.n}, {k}].T" if self.tb else f"b[{k}, {self.n}]"
+        sign, operands, results = "+=" if self.adds else "=", [], []
+        for number, n in enumerate(self.columns):
+            b, c = (f"{name}{number or ''}" for name in "bc")
+            operands += [b, c]
+            right = f"{b}[{n}, {k}].T" if self.tb else f"{b}[{k}, {n}]"
+            results.append(f"{c}[{m}, {n}] {sign} {a} @ {right}")
         work = "work, " if self.method in ("panel", "chunks") else ""
-        call = f"{self.name}(a, b, c, {work}m, k, count)"
-        sign = "+=" if self.adds else "="
-        text = f"# {call}: count rows of {self.kind} c[{m}, {self.n}] {sign} {a} @ {b}"
+        call = f"{self.name}(a, {', '.join(operands)}, {work}m, k, count)"
+        text = f"# {call}: count rows of {self.kind} {', '.join(results)}"
         if self.method != "whole":
             return text
         return f"{text}\n# {self.pack_name}(b, work, k): b as {self.name} takes it"
@@ -448,6 +459,9 @@ class _Body:
             self._part(buffer, start)
             for buffer, start in zip((p.a, p.b, p.c), p.starts, strict=True)
         )
+        for other in p.beside:
+            places = zip((other.b, other.c), other.starts[1:], strict=True)
+            c = ", ".join([c, *(self._part(buffer, start) for buffer, start in places)])
         work = ""
         if p.method == "whole":
             b = self.names[p.work]
@@ -582,7 +596,8 @@ def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> Product
     elif m is not None and rows is not None:
         rows = min(m, rows)
     how = "whole" if p.method == "packed" else p.method  # the same code
-    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how, adds)
+    beside = tuple(other.n for other in p.beside) if isinstance(p, L.Product) else ()
+    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how, adds, beside)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 
 

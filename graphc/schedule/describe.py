@@ -68,8 +68,8 @@ def _kernel(kernel: L.LoopKernel | L.GemmKernel, schedule: L.Schedule) -> list[s
             f"{_where(kernel.nodes, schedule)}",
             f"  computes {ops}",
         ]
-        for p in (s for s in L.statements(kernel.body) if isinstance(s, L.Product)):
-            lines.append(f"  {_product(p)} in blocks of {p.rows} rows")
+        for s in (s for s in L.statements(kernel.body) if isinstance(s, L.Product)):
+            lines += [f"  {_product(p)} in blocks of {p.rows} rows" for p in s.all]
         for c in (s for s in L.statements(kernel.body) if isinstance(s, L.Convolve)):
             lines.append(f"  {_convolution(c)}")
         for p in (s.shape for s in L.statements(kernel.body) if isinstance(s, L.Pool)):

@@ -255,7 +255,8 @@ class Product:
     """Block number ``block`` of ``rows`` rows of ``c = op(a) @ op(b)``. ``starts`` are the elements
     where these rows of a and c begin, and b. ``method``: see ``products``. With ``own_rows`` there
     is nothing before the first row of a. With ``adds`` the block is one of rows of a and b, whose
-    number is k, and ``a.T @ b`` of it is added to all of c."""
+    number is k, and ``a.T @ b`` of it is added to all of c. ``beside`` are products of the same a,
+    which is packed for all of them at once."""
 
     a: Buffer
     b: Buffer
@@ -273,6 +274,12 @@ class Product:
     source: object = None
     own_rows: bool = False
     adds: bool = False
+    beside: tuple[Product, ...] = ()
+
+    @property
+    def all(self) -> tuple[Product, ...]:
+        """The product itself and those beside it."""
+        return (self, *self.beside)
 
 
 @dataclass
@@ -515,7 +522,9 @@ def indices(stmt: Stmt) -> Iterator[Affine]:
     """Every affine index that a statement uses."""
     if isinstance(stmt, Store | ScatterAdd | AccumulateInto | ArgUpdate):
         yield stmt.index
-    elif isinstance(stmt, Product | Convolve | Pool):
+    elif isinstance(stmt, Product):
+        yield from (start for p in stmt.all for start in p.starts)
+    elif isinstance(stmt, Convolve | Pool):
         yield from stmt.starts
     elif isinstance(stmt, Pack):
         yield stmt.product.starts[1]
@@ -608,7 +617,11 @@ def rename(stmt: Stmt, mapping: Mapping[str, Affine]) -> Stmt:
     if isinstance(stmt, For):
         return replace(stmt, body=[rename(s, mapping) for s in stmt.body])
     if isinstance(stmt, Product | Convolve | Pool):
-        return replace(stmt, starts=tuple(_rename_index(i, mapping) for i in stmt.starts))
+        starts = tuple(_rename_index(i, mapping) for i in stmt.starts)
+        if isinstance(stmt, Product):
+            beside = tuple(rename(p, mapping) for p in stmt.beside)
+            return replace(stmt, starts=starts, beside=beside)
+        return replace(stmt, starts=starts)
     if isinstance(stmt, Pack):
         return Pack(rename(stmt.product, mapping))
     changes = {"expr": _rename_expr(stmt.expr, mapping)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -139,8 +139,7 @@ class NestBuilder:
         for position, segment in enumerate(self.segments):
             self.current = position
             if segment.products:
-                for unit in segment.units:
-                    made = self._contraction(unit) if is_contraction(unit) else self._product(unit)
+                for unit, made in self._products(segment):
                     pack = [L.Pack(made)] if made.method == "whole" else []
                     if in_one_block(unit):  # its B may be of this kernel
                         body += pack
@@ -351,6 +350,23 @@ class NestBuilder:
             if use.unit in self.segment_of and (self.block or self._value_inner(use.unit)):
                 return False
         return True
+
+    def _products(self, segment: Segment) -> list[tuple[Node, L.Product]]:
+        """The products of a segment; those in chunks that share A are one, beside each other."""
+        made: list[tuple[Node, L.Product]] = []
+        for unit in segment.units:
+            if is_contraction(unit):
+                made.append((unit, self._contraction(unit)))
+                continue
+            product, shared = self._product(unit), None
+            if product.method == "chunks" and not self.team:
+                same = (p for _, p in made if _shares_chunks(p, product))
+                shared = next(same, None)
+            if shared is None:
+                made.append((unit, product))
+            else:
+                shared.beside = (*shared.beside, replace(product, work=None))
+        return made
 
     def _product(self, unit: Node) -> L.Product:
         ta, tb, itemsize = unit.attr("ta"), unit.attr("tb"), unit.dtype.itemsize
@@ -829,6 +845,13 @@ def _has_segment(unit: Node) -> bool:
     return unit.op == "conv" or is_call(unit)
 
 
+def _shares_chunks(a: L.Product, b: L.Product) -> bool:
+    """Whether two products in chunks read the same rows of one A."""
+    return (a.method, a.a, a.starts[0], a.ta, a.tb, a.m, a.k, a.rows) == (
+        b.method, b.a, b.starts[0], b.ta, b.tb, b.m, b.k, b.rows
+    )  # fmt: skip
+
+
 def _columns_and_sum(unit: Node) -> tuple[int, DimLike]:
     _, _, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
     return n, k
@@ -851,8 +874,9 @@ def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:
         if isinstance(stmt, L.Store | L.ScatterAdd | L.AccumulateInto):
             writes[stmt.buffer] = None
         elif isinstance(stmt, L.Product):
-            reads.update({stmt.a: None, stmt.b: None})
-            writes.update({stmt.c: None, **({stmt.work: None} if stmt.work else {})})
+            for p in stmt.all:
+                reads.update({p.a: None, p.b: None})
+                writes.update({p.c: None, **({p.work: None} if p.work else {})})
         elif isinstance(stmt, L.Convolve):
             reads.update({stmt.x: None, stmt.w: None})
             writes[stmt.out] = None

@@ -104,7 +104,7 @@ def read_in_block(node: Node, position: int) -> bool:
 def work_size(method: str, n: int, k: DimLike) -> DimLike:
     """Elements of work memory for a packed B; its last square of vectors may reach beyond it."""
     if method == "chunks":
-        return CHUNK_TERMS * (CHUNK_ROWS + _VECTOR) + (CHUNK_TERMS + _VECTOR) * _PANEL
+        return CHUNK_TERMS * (CHUNK_ROWS + TILE_ROWS) + (CHUNK_TERMS + _VECTOR) * _PANEL
     if method == "panel":
         return (k + _VECTOR) * _PANEL
     return k * (n + _VECTOR) + _VECTOR * _PANEL if method in ("whole", "packed") else 0

@@ -82,8 +82,9 @@ class _Compiled:
         function = ctypes.CFUNCTYPE(None, *kinds)(self.engine.get_function_address(name))
         function(*(x.ctypes.data for x in arrays), *sizes)
 
-    def __call__(self, product, a, b, m, k):
-        c = np.full((m, product.n), 77, a.dtype)
+    def __call__(self, product, a, b, m, k, *beside):
+        """The result; with more than one b, all of them."""
+        c, *others = (np.full((m, n), 77, a.dtype) for n in product.columns)
         size = work_size(product.method, product.n, k)
         work = np.full(size + 1, np.nan, a.dtype)
         work[-1] = 77
@@ -93,10 +94,12 @@ class _Compiled:
         behind = [work] if product.method in ("panel", "chunks") else []
         rows = product.rows or m
         for first in range(0, m, rows or 1):
-            operands = [a[:, first:] if product.ta else a[first:], b, c[first:], *behind]
+            more = [x for other, d in zip(beside, others, strict=True) for x in (other, d[first:])]
+            left = a[:, first:] if product.ta else a[first:]
+            operands = [left, b, c[first:], *more, *behind]
             self._call(product.name, operands, [m, k, min(rows, m - first)])
         assert work[-1] == 77
-        return c
+        return (c, *others) if beside else c
 
 
 def _operands(rng, dtype, ta, tb, m, n, k):
@@ -160,6 +163,26 @@ def test_long_sums_in_chunks(machine, kind):
         a, b = _operands(rng, DTYPES[kind], 1, tb, m, n, k)
         found = compiled(product, a, b, m, k)
         np.testing.assert_array_equal(found, _expected(a, b, 1, tb), err_msg=product.text)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("kind", DTYPES)
+def test_products_in_chunks_beside_each_other(machine, kind):
+    """A is packed once for several B, in tiles of as many rows for all."""
+    rng = np.random.default_rng(0)
+    cases = [(tb, m, k) for tb in (0, 1) for m, k in [(3, 161), (CHUNK_ROWS + 9, 2), (41, 100)]]
+    columns = (7, 40, 3)
+    products = [
+        ProductFunction(f"p{i}", kind, 1, tb, m, columns[0], k, m, "chunks", beside=columns[1:])
+        for i, (tb, m, k) in enumerate(cases)
+    ]
+    compiled = _Compiled(products, MACHINES[machine])
+    for product, (tb, m, k) in zip(products, cases, strict=True):
+        pairs = [_operands(rng, DTYPES[kind], 1, tb, m, n, k) for n in columns]
+        a, rights = pairs[0][0], [b for _, b in pairs]
+        found = compiled(product, a, rights[0], m, k, *rights[1:])
+        for b, result in zip(rights, found, strict=True):
+            np.testing.assert_array_equal(result, _expected(a, b, 1, tb), err_msg=product.text)
 
 
 @pytest.mark.parametrize("ta", [0, 1])
@@ -254,6 +277,21 @@ def test_products_of_one_shape_are_one_function():
     program = program_of(Graph("f", (x, *w), (h,)))
     assert len(program.products) == 1 and program.main.count("product0(") == 3
     assert "f32 c[m, 80] = a[m, 80] @ b[80, 80]" in program.text
+
+
+def test_gradients_of_weights_beside_each_other_pack_what_they_share_once():
+    a, x, y = (
+        build.input(k, name, tensor_type(np.float32, (160, n)))
+        for k, (name, n) in enumerate([("a", 900), ("x", 12), ("y", 20)])
+    )
+    graph = Graph("f", (a, x, y), tuple(build.matmul(a, b, 1, 0) for b in (x, y)))
+    program = program_of(graph)
+    assert len(program.products) == 1 and program.products[0].columns == (12, 20)
+    arrays = _arrays(graph, np.random.default_rng(3))
+    expected = interp.evaluate(graph, arrays)
+    assert_same(python_run(graph, arrays), expected)
+    assert_same(native_run(graph, arrays), expected)
+    assert_same(native_run(graph, arrays, threads=2), expected)
 
 
 def test_columns_known_at_run_time_only_are_left_to_openblas():
