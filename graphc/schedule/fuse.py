@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import heapq
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,6 +35,24 @@ _SCALARS_A_RESULT, _MAX_WIDE = 32, 50_000
 _MAX_SIBLINGS = 12  # tried for each unit: an array that all read would make that quadratic
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What fusion asks of all units of a group, put together when groups are."""
+
+    reads: frozenset[Node]  # by any of them, what they compute themselves too
+    first: int  # positions
+    last: int
+    blocks: frozenset[int] = frozenset()  # loops outside of what is computed for blocks of rows
+    batched: tuple[Node, ...] = ()  # products of more than two axes
+    single: bool = False  # no loop has more than one step
+
+    def __or__(self, other: _Facts) -> _Facts:
+        return _Facts(
+            self.reads | other.reads, min(self.first, other.first), max(self.last, other.last),
+            self.blocks | other.blocks, self.batched + other.batched, self.single and other.single,
+        )  # fmt: skip
+
+
 @dataclass(eq=False)
 class Group:
     """Units of one kernel, in order. They share the loops over ``outer``; scalar units in
@@ -42,12 +61,13 @@ class Group:
     units: list[Node]
     post: list[Node]
     outer: tuple[DimLike, ...]
+    facts: _Facts
     opaque: bool = False
     closed: bool = False
 
-    @property
-    def members(self) -> list[Node]:
-        return [*self.units, *self.post]
+    @cached_property
+    def members(self) -> tuple[Node, ...]:
+        return (*self.units, *self.post)
 
 
 @dataclass(frozen=True)
@@ -74,16 +94,6 @@ def initial_depth(unit: Node) -> int:
     return rank
 
 
-def _depth_of_blocks(unit: Node) -> int | None:
-    """How many loops are outside of what is computed for a block of rows."""
-    return initial_depth(unit) if is_product(unit) or is_contraction(unit) else None
-
-
-def _is_single(group: Group) -> bool:
-    """Whether a group has no loop of more than one step."""
-    return all(size == 1 for unit in group.members for size in domain(unit))
-
-
 def _is_arg(unit: Node) -> bool:
     return unit.op in ("argmax", "argmin")
 
@@ -99,8 +109,19 @@ class Fusion:
         # By position of a unit: the position of the last unit of its group.
         self._last = np.arange(len(deps.units))
         for unit in deps.units:
-            outer = domain(unit)[: initial_depth(unit)]
-            self.group_of[unit] = Group([unit], [], outer, is_opaque(unit) or unit in deps.alone)
+            depth = initial_depth(unit)
+            opaque = is_opaque(unit) or unit in deps.alone
+            facts = self._facts(unit, depth)
+            self.group_of[unit] = Group([unit], [], domain(unit)[:depth], facts, opaque)
+
+    def _facts(self, unit: Node, depth: int) -> _Facts:
+        reads = frozenset([use.unit for use in self.deps.uses[unit]])
+        here = self.position[unit]
+        single = all(size == 1 for size in domain(unit))
+        in_blocks = unit.op == "matmul" and (is_product(unit) or is_contraction(unit))
+        batched = (unit,) if in_blocks and unit.ndim > 2 else ()
+        blocks = frozenset([depth] if in_blocks else ())
+        return _Facts(reads, here, here, blocks, batched, single)
 
     def groups(self) -> list[Group]:
         return list(dict.fromkeys(self.group_of[u] for u in self.deps.units))
@@ -128,7 +149,7 @@ class Fusion:
             depth -= 1
         if depth == 0 and (a.outer or b.outer or a.post):
             return Decision(False, self._why_no_common_loop(between))
-        if any(_depth_of_blocks(u) not in (None, depth) for g in (a, b) for u in g.units):
+        if (a.facts.blocks | b.facts.blocks) - {depth}:
             return Decision(False, "a matrix product takes turns by blocks of rows")
         if self._cuts_items(a, b):
             return Decision(False, "a matrix product reads rows of more than one block")
@@ -158,7 +179,7 @@ class Fusion:
 
     def _is_epilogue(self, a: Group, b: Group, between: list[Use]) -> bool:
         """Single values that follow complete reductions of ``a``'s loops."""
-        if not between or not a.outer or _is_single(a) or not _is_single(b) or b.post:
+        if not between or not a.outer or a.facts.single or not b.facts.single or b.post:
             return False
         if any(reduced_axes(u) for u in b.members):
             return False
@@ -177,8 +198,10 @@ class Fusion:
 
     def _cuts_items(self, a: Group, b: Group) -> bool:
         """Whether a product would read what its own kernel computes in several blocks."""
+        products = a.facts.batched + b.facts.batched
+        if not products:
+            return False
         members = {*a.members, *b.members}
-        products = [u for u in members if is_product(u) and u.ndim > 2]
         inside = any(use.unit in members for p in products for use in self.deps.uses[p])
         return inside and not all(map(in_one_block, products))
 
@@ -192,21 +215,19 @@ class Fusion:
                 if self.group_of.get(use.unit) is b:
                     yield use
 
-    def _reads(self, group: Group) -> set[Node]:
-        members = set(group.members)
-        return {u.unit for m in members for u in self.deps.uses[m] if u.unit not in members}
+    def _reads(self, group: Group) -> frozenset[Node]:
+        return group.facts.reads.difference(group.members)
 
     def _path_through_others(self, a: Group, b: Group) -> bool:
         """Whether a third group depends on one of the two and feeds the other."""
-        limit = self._closed(max(self.position[u] for g in (a, b) for u in g.members))
+        limit = self._closed(max(a.facts.last, b.facts.last))
         stack = [s for g in (a, b) for s in self._successors(g) if s is not a and s is not b]
         seen: set[int] = set()
         while stack:
             group = stack.pop()
             if group is a or group is b:
                 return True
-            first = min(self.position[u] for u in (*group.units[:1], *group.post[:1]))
-            if id(group) in seen or first > limit:
+            if id(group) in seen or group.facts.first > limit:
                 continue
             seen.add(id(group))
             stack.extend(self._successors(group))
@@ -228,15 +249,14 @@ class Fusion:
     # --------------------------------------------------------------------------------- merging
 
     def merge(self, a: Group, b: Group, decision: Decision) -> Group:
-        by_position = self.position.__getitem__
+        by_position, facts = self.position.__getitem__, a.facts | b.facts
         if decision.epilogue:
-            merged = Group(a.units, sorted([*a.post, *b.members], key=by_position), a.outer)
+            merged = Group(a.units, sorted([*a.post, *b.members], key=by_position), a.outer, facts)
         else:
             outer = (a.outer if len(a.outer) <= len(b.outer) else b.outer)[: decision.depth]
             units = sorted([*a.units, *b.units], key=by_position)
-            merged = Group(units, sorted([*a.post, *b.post], key=by_position), outer)
-        positions = [self.position[m] for m in merged.members]
-        self._last[positions] = max(positions)
+            merged = Group(units, sorted([*a.post, *b.post], key=by_position), outer, facts)
+        self._last[[self.position[m] for m in merged.members]] = facts.last
         for member in merged.members:
             self.group_of[member] = merged
         return merged
@@ -303,9 +323,11 @@ class Fusion:
         return unit.op, tuple(b if b < _MIN_SCALARS else None for b in back)
 
     def _close(self, units: list[Node]) -> None:
-        group = Group(units, [], (), closed=True)
+        positions = [self.position[u] for u in units]
+        facts = _Facts(frozenset(), positions[0], positions[-1])  # nobody asks for more
+        group = Group(units, [], (), facts, closed=True)
         self.group_of.update(dict.fromkeys(units, group))
-        self._last[[self.position[u] for u in units]] = self.position[units[-1]]
+        self._last[positions] = facts.last
 
     def _is_scalar(self, unit: Node) -> bool:
         return (
