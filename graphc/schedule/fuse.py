@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,6 +69,15 @@ class Group:
     @cached_property
     def members(self) -> tuple[Node, ...]:
         return (*self.units, *self.post)
+
+    @cached_property
+    def member_set(self) -> frozenset[Node]:
+        return frozenset(self.members)
+
+    @cached_property
+    def reads(self) -> frozenset[Node]:
+        """What is computed elsewhere."""
+        return self.facts.reads - self.member_set
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ class Fusion:
             return Decision(False, "a scalar computed after the loops needs all of them")
         if len(a.members) + len(b.members) > _MAX_UNITS:
             return Decision(False, f"the kernel would have more than {_MAX_UNITS} operations")
-        if len(self._reads(a) | self._reads(b)) > _MAX_BUFFERS:
+        if len(a.reads | b.reads) > _MAX_BUFFERS:
             return Decision(False, f"the kernel would read more than {_MAX_BUFFERS} arrays")
         if self._path_through_others(a, b):
             return Decision(False, "another kernel must run between them")
@@ -167,15 +177,14 @@ class Fusion:
 
     def fusion_gain(self, a: Group, b: Group) -> int:
         """Bytes of memory traffic that fusing saves (symbolic sizes estimated)."""
-        saved, members = 0, {*a.members, *b.members}
+        saved, members = 0, a.member_set | b.member_set
         for unit in dict.fromkeys(u.unit for u in self._uses_between(a, b)):
             size = nominal(unit.type.nbytes)
             saved += size
             readers = {u.reader for u in self.deps.used_by.get(unit, ())}
             if unit not in self.deps.stored and readers <= members:
                 saved += size
-        shared = self._reads(a) & self._reads(b)
-        return saved + sum(nominal(n.type.nbytes) for n in shared if n.type.size != 1)
+        return saved + sum(nominal(n.type.nbytes) for n in a.reads & b.reads if n.type.size != 1)
 
     def _is_epilogue(self, a: Group, b: Group, between: list[Use]) -> bool:
         """Single values that follow complete reductions of ``a``'s loops."""
@@ -201,36 +210,38 @@ class Fusion:
         products = a.facts.batched + b.facts.batched
         if not products:
             return False
-        members = {*a.members, *b.members}
+        members = a.member_set | b.member_set
         inside = any(use.unit in members for p in products for use in self.deps.uses[p])
         return inside and not all(map(in_one_block, products))
 
-    def _uses_between(self, a: Group, b: Group):
-        for reader in b.members:
-            for use in self.deps.uses[reader]:
-                if self.group_of.get(use.unit) is a:
-                    yield use
-        for reader in a.members:
-            for use in self.deps.uses[reader]:
-                if self.group_of.get(use.unit) is b:
-                    yield use
-
-    def _reads(self, group: Group) -> frozenset[Node]:
-        return group.facts.reads.difference(group.members)
+    def _uses_between(self, a: Group, b: Group) -> Iterator[Use]:
+        for readers, made in ((b, a), (a, b)):
+            read = readers.facts.reads & made.member_set
+            if not read:
+                continue
+            members: Iterable[Node] = readers.members
+            if sum(len(self.deps.used_by[unit]) for unit in read) < len(readers.members):
+                found = {use.reader for unit in read for use in self.deps.used_by[unit]}
+                members = sorted(found & readers.member_set, key=readers.members.index)
+            for member in members:
+                for use in self.deps.uses[member]:
+                    if use.unit in read:
+                        yield use
 
     def _path_through_others(self, a: Group, b: Group) -> bool:
         """Whether a third group depends on one of the two and feeds the other."""
         limit = self._closed(max(a.facts.last, b.facts.last))
-        stack = [s for g in (a, b) for s in self._successors(g) if s is not a and s is not b]
+        around = [*self._successors(a, limit), *self._successors(b, limit)]
+        stack = [s for s in around if s is not a and s is not b]
         seen: set[int] = set()
         while stack:
             group = stack.pop()
             if group is a or group is b:
                 return True
-            if id(group) in seen or group.facts.first > limit:
+            if id(group) in seen:
                 continue
             seen.add(id(group))
-            stack.extend(self._successors(group))
+            stack.extend(self._successors(group, limit))
         return False
 
     def _closed(self, limit: int) -> int:
@@ -239,9 +250,12 @@ class Fusion:
         reached = np.maximum.accumulate(self._last)[limit:]
         return limit + int(np.argmax(reached <= np.arange(limit, limit + len(reached))))
 
-    def _successors(self, group: Group):
+    def _successors(self, group: Group, limit: int) -> Iterator[Group]:
+        """Groups that read what ``group`` makes, but for readers behind the position ``limit``."""
         for member in group.members:
-            for use in self.deps.used_by.get(member, ()):
+            for use in self.deps.used_by.get(member, ()):  # in order
+                if self.position[use.reader] > limit:
+                    break
                 target = self.group_of[use.reader]
                 if target is not group:
                     yield target
