@@ -277,8 +277,7 @@ class _Calls:
         return lines
 
     def _step(self, loop: L.LoopControl) -> list[str]:
-        lines = [f"{p.name} = part({p.base.name}, {loop.var} * {dim(p.size)})" for p in loop.parts]
-        return lines + self.block(loop.kernels)
+        return [_part_of(p, loop.var) for p in loop.parts] + self.block(loop.kernels)
 
     def _cleared(self, buffer: L.Buffer, taken: str, each: str) -> list[str]:
         kind = short_dtype(buffer.dtype)
@@ -288,6 +287,14 @@ class _Calls:
             f"for {at} in range({taken} * {each}, {dim(buffer.size)}):",
             f"{_INDENT}{buffer.name}[{at}] = {zero}",
         ]
+
+
+def _part_of(part: L.Part, step: str) -> str:
+    rows = part.base
+    if not isinstance(rows, L.Rows):
+        return f"{part.name} = part({rows.name}, {step} * {dim(part.size)})"
+    place = f"{rows.table.name}[{step}]" if rows.table else f"{rows.first} + {step} * {rows.stride}"
+    return f"{part.name} = argument_{short_dtype(part.dtype)}(args, {place})"
 
 
 def _named(function: KernelFunction, name: str) -> KernelFunction:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from graphc.errors import DTypeError
 from graphc.ir import build, control
 from graphc.ir.control import CONTROL
@@ -31,6 +33,7 @@ from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder
 from graphc.schedule.products import is_own, method, work_size
+from graphc.schedule.rows import Rows, find_rows
 from graphc.schedule.team import split
 
 
@@ -38,7 +41,6 @@ def schedule(graph: Graph, team: bool = False) -> L.Schedule:
     """Group, order, give memory, lower; with ``team``, for several threads."""
     _check_dtypes(graph)
     tapes = tuple(graph.tapes)
-    program = _Program(tapes, team)
     inputs = [
         L.Buffer(f"in{k}", node.dtype, node.type.size, "input", k)
         for k, node in enumerate(graph.inputs)
@@ -48,6 +50,8 @@ def schedule(graph: Graph, team: bool = False) -> L.Schedule:
         else L.Buffer(f"out{k}", node.dtype, node.type.size, "output", k)
         for k, node in enumerate(graph.outputs)
     ]  # fmt: skip
+    own = [b for b in outputs if b.kind == "output"]
+    program = _Program(tapes, team, [*inputs, *own])
     kernels, scheduled = _kernels(graph, program, inputs, outputs)
     result = L.Schedule(
         scheduled, kernels, inputs, outputs, program.consts, program.temps,
@@ -59,7 +63,7 @@ def schedule(graph: Graph, team: bool = False) -> L.Schedule:
 def _kernels(graph: Graph, program: _Program, inputs, outputs) -> tuple[list[L.Kernel], Graph]:
     """The kernels of a graph between given buffers; also the graph as it was scheduled."""
     graph = canonicalize(graph)
-    deps, fusion, order = _grouped(graph)
+    deps, fusion, order = _grouped(graph, find_rows(graph, inputs, outputs))
     graph = deps.graph  # with copies behind staged updates
     program.reasons += fusion.reasons
     storage = _assign_storage(graph, deps, order, program, inputs, outputs)
@@ -81,12 +85,12 @@ def _check_dtypes(graph: Graph) -> None:
 # ------------------------------------------------------------------------- grouping and order
 
 
-def _grouped(graph: Graph) -> tuple[Deps, Fusion, list[Group]]:
+def _grouped(graph: Graph, rows: Rows) -> tuple[Deps, Fusion, list[Group]]:
     """Fuse and order; an in-place update that would be read too late goes through a copy."""
     staged: set[int] = set()
     while True:
         staged_graph, kept, copies = _stage_updates(graph, staged)
-        deps = analyse(staged_graph, kept, copies)
+        deps = analyse(staged_graph, kept, copies, rows)
         fusion = Fusion(deps)
         groups = fusion.run()
         blocked = _misaligned_updates(staged_graph, deps, fusion)
@@ -252,8 +256,9 @@ class _LiveMemory:
 class _Program:
     """What the kernels of a graph and of the bodies in it share."""
 
-    def __init__(self, tapes: tuple[str, ...], team: bool):
+    def __init__(self, tapes: tuple[str, ...], team: bool, arguments: list[L.Buffer]):
         self.tapes, self.team = tapes, team
+        self._places = {buffer: place for place, buffer in enumerate(arguments)}
         self.consts: list[L.Buffer] = []
         self.const_values: list = []
         self.temps: list[L.Buffer] = []
@@ -270,12 +275,25 @@ class _Program:
 
     def const(self, node: Node) -> L.Buffer:
         if node not in self._const_of:
-            index = len(self.consts)
-            buffer = L.Buffer(f"const{index}", node.dtype, node.type.size, "const", index)
-            self.consts.append(buffer)
-            self.const_values.append(node.attr("value").array)
-            self._const_of[node] = buffer
+            self._const_of[node] = self._constant(node.attr("value").array)
         return self._const_of[node]
+
+    def _constant(self, array: np.ndarray) -> L.Buffer:
+        index = len(self.consts)
+        buffer = L.Buffer(f"const{index}", array.dtype, array.size, "const", index)
+        self.consts.append(buffer)
+        self.const_values.append(array)
+        return buffer
+
+    def rows(self, buffers: list[L.Buffer], size) -> L.Rows:
+        """Arguments as the rows of one stack."""
+        places = [self._places[b] for b in buffers]
+        first, stride = places[0], places[1] - places[0] if len(places) > 1 else 1
+        table = None
+        if places != [first + stride * k for k in range(len(places))]:
+            table = self._constant(np.array(places, np.int64))
+        kind = buffers[0].dtype
+        return L.Rows(self.name("rows"), kind, size, "rows", 0, first, stride, table)
 
     def check(self, label: str) -> int:
         """The number of a run-time check, from 1."""
@@ -331,6 +349,10 @@ def _assign_storage(graph: Graph, deps: Deps, order: list[Group], program, input
     for index, node in enumerate(graph.outputs):
         donor = graph.donated.get(index)
         storage[storage_root(node)] = outputs[index] if donor is None else inputs[donor]
+    for stack, rows in deps.rows.read.items():
+        storage[stack] = program.rows([storage[row] for row in rows], stack.type.size)
+    for stack, positions in deps.rows.written.items():
+        storage[stack] = program.rows([outputs[k] for k in positions], stack.type.size)
     for node in graph.order:
         if node.op == "const" and node in deps.stored and node not in storage:
             storage[node] = program.const(node)

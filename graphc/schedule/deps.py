@@ -23,6 +23,7 @@ from graphc.schedule.products import (
     read_in_block,
     takes_rows,
 )
+from graphc.schedule.rows import NO_ROWS, Rows
 from graphc.schedule.sizes import nominal
 
 _FOLDED = {
@@ -63,6 +64,7 @@ class Deps:
     used_by: dict[Node, list[Use]] = field(default_factory=dict)
     alone: frozenset[Node] = frozenset()  # units that share no kernel
     gathered: frozenset[Node] = frozenset()  # read at run-time indices, so from memory
+    rows: Rows = NO_ROWS
 
 
 def domain(unit: Node) -> tuple[DimLike, ...]:
@@ -140,25 +142,29 @@ def is_scalar_const(node: Node) -> bool:
     return node.op == "const" and node.attr("value").array.size == 1
 
 
-def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ()) -> Deps:
-    """Units, storage and uses of a graph; ``kept`` are stored too, ``alone`` never fused."""
+def analyse(
+    graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = (), rows: Rows = NO_ROWS
+) -> Deps:
+    """Units, storage and uses of a graph; ``kept`` are stored too, ``alone`` never fused, ``rows``
+    the stacks that are not put together."""
     stored = _must_store(graph, products=False) | set(kept)
     operands = _must_store(graph) - stored
-    stored |= operands
+    stored = (stored | operands) - rows.folded
     stored.update(_too_deep(graph, stored))
     virtual = _virtual(graph, stored, {n for made in graph.order for n in _made_rows(made)})
     units = [
         n
         for n in graph.order
-        if n.op != "input" and n.op not in _ALIASES and n not in virtual
+        if n.op != "input" and n.op not in _ALIASES and n not in virtual and n not in rows.folded
         and (n.op not in _FOLDED or (n in stored and n.op != "const"))
     ]  # fmt: skip
     gathered = frozenset(
         storage_root(n.inputs[0]) for n in graph.order if n.op in ("take", "take_along")
     )
     deps = Deps(
-        graph, units, stored, operands, virtual, {}, alone=frozenset(alone), gathered=gathered
-    )
+        graph, units, stored, operands, virtual, {}, alone=frozenset(alone), gathered=gathered,
+        rows=rows,
+    )  # fmt: skip
     read = set(stored)
     for unit in reversed(units):
         if unit in read:  # not only waited for, by a barrier whose value is an output
@@ -298,6 +304,8 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
                 yield Use(unit, node, axes)
         elif node in deps.virtual:
             stack.extend((i, axes) for i in node.inputs)
+        elif node in deps.rows.read:
+            stack.extend((i, (None,) * i.ndim) for i in deps.rows.read[node])
         else:
             stack.extend(_through_view(node, axes))
 
@@ -311,7 +319,8 @@ def _operand_axes(unit: Node, position: int) -> AxisMap:
 
 
 def _is_unit(node: Node, deps: Deps) -> bool:
-    return node.op not in _FOLDED and node.op not in _ALIASES and node not in deps.virtual
+    folded = node.op in _FOLDED or node.op in _ALIASES
+    return not folded and node not in deps.virtual and node not in deps.rows.read
 
 
 def _through_view(node: Node, axes: AxisMap) -> Iterator[tuple[Node, AxisMap]]:

@@ -38,6 +38,16 @@ class Part(Buffer):
     var: str = ""
 
 
+@dataclass(eq=False)
+class Rows(Buffer):
+    """Arguments of a program, one for each step of a loop: row k is at ``first + k * stride`` of
+    the table of pointers, or where ``table`` says."""
+
+    first: int = 0
+    stride: int = 1
+    table: Buffer | None = None
+
+
 # ------------------------------------------------------------------------------------- indices
 
 

@@ -1,0 +1,201 @@
+"""Loops over arguments: equal layers read their weights where they are, and write gradients where
+the caller wants them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from generated import assert_same, native_run, python_run
+from helpers import make_graph
+
+import graphc as gc
+from graphc import interp, passes
+from graphc.codegen.writer import write
+from graphc.ir import build, control
+from graphc.ir.dims import symbol
+from graphc.ir.types import tensor_type
+from graphc.schedule import loops as L
+from graphc.schedule import schedule
+
+E = build.elementwise
+RNG = np.random.default_rng(0)
+
+
+def network(layers, x):
+    for w, b in layers:
+        x = np.tanh(x @ w + b)
+    return np.mean(x * x)
+
+
+def layers(count, size=3):
+    return [(RNG.normal(size=(size, size)) / 2, RNG.normal(size=size)) for _ in range(count)]
+
+
+def stacked(rows, shape=None):
+    return build.concat([build.reshape(r, (1, *(shape or r.shape))) for r in rows], 0)
+
+
+def stepping(
+    *stacks, init=None, reverse=False, change=lambda h, *rows: E("sin", E("add", h, sum_of(rows)))
+):
+    """``h = change(h, *rows)`` step by step: the last h and all of them."""
+    params = [build.placeholder(-7, k, t) for k, t in enumerate(
+        [init.type, *(tensor_type(s.dtype, s.shape[1:]) for s in stacks)])]  # fmt: skip
+    after = change(*params)
+    (body,), outside = control.close([[after, after]], params)
+    return build.loop(body, [init], stacks, outside, length=stacks[0].shape[0], reverse=reverse)
+
+
+def sum_of(rows):
+    total = rows[0]
+    for row in rows[1:]:
+        total = E("add", total, row)
+    return total
+
+
+def copies(scheduled):
+    """Stacks that are put together, and rows that are taken apart, by kernels."""
+    nodes = [n for k in L.leaves(scheduled.kernels) for n in k.nodes]
+    return sum(n.op in ("concat", "slice") for n in nodes)
+
+
+def agrees(graph, arrays, native=False):
+    expected = interp.evaluate(graph, arrays)
+    assert_same(python_run(graph, [a.copy() for a in arrays]), expected)
+    if native:
+        assert_same(native_run(graph, [a.copy() for a in arrays]), expected)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["python", "native"])
+def test_a_network_copies_neither_weights_nor_gradients(native):
+    given = layers(33), RNG.normal(size=(4, 3))
+    graph = passes.optimize(gc.value_and_grad(network).graph(*given))
+    scheduled = schedule(graph)
+    assert copies(scheduled) == 0
+    assert all(t.size != 33 * 9 for t in scheduled.temps)
+    agrees(graph, [a for pair in given[0] for a in pair] + [given[1]], native)
+
+
+def test_kernels_and_code_do_not_grow_with_the_layers():
+    sizes = set()
+    for count in (40, 80, 160):
+        graph = gc.value_and_grad(network).graph(layers(count), np.ones((4, 3)))
+        scheduled = schedule(passes.optimize(graph))
+        code = write(scheduled).text
+        sizes.add((len(scheduled.kernels), len(code.splitlines()), len(scheduled.temps)))
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("order", ["forward", "backward", "irregular", "the same"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_rows_in_any_order(order, reverse):
+    places = {"forward": [0, 1, 2, 3, 4], "backward": [4, 3, 2, 1, 0], "the same": [2] * 5,
+              "irregular": [0, 1, 4, 2, 3]}[order]  # fmt: skip
+
+    def f(*arrays):
+        rows = [arrays[k] for k in places]
+        return stepping(stacked(rows), init=arrays[5], reverse=reverse)
+
+    arrays = [RNG.normal(size=(2, 3)) for _ in range(6)]
+    graph = make_graph(f, arrays)
+    assert copies(schedule(graph)) == 0
+    assert len(schedule(graph).consts) == (order == "irregular")  # the table of places
+    agrees(graph, arrays, native=order == "irregular")
+
+
+def test_rows_that_are_views_of_arguments_and_of_sizes_known_later():
+    def f(*arrays):
+        return stepping(stacked(arrays[:4], (6,)), init=arrays[4])[0]
+
+    agrees(
+        make_graph(f, [np.ones((2, 3), np.float32)] * 4 + [np.ones(6, np.float32)]),
+        [RNG.normal(size=(2, 3)).astype(np.float32) for _ in range(4)] + [np.ones(6, np.float32)],
+    )
+
+    def g(*arrays):
+        return stepping(stacked(arrays[:4]), init=arrays[4])[0]
+
+    arrays = [RNG.normal(size=7) for _ in range(5)]
+    graph = make_graph(g, arrays, shapes=[("n",)] * 5)
+    assert graph.inputs[0].shape == (symbol("n"),)
+    assert copies(schedule(graph)) == 0
+    agrees(graph, arrays)
+
+
+def test_what_others_read_is_put_together():
+    def computed(*arrays):  # no argument
+        return stepping(stacked([E("sin", a) for a in arrays[:4]]), init=arrays[4])[0]
+
+    def read_whole(*arrays):
+        stack = stacked(arrays[:4])
+        return stepping(stack, init=arrays[4])[0], build.reduce("sum", stack, (0,))
+
+    def returned(*arrays):
+        stack = stacked(arrays[:4])
+        return stepping(stack, init=arrays[4])[0], stack
+
+    def both(*arrays):
+        stack = stacked(arrays[:5])
+        init = build.broadcast(arrays[5], (5, 3), (1,))
+        params = [
+            build.placeholder(-7, k, t)
+            for k, t in enumerate([init.type, arrays[0].type, stack.type])
+        ]
+        after = E("add", E("mul", params[0], params[2]), build.broadcast(params[1], (5, 3), (1,)))
+        (body,), outside = control.close([[after]], params)
+        return build.loop(body, [init], [stack], [stack, *outside], length=5)
+
+    for f, count in ((computed, 5), (read_whole, 5), (returned, 5), (both, 6)):
+        arrays = [RNG.normal(size=3) for _ in range(count)]
+        graph = make_graph(f, arrays)
+        assert copies(schedule(graph)) > 0
+        agrees(graph, arrays)
+
+
+def row_of(stack, k):
+    start, size = (k, *[0] * (stack.ndim - 1)), (1, *stack.shape[1:])
+    return build.reshape(build.slice_(stack, start, size, [1] * stack.ndim), stack.shape[1:])
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
+def test_results_in_any_order(order):
+    def f(*arrays):
+        last, all_of_them = stepping(stacked(arrays[:4]), init=arrays[4])
+        return last, *(row_of(all_of_them, k) for k in order)
+
+    arrays = [RNG.normal(size=3) for _ in range(5)]
+    graph = make_graph(f, arrays)
+    assert copies(schedule(graph)) == 0
+    agrees(graph, arrays, native=order[0] == 1)
+
+
+@pytest.mark.parametrize("read", ["some", "twice", "whole", "further", "in part"])
+def test_results_that_are_not_rows_only(read):
+    def f(*arrays):
+        _, stack = stepping(stacked(arrays[:4]), init=arrays[4])
+        rows = [row_of(stack, k) for k in range(4)]
+        if read == "some":
+            return rows[:3]
+        if read == "twice":
+            return [*rows, rows[1]]
+        if read == "whole":
+            return [*rows, stack]
+        if read == "further":
+            return [*rows, E("exp", rows[2])]
+        return [*rows[:3], build.slice_(stack, (3, 1), (1, 2), (1, 1))]
+
+    arrays = [RNG.normal(size=3) for _ in range(5)]
+    graph = make_graph(f, arrays)
+    assert copies(schedule(graph)) > 0
+    agrees(graph, arrays)
+
+
+def test_a_weight_that_is_read_elsewhere_too():
+    """Weight decay: the sum of squares of what the loops step through."""
+
+    def loss(params, x):
+        return network(params, x) + sum(np.sum(w * w) for w, _ in params)
+
+    given = layers(34), RNG.normal(size=(4, 3))
+    graph = passes.optimize(gc.value_and_grad(loss).graph(*given))
+    agrees(graph, [a for pair in given[0] for a in pair] + [given[1]])
