@@ -1,7 +1,7 @@
 """Twins of the functions of ``scipy.linalg`` that SciPy cannot hand to a tracer.
 
 They take traced values inside a traced function and arrays outside one, leading axes as a
-batch, float32 and float64 (integers become float64), and have derivatives of any order.
+batch, floating and complex (integers become float64), and have derivatives of any order.
 Everything of ``np.linalg`` needs no twin: plain NumPy traces.
 
 >>> import numpy as np
@@ -61,9 +61,9 @@ def expm(A: Any) -> Any:
 def solve_triangular(
     a: Any, b: Any, trans: int | str = 0, lower: bool = False, unit_diagonal: bool = False
 ) -> Any:
-    """x of ``a @ x = b``, or of ``a.T @ x = b`` with ``trans`` 1 or "T", reading one triangle of
-    ``a`` [..., n, n]; ``b`` is [n] or [..., n, k]. Raises numpy.linalg.LinAlgError where ``a``
-    has a zero on its diagonal.
+    """x of ``a @ x = b``, of ``a.T @ x = b`` with ``trans`` 1 or "T", of ``np.conj(a.T) @ x = b``
+    with 2 or "C", reading one triangle of ``a`` [..., n, n]; ``b`` is [n] or [..., n, k]. Raises
+    numpy.linalg.LinAlgError where ``a`` has a zero on its diagonal.
 
     >>> solve_triangular(np.array([[2.0, 0.0], [1.0, 4.0]]), np.array([2.0, 9.0]), lower=True)
     array([1., 2.])
@@ -84,7 +84,7 @@ def cho_factor(a: Any, lower: bool = False) -> tuple[Any, bool]:
     (array([[2.]]), False)
     """
     factor = _apply(matrices.cholesky, a)
-    return (factor if lower else np.swapaxes(factor, -1, -2)), lower
+    return (factor if lower else np.conj(np.swapaxes(factor, -1, -2))), lower
 
 
 def cho_solve(c_and_lower: tuple[Any, bool], b: Any) -> Any:
@@ -94,5 +94,5 @@ def cho_solve(c_and_lower: tuple[Any, bool], b: Any) -> Any:
     array([2.])
     """
     factor, lower = c_and_lower
-    half = solve_triangular(factor, b, 0 if lower else 1, lower)
-    return solve_triangular(factor, half, 1 if lower else 0, lower)
+    half = solve_triangular(factor, b, "N" if lower else "C", lower)
+    return solve_triangular(factor, half, "C" if lower else "N", lower)

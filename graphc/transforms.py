@@ -110,7 +110,7 @@ def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunct
 
 def jacobian(
     fn: Callable, argnums: Argnums = 0, has_aux: bool = False, sparse: bool = False,
-    holomorphic: bool = False, **options,
+    holomorphic: bool = False, parts: bool = False, **options,
 ):  # fmt: skip
     """The compiled function that returns the derivative of each result by each argument.
 
@@ -134,11 +134,13 @@ def jacobian(
 
     Of real results by complex arguments it has rows like :func:`grad`, ``df/dx + i df/dy``; of
     complex results by real arguments it is complex. Complex results by complex arguments need
-    ``holomorphic=True``, your word that ``fn`` has a complex derivative, which is returned.
+    ``holomorphic=True``, your word that ``fn`` has a complex derivative, which is returned, or
+    ``parts=True``: derivatives of real and imaginary parts by real and imaginary parts, real
+    arrays with an axis of 2 before the axes of each complex result and argument.
     """
     if sparse:
         return SparseJacobian(fn, argnums, has_aux, options)
-    made = functools.partial(jacobians.jacobian, holomorphic=holomorphic)
+    made = functools.partial(jacobians.jacobian, holomorphic=holomorphic, parts=parts)
     return _derivative(made, "jacobian", fn, argnums, has_aux, options)
 
 
@@ -185,7 +187,7 @@ class SparseJacobian:
 
 def jacfwd(
     fn: Callable, argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False,
-    **options,
+    parts: bool = False, **options,
 ):  # fmt: skip
     """:func:`jacobian` in forward mode: a column for each element of the arguments.
 
@@ -193,13 +195,13 @@ def jacfwd(
     >>> gc.jacfwd(lambda x: np.array([[2.0, 1.0]]) @ x)(np.array([1.0, 2.0]))
     array([[2., 1.]])
     """
-    made = functools.partial(jacobians.jacfwd, holomorphic=holomorphic)
+    made = functools.partial(jacobians.jacfwd, holomorphic=holomorphic, parts=parts)
     return _derivative(made, "jacfwd", fn, argnums, has_aux, options)
 
 
 def jacrev(
     fn: Callable, argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False,
-    **options,
+    parts: bool = False, **options,
 ):  # fmt: skip
     """:func:`jacobian` in reverse mode: a row for each element of the result.
 
@@ -207,11 +209,14 @@ def jacrev(
     >>> gc.jacrev(lambda x: {"total": np.sum(x ** 2)})(np.array([1.0, 2.0]))
     {'total': array([2., 4.])}
     """
-    made = functools.partial(jacobians.jacrev, holomorphic=holomorphic)
+    made = functools.partial(jacobians.jacrev, holomorphic=holomorphic, parts=parts)
     return _derivative(made, "jacrev", fn, argnums, has_aux, options)
 
 
-def hessian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
+def hessian(
+    fn: Callable, argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False,
+    **options,
+):  # fmt: skip
     """The compiled function that returns all second derivatives: forward over reverse mode.
 
     For an argument of shape ``r`` of a scalar function it has the shape ``(*r, *r)``; of a tree it
@@ -221,8 +226,13 @@ def hessian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options
     >>> gc.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
     array([[4., 2.],
            [2., 0.]])
+
+    By a complex argument x + iy it is the real matrix of second derivatives by x and y, of shape
+    ``(2, *r, 2, *r)``; for :func:`grad` it is ``np.stack([g.real, g.imag])``. With
+    ``holomorphic=True`` it is ``f''``, of a complex result that has one.
     """
-    return _derivative(jacobians.hessian, "hessian", fn, argnums, has_aux, options)
+    made = functools.partial(jacobians.hessian, holomorphic=holomorphic)
+    return _derivative(made, "hessian", fn, argnums, has_aux, options)
 
 
 def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> CompiledFunction:

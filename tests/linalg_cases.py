@@ -34,6 +34,10 @@ def positive(x):
     return x @ np.swapaxes(x, -1, -2) + 2 * np.eye(x.shape[-1], dtype=x.dtype)
 
 
+def complex_positive(z):
+    return z @ np.conj(np.swapaxes(z, -1, -2)) + 2 * np.eye(z.shape[-1])
+
+
 def symmetric(x):
     return (x + np.swapaxes(x, -1, -2)) / 2
 
@@ -73,6 +77,7 @@ def complex_signless(u, s, vh):
 
 
 M, STACK, TALL, WIDE = normal(4, 4), normal(2, 3, 3), normal(2, 5, 3), normal(2, 3, 5)
+PAIRED = normal(2, 3, 3, 2) + 2 * np.eye(3)[..., None]
 RANK3 = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [1, 0, 2, 5.0]]) / 6
 RANK2 = np.outer([1, 2, 3, 4], [1, -1, 2, 0.5]) / 4 + np.outer([0, 1, 1, 2], [2, 1, 0.5, 1]) / 4
 
@@ -141,6 +146,18 @@ CASES = [
     Case("cho_solve", lambda a, b: gla.cho_solve(gla.cho_factor(positive(a)), b), (M, normal(4))),
     Case("cho_solve lower",
          lambda a, b: gla.cho_solve(gla.cho_factor(positive(a), lower=True), b), (M, normal(4))),
+    *(Case(f"complex solve_triangular {t}", lambda a, b, t=t, o=o: in_parts(
+        gla.solve_triangular(pairs(a), pairs(b), t, **o)), (a, b))
+      for t, o, a, b in (
+          (0, {}, PAIRED, normal(2, 3, 2, 2)), (1, {"lower": True}, PAIRED[0], normal(3, 2)),
+          ("C", {}, PAIRED, normal(3, 1, 2)),
+          ("C", {"lower": True, "unit_diagonal": True}, PAIRED[0], normal(2, 3, 1, 2)))),
+    Case("complex cho_solve", lambda a, b: in_parts(
+        gla.cho_solve(gla.cho_factor(complex_positive(pairs(a))), pairs(b))),
+        (PAIRED, normal(3, 2, 2))),
+    Case("complex cho_solve lower", lambda a, b: in_parts(
+        gla.cho_solve(gla.cho_factor(complex_positive(pairs(a)), lower=True), pairs(b))),
+        (PAIRED[0], normal(3, 2))),
     Case("svd of symmetric",
          lambda a: signless(*L.svd(symmetric(a), hermitian=True)), (STACK,)),
     Case("svdvals", L.svdvals, (TALL,)),

@@ -21,7 +21,7 @@ from graphc.ad.linear import compressed, matrix
 from graphc.ad.run import Run, name_of, trace_of
 from graphc.ad.sparsity import colour_columns, pattern
 from graphc.ad.transforms import Argnums, results, split
-from graphc.errors import GradientError
+from graphc.errors import GradientError, OptionError
 from graphc.ir import build
 from graphc.ir.dims import Dim
 from graphc.ir.graph import topological
@@ -52,22 +52,33 @@ def jacobian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **option
     at its leaves. With ``has_aux`` ``fn`` returns a pair, and the result is ``(jacobian, aux)``.
     Forward mode, but reverse mode where there are fewer results than arguments.
 
+    With ``parts`` derivatives by complex arguments are real: where a result or an argument is
+    complex there is an axis of 2, its real and its imaginary part, before its own.
+
     >>> def slopes(x):
     ...     return jacobian(lambda x: x[1:] * x[:-1])(x)
     """
     return _jacobian(fn, argnums, has_aux, _either, **options)
 
 
-def hessian(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+def hessian(
+    fn: Callable, argnums: Argnums = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable:
     """The function that returns the second derivatives of ``fn``: forward over reverse mode.
+
+    By complex arguments they are those by both parts, as :func:`jacobian` with ``parts`` has it;
+    of a ``holomorphic`` function it is ``f''``.
 
     >>> def curvature(x):
     ...     return hessian(lambda x: (x[1:] * x[:-1]).sum())(x)
     """
-    return jacfwd(jacrev(fn, argnums, has_aux), argnums, has_aux)
+    slopes = jacrev(fn, argnums, has_aux, holomorphic=holomorphic)
+    return jacfwd(slopes, argnums, has_aux, holomorphic=holomorphic, parts=not holomorphic)
 
 
-def _jacobian(fn, argnums, has_aux, blocks_of, holomorphic=False) -> Callable:
+def _jacobian(fn, argnums, has_aux, blocks_of, holomorphic=False, parts=False) -> Callable:
+    if holomorphic and parts:
+        raise OptionError("a Jacobian is of a holomorphic function or of both parts: give one")
     several = isinstance(argnums, tuple)
 
     @functools.wraps(fn)
@@ -80,8 +91,10 @@ def _jacobian(fn, argnums, has_aux, blocks_of, holomorphic=False) -> Callable:
         _refuse_integers(fn, outputs, result)
         outputs = run.prepared(outputs)
         if any(map(is_complex, (*outputs, *run.placeholders))):
-            _refuse_complex(fn, run, outputs, holomorphic, blocks_of is _sparse_blocks)
-            blocks = _complex_blocks(run, outputs, blocks_of)
+            _refuse_complex(fn, run, outputs, holomorphic or parts, blocks_of is _sparse_blocks)
+            parts_apart = parts and any(map(is_complex, run.placeholders))
+            joined = _row_of_parts if parts_apart else _joined_row
+            blocks = _complex_blocks(run, outputs, blocks_of, joined)
         else:
             blocks = blocks_of(run, outputs)
         trees = [_tree(run, row, leaf.weak) for row, leaf in zip(blocks, leaves, strict=True)]
@@ -91,20 +104,20 @@ def _jacobian(fn, argnums, has_aux, blocks_of, holomorphic=False) -> Callable:
     return wrapped
 
 
-def _refuse_complex(fn, run: Run, outputs, holomorphic: bool, sparse: bool) -> None:
+def _refuse_complex(fn, run: Run, outputs, meant: bool, sparse: bool) -> None:
     """Of complex results by complex arguments only holomorphic functions have one matrix."""
     argument = next((x for x in run.placeholders if is_complex(x)), None)
     if sparse:
         raise GradientError(located(f"a sparse Jacobian of `{name_of(fn)}` is of floats"))
-    if argument is None or holomorphic or not any(map(is_complex, outputs)):
+    if argument is None or meant or not any(map(is_complex, outputs)):
         return
     name = argument.attr("name")
     raise GradientError(
         located(
             f"`{name_of(fn)}` takes {argument.dtype} values, `{name}`, to complex ones: only "
             "where it is holomorphic is its\nderivative one complex matrix, which "
-            "jacobian(..., holomorphic=True) returns. Otherwise (and for a hessian)\ntake that "
-            "of a function of the real and the imaginary part, or products: jvp, vjp, hvp."
+            "jacobian(..., holomorphic=True) returns.\nOtherwise jacobian(..., parts=True) is the "
+            "real one of both parts; or take products: jvp, vjp."
         )
     )
 
@@ -117,14 +130,14 @@ class _InParts:
     ctx: Any
 
 
-def _complex_blocks(run: Run, outputs: list[Node], blocks_of) -> Blocks:
+def _complex_blocks(run: Run, outputs: list[Node], blocks_of, joined) -> Blocks:
     """As :mod:`graphc.ad.in_parts` has it: ``df/dx + i df/dy`` of a real f(x + iy), the derivative
     by x alone (which is f') of a complex one."""
     variables = run.placeholders
     order = topological(outputs)
     real = outputs_in_parts(outputs, variables, order, run.ctx.sources)
     rows = iter(blocks_of(_InParts(flat(variables), run.ctx), real))
-    return [_joined_row(variables, *(next(rows) for _ in flat([output]))) for output in outputs]
+    return [joined(variables, *(next(rows) for _ in flat([output]))) for output in outputs]
 
 
 def _joined_row(variables, row, imaginary=None) -> list[Node]:
@@ -140,6 +153,23 @@ def _joined_row(variables, row, imaginary=None) -> list[Node]:
             continue
         found.append(join(Parts(block, other)))
     return found
+
+
+def _row_of_parts(variables, *rows) -> list[Node]:
+    """The blocks of one result: a complex one, and a complex argument, has an axis of its parts."""
+    found, parts = [], [iter(row) for row in rows]
+    for x in variables:
+        of_parts = []
+        for blocks in parts:
+            pair = [next(blocks) for _ in flat([x])]
+            of_parts.append(_stacked(pair, pair[0].ndim - x.ndim) if is_complex(x) else pair[0])
+        found.append(_stacked(of_parts, 0) if len(rows) > 1 else of_parts[0])
+    return found
+
+
+def _stacked(parts: list[Node], axis: int) -> Node:
+    shape = parts[0].shape
+    return build.concat([build.reshape(p, (*shape[:axis], 1, *shape[axis:])) for p in parts], axis)
 
 
 @dataclass

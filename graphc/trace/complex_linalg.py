@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.errors import DTypeError
 from graphc.ir import build, complex_matrix
 from graphc.ir.parts import as_pairs, join, parts_of
 
 
 def is_complex(*tracers) -> bool:
     return any(t.dtype.kind == "c" for t in tracers)
-
-
-def refuse(name: str, instead: str):
-    raise DTypeError(f"np.linalg.{name} of complex values is not supported.\n{instead}")
 
 
 def paired(z):
@@ -44,6 +39,38 @@ def solve(a, b):
     x = np.linalg.solve(paired(a), np.concatenate([b.real, b.imag], axis=-2))
     x = x[..., :n, :] + 1j * x[..., n:, :]
     return x[..., 0] if is_vector else x
+
+
+def solve_triangular(a, b, adjoint: int, lower: bool, unit: int, solve_real):
+    """x of ``a @ x = b``, or of ``a^H @ x = b``, for a triangle of ``a``.
+
+    With real and imaginary parts as neighbours the real matrix is a triangle too, if the diagonal
+    is real: ``a`` is its phases times such a triangle, which also has the zeros to be found.
+    """
+    is_vector = b.ndim == 1
+    b = b[:, None] if is_vector else b
+    a = np.tril(a) if lower else np.triu(a)  # what is not read may be NaN
+    here = np.eye(a.shape[-1].__index__(), dtype=bool)
+    if unit:
+        a = np.where(here, 1, a)
+    else:
+        diagonal = np.where(here, a, 0).sum(axis=-1)[..., None]
+        phase = np.sign(diagonal)
+        a = np.where(here, np.abs(diagonal), np.conj(phase) * a)
+        b = b if adjoint else np.conj(phase) * b
+    rows = np.stack([a.real, -a.imag], axis=-1), np.stack([a.imag, a.real], axis=-1)
+    pairs = np.stack([b.real, b.imag], axis=-2)  # [..., n, 2, k]
+    x = solve_real(_merged(np.stack(rows, axis=-3), 2), _merged(pairs, 1))
+    x = x[..., 0::2, :] + 1j * x[..., 1::2, :]
+    x = phase * x if adjoint and not unit else x
+    return x[..., 0] if is_vector else x
+
+
+def _merged(x, axes: int):
+    """Each of the last axes joined with the axis of 2 behind it ([..., n, 2, k] for one)."""
+    if axes == 1:
+        return x.reshape((*x.shape[:-3], x.shape[-3] * 2, x.shape[-1]))
+    return x.reshape((*x.shape[:-4], x.shape[-4] * 2, x.shape[-2] * 2))
 
 
 def each_once(values):

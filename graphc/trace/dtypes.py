@@ -10,6 +10,7 @@ from graphc.errors import DTypeError
 from graphc.ir import build
 from graphc.ir.node import Node
 from graphc.trace.dispatch import public_name
+from graphc.trace.source import located
 
 _PYTHON = {"i": int, "u": int, "f": float, "c": complex}
 _SAMPLES = {"b": True, "i": 1, "u": 1, "f": 1.0, "c": 1j}
@@ -38,7 +39,7 @@ def resolve(ufunc: np.ufunc, operands: tuple, dtype: np.dtype | None = None) -> 
 def require_real(name: str, *values) -> None:
     """Refuse complex values where the function would need conjugates or real parts."""
     if any(v.dtype.kind == "c" for v in values):
-        raise DTypeError(f"np.{name} of complex values is not supported")
+        raise DTypeError(located(f"np.{name} of complex values is not supported"))
 
 
 def common_dtype(*values) -> np.dtype:

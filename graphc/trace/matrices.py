@@ -60,8 +60,6 @@ class SVDResult(NamedTuple):
 def _floating(context, name: str, *values) -> list:
     """Values in the common dtype of linear algebra: float32 or float64, integers as float64."""
     tracers = [context.lift(v) for v in values]
-    if is_complex(*tracers):
-        complex_linalg.refuse(name, "Compute with the real and the imaginary part.")
     if any(t.dtype == np.float16 for t in tracers):
         raise DTypeError(
             f"np.linalg.{name} does not take float16; convert with .astype(np.float32)"
@@ -74,30 +72,31 @@ def _floating(context, name: str, *values) -> list:
 def _complex_matrices(context, name: str, a):
     """``a`` as a tracer of complex matrices, None where it is real."""
     x = context.lift(a)
-    if not is_complex(x):
-        return None
-    if x.ndim < 2:
-        raise ShapeError(mismatch(f"np.linalg.{name}", (x.shape,), "needs at least two axes"))
-    return x
+    return _of_rank(name, x) if is_complex(x) else None
 
 
 def _complex_square(context, name: str, a):
     """``a`` as a tracer of square complex matrices, None where it is real."""
     x = _complex_matrices(context, name, a)
-    if x is not None and x.shape[-1] != x.shape[-2]:
-        raise ShapeError(mismatch(f"np.linalg.{name}", (x.shape,), "not square matrices"))
-    return x
+    return None if x is None else _of_squares(name, x)
 
 
 def _matrices(context, name: str, a) -> Node:
     (x,) = _floating(context, name, a)
-    if x.ndim < 2:
-        raise ShapeError(mismatch(f"np.linalg.{name}", (x.shape,), "needs at least two axes"))
-    return x.node
+    return _of_rank(name, x).node
 
 
 def _square(context, name: str, a) -> Node:
-    x = _matrices(context, name, a)
+    return _of_squares(name, _matrices(context, name, a))
+
+
+def _of_rank(name: str, x):
+    if x.ndim < 2:
+        raise ShapeError(mismatch(f"np.linalg.{name}", (x.shape,), "needs at least two axes"))
+    return x
+
+
+def _of_squares(name: str, x):
     m, n = x.shape[-2:]
     if m != n:
         if isinstance(m, Dim) or isinstance(n, Dim):
@@ -144,10 +143,17 @@ def _one_matrix(a: Node, b: Node, batch, solver) -> Node:
 def solve(context, a, b):
     a, b = context.lift(a), context.lift(b)
     if is_complex(a, b):
-        kind = np.result_type(a.dtype, b.dtype)
-        return complex_linalg.solve(a.astype(kind), b.astype(kind))
+        return complex_linalg.solve(*_complex_system("solve", a, b))
     a, b = _floating(context, "solve", a, b)
     return _solved(context, "solve", a, b, matrix.solve)
+
+
+def _complex_system(name: str, a, b):
+    """``a`` and ``b`` in their common dtype, where they fit."""
+    if not b.ndim:
+        raise ShapeError(mismatch(f"np.linalg.{name}", (a.shape, b.shape), "`b` is a scalar"))
+    kind = np.result_type(a.dtype, b.dtype)
+    return _of_squares(name, _of_rank(name, a)).astype(kind), b.astype(kind)
 
 
 def _solved(context, name: str, a, b, solver):
@@ -216,10 +222,19 @@ def matrix_power(context, a, n):
 
 def solve_triangular(context, a, b, trans=0, lower=False, unit_diagonal=False):
     """``scipy.linalg.solve_triangular``."""
-    a, b = _floating(context, "solve_triangular", a, b)
     if trans not in (0, 1, 2, "N", "T", "C"):
-        raise ShapeError(f"solve_triangular: trans={trans!r}; known: 0, 1, 'N', 'T'")
+        raise ShapeError(f"solve_triangular: trans={trans!r}; known: 0, 1, 2, 'N', 'T', 'C'")
     turned, unit = int(trans not in (0, "N")), int(unit_diagonal)
+    a, b = context.lift(a), context.lift(b)
+    if is_complex(a, b):
+        a, b = _complex_system("solve_triangular", a, b)
+        a = np.conj(a) if trans in (1, "T") else a
+
+        def real(x, y):
+            return solve_triangular(context, x, y, turned, lower, unit_diagonal)
+
+        return complex_linalg.solve_triangular(a, b, turned, lower, unit, real)
+    a, b = _floating(context, "solve_triangular", a, b)
     return _solved(context, "solve_triangular", a, b,
                    lambda x, y: matrix.triangular(x, y, int(lower), turned, unit))  # fmt: skip
 
@@ -403,8 +418,8 @@ def svdvals(context, x):
 def pinv(context, a, rcond=None, hermitian=False, *, rtol=None):
     if hermitian:
         raise TraceError("np.linalg.pinv with hermitian=True is not supported; leave it out")
-    z = context.lift(a)
-    if is_complex(z) and z.ndim > 1:
+    z = _complex_matrices(context, "pinv", a)
+    if z is not None:
         return unpaired(pinv(context, paired(z), rcond, rtol=rtol))
     x = _matrices(context, "pinv", a)
     cutoff = rcond if rcond is not None else rtol

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.errors import GradientError
+from graphc.errors import GradientError, OptionError
 
 RNG = np.random.default_rng(3)
 Z = RNG.normal(size=(3, 4)) + 1j * RNG.normal(size=(3, 4))
@@ -204,7 +204,7 @@ def test_batches():
 
 
 def test_complex_jacobians_say_what_to_do():
-    with pytest.raises(GradientError, match="real and the imaginary part"):
+    with pytest.raises(GradientError, match="real one of both parts"):
         gc.jacobian(np.exp, engine="interpreter")(Z[0])
 
 
@@ -293,3 +293,38 @@ def test_jacobians(jacobian):
     np.testing.assert_allclose(tree["x"], np.diag(np.abs(z) ** 2))
     with pytest.raises(GradientError, match="holomorphic=True"):
         run(lambda z: z * np.conj(z), z)
+    both = run(lambda z: z * np.conj(z[::-1]), z, parts=True)
+    assert both.shape == (2, 2, 2, 2)
+    v = np.array([0.2 - 1j, 0.7 + 0.3j])
+    _, change = gc.jvp(lambda z: z * np.conj(z[::-1]), engine="interpreter")(z, v)
+    found = both.reshape(4, 4) @ np.concatenate([v.real, v.imag])
+    np.testing.assert_allclose(found, np.concatenate([change.real, change.imag]), rtol=1e-13)
+    with pytest.raises(OptionError, match="give one"):
+        run(np.exp, z, parts=True, holomorphic=True)
+
+
+@pytest.mark.parametrize("engine", ["interpreter", "native"])
+def test_hessians(engine):
+    """Of a real function those by both parts; of a holomorphic one f''."""
+
+    def f(z, x):
+        mixed = np.sum(np.abs(z**2 * x) ** 2 + (z * np.conj(z[::-1])).real * x)
+        return mixed + np.sum(np.exp(z).imag)
+
+    def in_real_numbers(v):
+        return f(v[:2] + 1j * v[2:4], v[4:])
+
+    z, x = np.array([0.5 + 1j, -0.3 + 0.2j]), np.array([2.0, 3.0])
+    (zz, zx), (xz, xx) = gc.hessian(f, (0, 1), engine=engine)(z, x)
+    assert zz.shape == (2, 2, 2, 2) and zx.shape == (2, 2, 2) and zz.dtype == np.float64
+    found = np.block([[zz.reshape(4, 4), zx.reshape(4, 2)], [xz.reshape(2, 4), xx]])
+    v = np.concatenate([z.real, z.imag, x])
+    expected = gc.hessian(in_real_numbers, engine=engine)(v)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    step = np.array([0.3 - 1j, 2 + 0.1j])
+    product = gc.hvp(f, engine=engine)(z, x, step)
+    by_matrix = zz.reshape(4, 4) @ np.concatenate([step.real, step.imag])
+    np.testing.assert_allclose(np.concatenate([product.real, product.imag]), by_matrix, rtol=1e-12)
+    second = gc.hessian(lambda z: np.sum(z**3) * z[0], engine=engine, holomorphic=True)(z)
+    expected = [[12 * z[0] ** 2, 3 * z[1] ** 2], [3 * z[1] ** 2, 6 * z[1] * z[0]]]
+    np.testing.assert_allclose(second, expected, rtol=1e-12)

@@ -76,7 +76,8 @@ def test_empty(fn, shape):
         (L.det, (normal(3),), ShapeError, "at least two axes"),
         (L.solve, (M, normal(3)), ShapeError, "4 != 3"),
         (L.inv, (M.astype(np.float16),), DTypeError, "float32"),
-        (gla.solve_triangular, (M.astype(complex), normal(4)), DTypeError, r"complex.*\nCompute w"),
+        (gla.solve_triangular, (1j * normal(3, 2), normal(4)), ShapeError, "not square: 3 != 2"),
+        (L.solve, (1j * M, np.ones(())), ShapeError, "`b` is a scalar"),
         (L.eigvals, (M,), TraceError, r"not supported.*\nWrite np\.linalg\.eigvalsh for a symm"),
         (L.eig, (M,), TraceError, r"not supported.*\nWrite np\.linalg\.eigh for a symmetric"),
         (lambda a: L.norm(a, 7), (M,), ShapeError, "ord=7; known: None, 'fro', 'nuc'"),
@@ -112,6 +113,19 @@ def test_twins_are_those_of_scipy():
     for lower in (False, True):
         expected = linalg.cho_solve(linalg.cho_factor(a, lower), b)
         np.testing.assert_allclose(gla.cho_solve(gla.cho_factor(a, lower), b), expected)
+    z, b = a + 1j * np.tril(normal(4, 4), -1), b + 1j * normal(4, 2, seed=3)
+    z = z + 2 * np.eye(4) + 1j * np.diag(normal(4))
+    for trans in ("N", "T", "C"):
+        for options in ({}, {"lower": True}, {"lower": True, "unit_diagonal": True}):
+            expected = linalg.solve_triangular(z, b, trans, **options)
+            found = gla.solve_triangular(z, b, trans, **options)
+            np.testing.assert_allclose(found, expected, rtol=1e-10)
+    with pytest.raises(L.LinAlgError, match="ingular"):
+        gla.solve_triangular(np.diag([1j, 0]), b[:2])
+    hermitian = z @ np.conj(z.T)
+    for lower in (False, True):
+        expected = linalg.cho_solve(linalg.cho_factor(hermitian, lower), b)
+        np.testing.assert_allclose(gla.cho_solve(gla.cho_factor(hermitian, lower), b), expected)
 
 
 def test_scipy_functions_name_what_to_write_at_the_users_line():
