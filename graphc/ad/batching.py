@@ -20,22 +20,13 @@ from graphc.ir.dims import DimLike, product
 from graphc.ir.graph import Source, inherit, topological
 from graphc.ir.node import Node
 from graphc.ir.ops import is_elementwise, is_reduction
+from graphc.ir.rules import Rules
 
 #: ``rule(node, inputs, mapped, size)``: the batched ``node``. ``inputs[i]`` has the batch in front
 #: where ``mapped[i]``, at least once; ``size`` is that of the batch.
 Rule = Callable[[Node, Sequence[Node], Sequence[bool], DimLike], Node]
-BATCHING: dict[str, Rule] = {}
-
-
-def rule(*ops: str):
-    """Declare the batching rule of ``ops``."""
-
-    def register(fn: Rule) -> Rule:
-        for op in ops:
-            BATCHING[op] = fn
-        return fn
-
-    return register
+BATCHING: Rules[Rule] = Rules()
+rule = BATCHING.declare
 
 
 def batch(
@@ -69,7 +60,7 @@ def batch(
             found = control_batching.batched(node, inputs, flags, size, sources, batch)
             for item, (result, is_mapped) in zip(build.items(node), found, strict=True):
                 # The loop itself has become another: what examples share is repeated for them.
-                done[item] = result if is_mapped else spread(result, size)
+                done[item] = result if is_mapped else build.spread(result, size)
             continue
         result = batched(node, inputs, flags, size, sources.get(node))
         done[node] = result
@@ -94,13 +85,8 @@ def batched(
     return apply(node, inputs, mapped, size)
 
 
-def spread(x: Node, size: DimLike) -> Node:
-    """``x`` repeated along a batch axis in front."""
-    return build.broadcast(x, (size, *x.shape), range(1, x.ndim + 1))
-
-
 def _all_mapped(inputs, mapped, size) -> list[Node]:
-    return [x if m else spread(x, size) for x, m in zip(inputs, mapped, strict=True)]
+    return [x if m else build.spread(x, size) for x, m in zip(inputs, mapped, strict=True)]
 
 
 def _shifted(axes: Iterable[int]) -> tuple[int, ...]:
@@ -200,7 +186,7 @@ def _scatter_add(node, inputs, mapped, size):
     if not mapped[0]:
         return build.scatter_add(indices, updates, axis + 1, count)
     if not mapped[1]:
-        updates = spread(updates, size)
+        updates = build.spread(updates, size)
     rank = indices.ndim - 1
     order = [0, *range(axis + 1, axis + 1 + rank)]
     updates = build.transpose(updates, order + [a for a in range(updates.ndim) if a not in order])
@@ -347,7 +333,7 @@ def _conv(node, inputs, mapped, size):
 @rule("barrier")
 def _barrier(node, inputs, mapped, size):
     x, after = inputs
-    return build.barrier(x if mapped[0] else spread(x, size), after)
+    return build.barrier(x if mapped[0] else build.spread(x, size), after)
 
 
 @rule("call_arg")

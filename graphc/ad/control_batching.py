@@ -30,10 +30,6 @@ def _stand_in(position: int, like: Node, size: DimLike) -> Node:
     return build.input(position, "step b", TensorType(like.dtype, (size, *like.shape)))
 
 
-def _spread(x: Node, size: DimLike) -> Node:
-    return build.broadcast(x, (size, *x.shape), range(1, x.ndim + 1))
-
-
 def _exchanged(x: Node) -> Node:
     """The first two axes exchanged: steps of a batch, or a batch of steps."""
     return build.transpose(x, [1, 0, *range(2, x.ndim)])
@@ -64,13 +60,13 @@ def _batched_loop(node, inputs, mapped, size, sources, batch):
         for k in new:
             flags[k] = True
     outputs = [
-        o if is_mapped or not flags[k] else _spread(o, size)
+        o if is_mapped or not flags[k] else build.spread(o, size)
         for k, (o, is_mapped) in enumerate(found[:count])
     ]
     ys = [o for o, _ in found[count:]]
     params = [values.get(p, p) for p in body.inputs]
     init = [
-        x if m or not f else _spread(x, size)
+        x if m or not f else build.spread(x, size)
         for x, m, f in zip(inputs[counted:][:count], mapped[counted:], flags, strict=False)
     ]
     tests = [] if cond is None else [[test]]
@@ -95,7 +91,7 @@ def _batched_loop(node, inputs, mapped, size, sources, batch):
     if alive is not None:
         outputs = [_chosen(alive, o, p) for o, p in zip(outputs, params, strict=False)]
         ys = [
-            _chosen(alive, y := o if m else _spread(o, size), build.full_like(y, 0))
+            _chosen(alive, y := o if m else build.spread(o, size), build.full_like(y, 0))
             for o, m in found[count:]
         ]
     xs = params[count : count + len(own.xs)]
@@ -141,7 +137,7 @@ def _batched_cond(node, inputs, mapped, size, sources, batch):
             back = {batched_inputs.get(p, p): x for p, x in values.items()}
             nodes = substitute([o for o, _ in found], back, sources)
             pairs = zip(nodes, found, strict=True)
-            chosen.append([n if f else _spread(n, size) for n, (_, f) in pairs])
+            chosen.append([n if f else build.spread(n, size) for n, (_, f) in pairs])
         return [(_chosen(pred, yes, no), True) for yes, no in zip(*chosen, strict=True)]
     found = []
     for side in sides:
@@ -152,6 +148,6 @@ def _batched_cond(node, inputs, mapped, size, sources, batch):
     made = []
     for side, (outputs, values) in zip(sides, found, strict=True):
         pairs = zip(outputs, results, strict=True)
-        nodes = [o if m or not f else _spread(o, size) for (o, m), f in pairs]
+        nodes = [o if m or not f else build.spread(o, size) for (o, m), f in pairs]
         made.append(Graph("body", tuple(values.get(p, p) for p in side.inputs), tuple(nodes)))
     return list(zip(build.cond(pred, operands, *made), results, strict=True))

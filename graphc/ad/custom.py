@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc.ad import reverse
-from graphc.ad.batching import batch, spread
+from graphc.ad.batching import batch
 from graphc.ad.calls import Pulled, Rule, Token, inside, marked
 from graphc.ad.guards import CLEAN
 from graphc.ad.jvp_rules import DEAD, Tangent
@@ -303,5 +303,5 @@ class _Batched(_Linear):
 
     def _for_argument(self, ct: Node, has_batch: bool, is_mapped: bool) -> Node:
         if is_mapped:
-            return ct if has_batch else spread(ct, self.size)
-        return build.reduce("sum", ct if has_batch else spread(ct, self.size), (0,))
+            return ct if has_batch else build.spread(ct, self.size)
+        return build.reduce("sum", ct if has_batch else build.spread(ct, self.size), (0,))

@@ -18,15 +18,13 @@ from graphc.ad import (
     control_forward,
     library_jvp,  # noqa: F401  (fills RULES)
 )
-from graphc.ad.formulas import derivative_of, environment, times
+from graphc.ad.formulas import environment
 from graphc.ad.guards import (
-    at_line,
-    guarded,
     may_be_nonfinite,
-    needs_guard,
+    no_rule,
     refuse_complex,
     refusing_at,
-    zeros_of,
+    through,
 )
 from graphc.ad.in_parts import flat, flows_through_complex, in_two, joined, outputs_in_parts
 from graphc.ad.jvp_rules import RULES, Tangent, add
@@ -113,31 +111,10 @@ def _push(node: Node, parts: list[Tangent | None], suspect, sources) -> Tangent 
         with refusing_at(sources.get(node)):
             return RULES[node.op](node, parts)
     if not is_elementwise(node):
-        raise _no_rule(node, sources.get(node))
+        raise no_rule("forward-mode", RULES, node, sources.get(node))
     env = environment(node)
     total = None
     for position, part in enumerate(parts):
         if part is not None:
-            total = add(total, _push_elementwise(node, position, part, env, suspect))
+            total = add(total, through(node, position, part, env, suspect))
     return total
-
-
-def _push_elementwise(node, position, part: Tangent, env, suspect) -> Tangent | None:
-    derivative = derivative_of(node, position)
-    product = None if derivative is None else times(part.node, derivative.tree, env)
-    if product is None:
-        return None
-    factors = [env[name] for name in derivative.factors if isinstance(env[name], Node)]
-    if needs_guard(node, factors, part.zeros, suspect):
-        product = guarded(part.node, product)
-    return Tangent(product, part.zeros | zeros_of(node, derivative))
-
-
-def _no_rule(node: Node, source: Source | None) -> GradientError:
-    known = ", ".join(sorted(RULES))
-    return GradientError(
-        f"no forward-mode rule for op `{node.op}` ({node.type}){at_line(source)}\n"
-        f"  ops with one: all elementwise functions, {known}\n"
-        "  write it with those, give the function that uses it a gradient of its own with\n"
-        "  graphc.custom_vjp, or treat the value as a constant: graphc.stop_gradient(value)"
-    )

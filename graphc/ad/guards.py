@@ -8,10 +8,11 @@ must be 0: here is when that can happen, and the guarded product.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from graphc.ad.formulas import Derivative, constant_value
+from graphc.ad.formulas import Derivative, constant_value, derivative_of, times
 from graphc.errors import GradientError
 from graphc.ir import build
 from graphc.ir.graph import Source
@@ -28,6 +29,7 @@ SOFT = -2
 HIDING = -3
 
 Zeros = frozenset[int]
+Flow = TypeVar("Flow")  # a Cotangent or a Tangent: a node and what is known of its zeros
 CLEAN: Zeros = frozenset()
 ANYWHERE_ONLY: Zeros = frozenset([ANYWHERE])
 
@@ -126,6 +128,18 @@ def is_singular(node: Node) -> bool:
     return not (node.op == "pow" and number >= 1 and number == int(number))
 
 
+def through(node: Node, position: int, flow: Flow, env, suspect: set[Node]) -> Flow | None:
+    """A cotangent or a tangent times the derivative of an elementwise row by one argument."""
+    derivative = derivative_of(node, position)
+    product = None if derivative is None else times(flow.node, derivative.tree, env)
+    if product is None:
+        return None
+    factors = [env[name] for name in derivative.factors if isinstance(env[name], Node)]
+    if needs_guard(node, factors, flow.zeros, suspect):
+        product = guarded(flow.node, product)
+    return flow._replace(node=product, zeros=flow.zeros | zeros_of(node, derivative))
+
+
 def hiding(choice: Node) -> Zeros:
     """Whether what ``choice`` (a condition, indices) leaves out may be NaN."""
     return CLEAN if is_constant(choice) else frozenset([HIDING])
@@ -142,6 +156,16 @@ def is_constant(node: Node) -> bool:
         seen.update(new)
         stack += new
     return True
+
+
+def no_rule(mode: str, rules: Iterable[str], node: Node, source: Source | None) -> GradientError:
+    """``mode`` ("gradient") has no rule for ``node``."""
+    return GradientError(
+        f"no {mode} rule for op `{node.op}` ({node.type}){at_line(source)}\n"
+        f"  ops with one: all elementwise functions, {', '.join(sorted(rules))}\n"
+        "  write it with those, give the function that uses it a gradient of its own with\n"
+        "  graphc.custom_vjp, or treat the value as a constant: graphc.stop_gradient(value)"
+    )
 
 
 class refusing_at:

@@ -15,6 +15,7 @@ from graphc.ad.guards import ANYWHERE, CLEAN, Zeros
 from graphc.ir import build
 from graphc.ir.graph import rebuild
 from graphc.ir.node import Node
+from graphc.ir.rules import Rules
 
 
 class Tangent(NamedTuple):
@@ -26,20 +27,10 @@ class Tangent(NamedTuple):
 
 
 Rule = Callable[[Node, Sequence[Tangent | None]], Tangent | None]
-RULES: dict[str, Rule] = {}
+RULES: Rules[Rule] = Rules()
+rule = RULES.declare
 
 DEAD: Zeros = frozenset([ANYWHERE])
-
-
-def rule(*ops: str):
-    """Declare the jvp rule of ``ops``."""
-
-    def register(fn: Rule) -> Rule:
-        for op in ops:
-            RULES[op] = fn
-        return fn
-
-    return register
 
 
 def filled(tangent: Tangent | None, like: Node) -> Node:

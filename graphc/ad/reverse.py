@@ -22,16 +22,14 @@ from graphc.ad import (
     control,
     library_rules,  # noqa: F401  (fills RULES)
 )
-from graphc.ad.formulas import derivative_of, environment, times
+from graphc.ad.formulas import derivative_of, environment
 from graphc.ad.guards import (
     CLEAN,
-    at_line,
-    guarded,
     may_be_nonfinite,
-    needs_guard,
+    no_rule,
     refuse_complex,
     refusing_at,
-    zeros_of,
+    through,
 )
 from graphc.ad.in_parts import flat, flows_through_complex, in_two, joined, outputs_in_parts
 from graphc.ad.products import without_hidden
@@ -162,23 +160,10 @@ def _pull(node, ct, needs, suspect, source) -> list[Cotangent | None]:
     if is_elementwise(node):
         env = environment(node)
         return [
-            _pull_elementwise(node, position, ct, env, suspect) if need else None
+            through(node, position, ct, env, suspect) if need else None
             for position, need in enumerate(needs)
         ]
-    raise _no_rule(node, source)
-
-
-def _pull_elementwise(node, position, ct, env, suspect) -> Cotangent | None:
-    derivative = derivative_of(node, position)
-    if derivative is None:
-        return None
-    product = times(ct.node, derivative.tree, env)
-    if product is None:
-        return None
-    factors = [env[name] for name in derivative.factors if isinstance(env[name], Node)]
-    if needs_guard(node, factors, ct.zeros, suspect):
-        product = guarded(ct.node, product)
-    return Cotangent(product, ct.zeros | zeros_of(node, derivative))
+    raise no_rule("gradient", RULES, node, source)
 
 
 def _active(order: Iterable[Node], wrt: Iterable[Node]):
@@ -207,13 +192,3 @@ def _passes_gradient(node: Node, position: int) -> bool:
     if node.op in RULES or not is_elementwise(node):
         return True
     return derivative_of(node, position) is not None
-
-
-def _no_rule(node: Node, source: Source | None) -> GradientError:
-    known = ", ".join(sorted(RULES))
-    return GradientError(
-        f"no gradient rule for op `{node.op}` ({node.type}){at_line(source)}\n"
-        f"  ops with a gradient: all elementwise functions, {known}\n"
-        "  write it with those, give the function that uses it a gradient of its own with\n"
-        "  graphc.custom_vjp, or treat the value as a constant: graphc.stop_gradient(value)"
-    )

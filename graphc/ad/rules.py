@@ -19,6 +19,7 @@ from graphc.ir import build
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
 from graphc.ir.parts import Parts, join, parts_of
+from graphc.ir.rules import Rules
 
 
 class Cotangent(NamedTuple):
@@ -35,18 +36,8 @@ class Cotangent(NamedTuple):
 
 
 Rule = Callable[[Node, Cotangent, tuple[bool, ...]], list[Cotangent | None]]
-RULES: dict[str, Rule] = {}
-
-
-def rule(*ops: str):
-    """Declare the vjp rule of ``ops``."""
-
-    def register(fn: Rule) -> Rule:
-        for op in ops:
-            RULES[op] = fn
-        return fn
-
-    return register
+RULES: Rules[Rule] = Rules()
+rule = RULES.declare
 
 
 def _moved(zeros: Zeros, axis_of: Callable[[int], int | None]) -> Zeros:

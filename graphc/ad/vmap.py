@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from graphc.ad.batching import batch, spread
+from graphc.ad.batching import batch
 from graphc.ad.run import name_of, parameter_names, shape_text
 from graphc.errors import ShapeError, SymbolicDimError, TraceError
 from graphc.ir import build
@@ -165,7 +165,7 @@ class _Run:
                     )
                 values.append(wrap(self.ctx, node, tracers[k].weak))
             else:
-                node = node if is_mapped else spread(node, size)
+                node = node if is_mapped else build.spread(node, size)
                 values.append(wrap(self.ctx, self._placed(node, axis)))
         return unflatten(structure, values)
 

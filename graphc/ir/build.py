@@ -101,6 +101,11 @@ def broadcast_to(x: Node, shape) -> Node:
     return broadcast(squeezed, shape, [offset + a for a in kept])
 
 
+def spread(x: Node, size: DimLike) -> Node:
+    """``x`` repeated along a new axis in front."""
+    return broadcast(x, (size, *x.shape), range(1, x.ndim + 1))
+
+
 def slice_(x: Node, start, size, step) -> Node:
     start, size, step = tuple(start), tuple(size), tuple(step)
     if size == x.shape and all(s == 0 for s in start) and all(s == 1 for s in step):

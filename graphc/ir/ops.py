@@ -77,14 +77,23 @@ def _infer_same(name):
     return lambda attrs, *types: TensorType(_same_dtype(name, types), _same_shape(name, types))
 
 
-def _infer_float(name):
-    def infer(attrs, *types):
-        dtype = _same_dtype(name, types)
-        if dtype.kind not in "fc":
-            raise DTypeError(f"{name} takes floating values, not {types[0]}")
-        return TensorType(dtype, _same_shape(name, types))
+def _infer_kind(kinds: str, text: str):
+    """Of operands whose dtype is of one of ``kinds``."""
 
-    return infer
+    def named(name):
+        def infer(attrs, *types):
+            dtype = _same_dtype(name, types)
+            if dtype.kind not in kinds:
+                raise DTypeError(f"{name} takes {text}, not {types[0]}")
+            return TensorType(dtype, _same_shape(name, types))
+
+        return infer
+
+    return named
+
+
+_infer_float = _infer_kind("fc", "floating values")
+_infer_integer = _infer_kind("iu", "integers")
 
 
 def _infer_bool(name):
@@ -95,21 +104,9 @@ def _infer_bool(name):
     return infer
 
 
-def _infer_integer(name):
-    def infer(attrs, *types):
-        dtype = _same_dtype(name, types)
-        if dtype.kind not in "iu":
-            raise DTypeError(f"{name} takes integers, not {types[0]}")
-        return TensorType(dtype, _same_shape(name, types))
-
-    return infer
-
-
 def _infer_count(name):
     integer = _infer_integer(name)
     return lambda attrs, x: TensorType(np.dtype(np.uint8), integer(attrs, x).shape)
-
-    return infer
 
 
 def _infer_where(attrs, cond, a, b):

@@ -25,6 +25,7 @@ from graphc.ir.matrix import add as _add
 from graphc.ir.matrix import scaled as _scaled
 from graphc.ir.matrix import sub as _sub
 from graphc.ir.node import Node
+from graphc.ir.rules import Rules
 from graphc.ir.types import TensorType
 
 op = build.elementwise
@@ -40,18 +41,8 @@ class Parts(NamedTuple):
 Value = Node | Parts
 #: ``rule(node, *inputs)``: the parts of a complex node, or a real node that reads complex ones.
 Rule = Callable[..., Value]
-RULES: dict[str, Rule] = {}
-
-
-def rule(*ops: str):
-    """Declare the rule of ``ops``."""
-
-    def register(fn: Rule) -> Rule:
-        for name in ops:
-            RULES[name] = fn
-        return fn
-
-    return register
+RULES: Rules[Rule] = Rules()
+rule = RULES.declare
 
 
 def is_complex(node: Node) -> bool:

@@ -744,17 +744,24 @@ class NestBuilder:
             body = [L.For(f"j{position}", extent, body)]
         return body
 
+    def _copied(self, unit: Node, x: Node, shape, moved=lambda index: index) -> list[L.Stmt]:
+        """The elements of ``x`` within ``shape``, stored in the memory of ``unit``."""
+
+        def emit(index):
+            position = L.flatten_index(moved(index), unit.shape)
+            self.body.append(L.Store(self.storage[unit], position, self.value(x, index)))
+
+        return self._nest(shape, emit)
+
     def _concat(self, unit: Node) -> list[L.Stmt]:
-        target, axis, offset = self.storage[unit], unit.attr("axis"), 0
+        axis, offset = unit.attr("axis"), 0
         statements: list[L.Stmt] = []
         for piece in unit.inputs:
 
-            def emit(index, piece=piece, offset=offset):
-                value = self.value(piece, index)
-                moved = tuple(i + offset if a == axis else i for a, i in enumerate(index))
-                self.body.append(L.Store(target, L.flatten_index(moved, unit.shape), value))
+            def moved(index, offset=offset):
+                return tuple(i + offset if a == axis else i for a, i in enumerate(index))
 
-            statements += self._nest(piece.shape, emit)
+            statements += self._copied(unit, piece, piece.shape, moved)
             offset = piece.shape[axis] + offset
         return statements
 
@@ -765,13 +772,8 @@ class NestBuilder:
         return [clear, *self._scattered(unit, L.ScatterAdd)]
 
     def _scatter_set(self, unit: Node) -> list[L.Stmt]:
-        x, target = unit.inputs[0], self.storage[unit]
-
-        def emit(index):
-            value = self.value(x, index)
-            self.body.append(L.Store(target, L.flatten_index(index, unit.shape), value))
-
-        return [*self._nest(x.shape, emit), *self._scattered(unit, L.ScatterSet)]
+        x = unit.inputs[0]
+        return [*self._copied(unit, x, x.shape), *self._scattered(unit, L.ScatterSet)]
 
     def _scattered(self, unit: Node, statement) -> list[L.Stmt]:
         """Loops over the updates, which go to run-time indices of one axis."""
@@ -796,10 +798,6 @@ class NestBuilder:
             return []
         combine = {"cumsum": "add", "cumprod": "mul"}[unit.op]
 
-        def first(index):
-            value = self.value(x, index)
-            self.body.append(L.Store(target, L.flatten_index(index, unit.shape), value))
-
         def rest(index):
             here = tuple(i + 1 if a == axis else i for a, i in enumerate(index))
             before = L.Load(unit.dtype, target, L.flatten_index(index, unit.shape))
@@ -809,7 +807,7 @@ class NestBuilder:
         def sized(size):
             return [size if a == axis else d for a, d in enumerate(x.shape)]
 
-        return [*self._nest(sized(1), first), *self._nest(sized(x.shape[axis] - 1), rest)]
+        return [*self._copied(unit, x, sized(1)), *self._nest(sized(x.shape[axis] - 1), rest)]
 
 
 def _loop_index(prefix: str, extents) -> Index:

@@ -13,6 +13,7 @@ from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import common_dtype
 from graphc.trace.elementwise import fit_all, shape_text
+from graphc.trace.shaping import along
 
 # --------------------------------------------------------------------------------- differences
 
@@ -286,9 +287,7 @@ def _positions(context, obj, size: int, name: str) -> np.ndarray:
 @implements(np.delete)
 def delete(context, arr, obj, axis=None):
     x = context.lift(arr)
-    if axis is None:
-        x, axis = x.ravel(), 0
-    axis = normalize_axis_index(axis, x.ndim)
+    x, axis = along(x, axis)
     size = x.shape[axis].__index__()
     kept = np.delete(np.arange(size), _positions(context, obj, size, "np.delete"))
     return np.take(x, kept, axis=axis)
@@ -297,9 +296,7 @@ def delete(context, arr, obj, axis=None):
 @implements(np.insert)
 def insert(context, arr, obj, values, axis=None):
     x = context.lift(arr)
-    if axis is None:
-        x, axis = x.ravel(), 0
-    axis = normalize_axis_index(axis, x.ndim)
+    x, axis = along(x, axis)
     size = x.shape[axis].__index__()
     at = _positions(context, obj, size, "np.insert")
     value = context.lift(values).astype(x.dtype)

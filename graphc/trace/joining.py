@@ -15,7 +15,7 @@ from graphc.ir.node import Node
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, shape_text
-from graphc.trace.shaping import atleast_2d, broadcast_to, dims_of, moveaxis, part
+from graphc.trace.shaping import along, atleast_2d, broadcast_to, dims_of, moveaxis, part
 
 # --------------------------------------------------------------------------- join and split
 
@@ -165,9 +165,7 @@ def tile(context, A, reps):
 @implements(np.repeat)
 def repeat(context, a, repeats, axis=None):
     x = context.lift(a)
-    if axis is None:
-        x, axis = x.ravel(), 0
-    axis = normalize_axis_index(axis, x.ndim)
+    x, axis = along(x, axis)
     if hasattr(repeats, "__len__") and len(repeats) > 1:
         index = np.repeat(np.arange(x.shape[axis].__index__()), np.asarray(repeats))
         return context.wrap(build.take(x.node, build.const(index), axis))

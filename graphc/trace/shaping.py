@@ -23,6 +23,13 @@ def dims_of(shape) -> tuple:
     return tuple(d if isinstance(d, Dim) else d.__index__() for d in shape)
 
 
+def along(x, axis: int | None) -> tuple:
+    """``x`` and the position of an axis; for None all elements in a row, as NumPy has it."""
+    if axis is None:
+        return x.ravel(), 0
+    return x, normalize_axis_index(axis, x.ndim)
+
+
 def resolve_shape(x: Node, shape) -> tuple:
     """``shape`` with -1 replaced by what is left."""
     dims = dims_of(shape)
