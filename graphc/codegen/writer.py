@@ -582,6 +582,8 @@ def _main(schedule: L.Schedule, calls: list[str]) -> str:
     for position, buffer in enumerate(schedule.temps):
         kind = short_dtype(buffer.dtype)
         lines.append(f"{_INDENT}{buffer.name} = temporary_{kind}(arena, ints[{first + position}])")
+    for view in (v for v in schedule.views if v.name in used):
+        lines.append(f"{_INDENT}{view.name} = part({view.base.name}, {dim(view.offset)})")
     lines += [_INDENT + call for call in calls]
     return "\n".join(lines)
 

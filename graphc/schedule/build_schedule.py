@@ -6,7 +6,7 @@ import contextlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,7 @@ def schedule(graph: Graph, team: bool = False) -> L.Schedule:
     result = L.Schedule(
         scheduled, kernels, inputs, outputs, program.consts, program.temps,
         program.const_values, program.checks, program.reasons, graph.symbols, tapes,
+        program.views,
     )  # fmt: skip
     return split(result) if team else result
 
@@ -66,8 +67,8 @@ def _kernels(graph: Graph, program: _Program, inputs, outputs) -> tuple[list[L.K
     deps, fusion, order = _grouped(graph, find_rows(graph, inputs, outputs))
     graph = deps.graph  # with copies behind staged updates
     program.reasons += fusion.reasons
-    storage = _assign_storage(graph, deps, order, program, inputs, outputs)
-    return _lower(graph, deps, order, storage, program), graph
+    storage, histories = _assign_storage(graph, deps, order, program, inputs, outputs)
+    return _lower(graph, deps, order, storage, histories, program), graph
 
 
 def _check_dtypes(graph: Graph) -> None:
@@ -262,6 +263,7 @@ class _Program:
         self.consts: list[L.Buffer] = []
         self.const_values: list = []
         self.temps: list[L.Buffer] = []
+        self.views: list[L.View] = []
         self.checks: list[str] = []
         self.reasons: list[str] = []
         self._const_of: dict[Node, L.Buffer] = {}
@@ -272,6 +274,11 @@ class _Program:
         buffer = L.Buffer(f"{name}{len(self.temps)}", dtype, size, "temp", len(self.temps))
         self.temps.append(buffer)
         return buffer
+
+    def view(self, base: L.Buffer, offset, size) -> L.View:
+        name = f"view{len(self.views)}"
+        self.views.append(L.View(name, base.dtype, size, "view", base=base, offset=offset))
+        return self.views[-1]
 
     def const(self, node: Node) -> L.Buffer:
         if node not in self._const_of:
@@ -344,8 +351,46 @@ class _Program:
         return f"{prefix}{self._names - 1}"
 
 
+@dataclass(frozen=True)
+class _History:
+    """All values of a carry in a row, in memory for a step more than the loop has: a step reads
+    its part of ``before`` and writes that of ``after``. So nothing is copied, and what a loop
+    stacks of its carries is here. ``results`` are the numbers of those."""
+
+    first: L.View
+    before: L.View
+    after: L.View
+    last: L.View
+    results: dict[int, L.View]
+
+
+def _history(node: Node, carry: int, storage, program: _Program) -> _History | None:
+    """Of a carry that a loop of a known number of steps stacks; None for others, and where results
+    of the program have memory of their own."""
+    body, length, count = node.attr("body"), node.attr("length"), node.attr("carries")
+    known = node.attr("cond") is None and not node.attr("counted") and not node.attr("grow")
+    given, made = body.inputs[carry], body.outputs[carry]
+    stacked = {
+        k: y is made for k, y in enumerate(body.outputs) if k >= count and (y is made or y is given)
+    }  # fmt: skip
+    if length is None or not known or not stacked or made in body.inputs:
+        return None
+    if any(_item(node, k) in storage for k in (carry, *stacked)):
+        return None
+    size, dtype = given.type.size, given.dtype
+    base = program.temp("tmp", dtype, (length + 1) * size)
+    whole = (0, size) if not node.attr("reverse") else (size, 0)
+    ends = (0, length * size) if not node.attr("reverse") else (length * size, 0)
+    before, after = (program.view(base, offset, length * size) for offset in whole)
+    first, last = (program.view(base, offset, size) for offset in ends)
+    results = {k: after if is_made else before for k, is_made in stacked.items()}
+    return _History(first, before, after, last, results)
+
+
 def _assign_storage(graph: Graph, deps: Deps, order: list[Group], program, inputs, outputs):
+    """The buffers of what is in memory, and the histories of carries by loop and number."""
     storage: dict[Node, L.Buffer] = dict(zip(graph.inputs, inputs, strict=True))
+    histories: dict[tuple[Node, int], _History] = {}
     for index, node in enumerate(graph.outputs):
         donor = graph.donated.get(index)
         storage[storage_root(node)] = outputs[index] if donor is None else inputs[donor]
@@ -360,6 +405,12 @@ def _assign_storage(graph: Graph, deps: Deps, order: list[Group], program, input
             first = node.attr("counted")
             for index in range(node.attr("carries")):
                 last, begin = _item(node, index), storage_root(node.inputs[first + index])
+                history = _history(node, index, storage, program)
+                if history is not None:
+                    histories[node, index] = history
+                    storage[begin], storage[last] = history.first, history.last
+                    storage.update({_item(node, k): v for k, v in history.results.items()})
+                    continue
                 if last not in storage:
                     storage[last] = program.temp("tmp", last.dtype, last.type.size)
                 storage[begin] = storage[last]
@@ -385,7 +436,7 @@ def _assign_storage(graph: Graph, deps: Deps, order: list[Group], program, input
                 storage[unit] = reused
             else:
                 storage[unit] = program.temp("tmp", unit.dtype, unit.type.size)
-    return storage
+    return storage, histories
 
 
 def _item(node: Node, index: int) -> Node:
@@ -448,7 +499,7 @@ def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer
 # ----------------------------------------------------------------------------------- lowering
 
 
-def _lower(graph, deps, order, storage, program: _Program) -> list[L.Kernel]:
+def _lower(graph, deps, order, storage, histories, program: _Program) -> list[L.Kernel]:
     def new_check(node: Node) -> int:
         return program.check(_check_label(graph, node))
 
@@ -461,7 +512,7 @@ def _lower(graph, deps, order, storage, program: _Program) -> list[L.Kernel]:
         if unit is not None and unit.op == "matmul" and len(group.members) == 1:
             kernels.append(_gemm(name, unit, storage, graph, program))
         elif unit is not None and unit.op == "loop":
-            kernels += _loop(name, unit, storage, graph, program)
+            kernels += _loop(name, unit, storage, histories, graph, program)
         elif unit is not None and unit.op == "cond":
             kernels.append(_choice(name, unit, storage, graph, program))
         elif unit is not None and is_library(unit):
@@ -489,13 +540,16 @@ def _results(node: Node, storage, program: _Program) -> list[L.Buffer]:
     return found
 
 
-def _loop(name: str, node: Node, storage, graph: Graph, program: _Program) -> list[L.Kernel]:
-    """Body and condition between the loop's buffers: carries are changed in place, what is
-    stacked is passed part by part. What the loop would do at each step alike comes before it."""
+def _loop(
+    name: str, node: Node, storage, histories, graph: Graph, program: _Program
+) -> list[L.Kernel]:
+    """Body and condition between the loop's buffers: carries are changed in place or have a
+    history, what is stacked is passed part by part. What the loop would do at each step alike
+    comes before it."""
     body, cond, length = node.attr("body"), node.attr("cond"), node.attr("length")
     given = control.operands(node)
     results, count = _results(node, storage, program), node.attr("carries")
-    carries, stacked = results[:count], results[count:]
+    carries = results[:count]
     var = program.name("t")
     parts: list[L.Part] = []
 
@@ -511,11 +565,21 @@ def _loop(name: str, node: Node, storage, graph: Graph, program: _Program) -> li
     read, consts = memory(given.xs), memory(given.consts)
     own = control.parameters(node)
     x_parts = [part(b, x.type) for b, x in zip(read, own.xs, strict=True)]
-    y_parts = [part(b, y.type) for b, y in zip(stacked, body.outputs[count:], strict=True)]
-    donated = {k: k for k in range(count)}
-    step = Graph(body.name, body.inputs, body.outputs, graph.sources, donated)
+    kept = {k: h for k in range(count) if (h := histories.get((node, k)))}
+    apart = [
+        k for k in range(count, len(results)) if not any(k in h.results for h in kept.values())
+    ]
+    y_parts = [part(results[k], body.outputs[k].type) for k in apart]
+    given_parts, made_parts = list(carries), list(carries)
+    for k, history in kept.items():
+        given_parts[k] = part(history.before, own.init[k].type)
+        made_parts[k] = part(history.after, own.init[k].type)
+    donated = {k: k for k in range(count) if k not in kept}
+    outputs = [*body.outputs[:count], *(body.outputs[k] for k in apart)]
+    step = Graph(body.name, body.inputs, outputs, graph.sources, donated)
     with program.loop(consts) as before:
-        kernels, _ = _kernels(step, program, [*carries, *x_parts, *consts], [*carries, *y_parts])
+        inside = [*given_parts, *x_parts, *consts], [*made_parts, *y_parts]
+        kernels, _ = _kernels(step, program, *inside)
     packed = [b for k in before for b in k.writes]
     tests, test = [], None
     if cond is not None:
@@ -523,11 +587,12 @@ def _loop(name: str, node: Node, storage, graph: Graph, program: _Program) -> li
         asked = Graph(cond.name, cond.inputs, cond.outputs, graph.sources)
         tests, _ = _kernels(asked, program, [*carries, *consts], [test])
     counter = None if given.count is None else storage[storage_root(given.count)]
+    carries = [kept[k].first if k in kept else b for k, b in enumerate(carries)]
     reads = [*([] if counter is None else [counter]), *carries, *read, *consts, *packed]
     tape = program.tapes.index(str(length)) + 1 if node.attr("grow") else 0
     loop = L.LoopControl(
         name, var, length, counter, bool(node.attr("reverse")), tape, tests, test, kernels, parts,
-        [(b, p.size) for b, p in zip(stacked, y_parts, strict=True)],
+        [(results[k], p.size) for k, p in zip(apart, y_parts, strict=True)],
         tuple(dict.fromkeys(reads)), tuple(dict.fromkeys(results)), (node,),
         graph.sources.get(node),
     )  # fmt: skip

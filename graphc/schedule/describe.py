@@ -112,6 +112,7 @@ def bytes_moved(schedule: L.Schedule) -> DimLike:
     total: DimLike = 0
     kernels = list(L.leaves(schedule.kernels))
     touched = [b for k in kernels for b in {*k.reads, *k.writes}]
+    touched += [base for b in touched if (base := getattr(b, "base", None)) is not None]
     scratch = {b for b, kernels in Counter(touched).items() if b.kind == "temp" and kernels == 1}
     for kernel in kernels:
         for buffer in (b for b in (*kernel.reads, *kernel.writes) if b not in scratch):

@@ -48,6 +48,14 @@ class Rows(Buffer):
     table: Buffer | None = None
 
 
+@dataclass(eq=False)
+class View(Buffer):
+    """``size`` elements of ``base`` from ``offset`` on."""
+
+    base: Buffer | None = None
+    offset: DimLike = 0
+
+
 # ------------------------------------------------------------------------------------- indices
 
 
@@ -495,6 +503,7 @@ class Schedule:
     reasons: list[str] = field(default_factory=list)  # why neighbouring kernels were not fused
     symbols: tuple[str, ...] = ()
     tapes: tuple[str, ...] = ()  # symbols among them whose size only running tells
+    views: list[View] = field(default_factory=list)  # of temps
 
 
 # ----------------------------------------------------------------------------------- traversal

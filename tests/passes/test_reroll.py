@@ -348,7 +348,7 @@ def test_kernels_and_code_do_not_grow_with_the_steps(program, transform):
     for steps in (110, 220, 440):
         f, *args = program(steps)
         scheduled = schedule(passes.optimize(gc.compile(transform(f)).graph(*args)))
-        code = write(scheduled).text
+        code = re.sub(r"\d+", "0", write(scheduled).text)
         sizes.add((len(scheduled.kernels), len(code), len(code.splitlines())))
     assert len(sizes) == 1
 
