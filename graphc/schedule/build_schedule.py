@@ -31,7 +31,7 @@ from graphc.schedule.deps import (
 )
 from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.library import failure_text, library_kernel
-from graphc.schedule.nest import NestBuilder
+from graphc.schedule.nest import NestBuilder, segments
 from graphc.schedule.products import is_own, method, work_size
 from graphc.schedule.rows import Rows, find_rows
 from graphc.schedule.team import split
@@ -166,7 +166,27 @@ def _same_place(use, writer: Node, group: Group, deps: Deps) -> bool:
         and use.unit.shape == writer.shape
         and use.axes == tuple(range(len(space)))
         and _is_one_pass(group, deps)
+        and not _is_read_later(use.reader, writer, group, deps)
     )
+
+
+def _is_read_later(reader: Node, writer: Node, group: Group, deps: Deps) -> bool:
+    """Whether what ``reader`` reads is read, or computed with once more, after ``writer`` has been
+    stored: a product of the kernel comes between them."""
+    if not any(completes_rows(u) for u in group.units):
+        return False
+    segment_of = segments(deps, group)
+    waiting, seen = [reader], set()
+    while waiting:
+        unit = waiting.pop()
+        if unit in seen or unit not in segment_of:
+            continue
+        seen.add(unit)
+        if segment_of[unit] > segment_of[writer]:
+            return True
+        if unit is not writer and unit not in deps.stored and not completes_rows(unit):
+            waiting += (u.reader for u in deps.used_by.get(unit, ()))
+    return False
 
 
 def _ordered(graph: Graph, deps: Deps, fusion: Fusion, groups: list[Group]):

@@ -79,6 +79,13 @@ class _Level:
     after: list[L.Stmt] = field(default_factory=list)
 
 
+def segments(deps: Deps, group: Group) -> dict[Node, int]:
+    """The segment of each unit of a group's loops."""
+    builder = NestBuilder(deps, group, {}, lambda *_: None, lambda *_: None)
+    builder._place()
+    return builder.segment_of
+
+
 class NestBuilder:
     """Builds the kernel of one group.
 
@@ -246,7 +253,7 @@ class NestBuilder:
         rows = self.group.outer[-1] if self.group.outer else 1
         products = [u for u in self.group.units if _by_block(u)]
         if any(in_one_block(u) and self._reads_group(u) for u in products):
-            return rows
+            return rows or 1
         if products:
             sizes = [
                 block_rows(*_columns_and_sum(u), u.dtype.itemsize)
@@ -258,7 +265,7 @@ class NestBuilder:
                 sizes.append(team.block_rows(rows))
             if not isinstance(rows, int):
                 return min(sizes)
-            size = min([*sizes, rows])
+            size = max(1, min([*sizes, rows]))
             return team.balanced(rows, size) if self.team and len(self.group.outer) == 1 else size
         if rows == 1 or nominal(rows) < _MIN_ROWS or any(map(_has_segment, self.group.units)):
             return 0

@@ -13,6 +13,7 @@ from graphc import interp, passes
 from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph
+from graphc.ir.parser import parse
 from graphc.ir.types import tensor_type
 from graphc.schedule import schedule
 from graphc.schedule.loops import LoopKernel, Product, statements
@@ -260,3 +261,41 @@ def test_a_weight_that_many_products_take_transposed_is_transposed_once():
     expected = interp.evaluate(graph, arrays)
     for run in (python_run, native_run):
         assert_same(run(graph, arrays), expected)
+
+
+def test_a_result_written_before_a_product_is_no_place_for_what_is_read_after_it():
+    """%11 is stored before the product %12 of its kernel, %8 is read behind it."""
+    graph = parse("""graph f(%0 'a': f64[3,3], %1 'b': f64[3,3], %2 'c': f64[3,3], %3 'd': f64[3,3], \
+%4 'e': f64[3,3], %5 'g': f64[3,3]) {
+  %6 = exp(%0) : f64[3,3]
+  %7 = add(%6, %5) : f64[3,3]
+  %8 = matmul(%7, %1) {ta=0, tb=0} : f64[3,3]
+  %9 = matmul(%6, %2) {ta=0, tb=0} : f64[3,3]
+  %10 = triangular_solve(%3, %9) {lower=0, trans=0, unit=0} : f64[3,3]
+  %11 = transpose(%10) {perm=(1 0)} : f64[3,3]
+  %12 = matmul(%4, %10) {ta=0, tb=1} : f64[3,3]
+  %13 = neg(%12) : f64[3,3]
+  %14 = add(%13, %8) : f64[3,3]
+  return %11, %14
+}""")
+    arrays = [np.random.default_rng(i).uniform(1, 2, (3, 3)) for i in range(6)]
+    assert_same(python_run(graph, arrays), interp.evaluate(graph, arrays))
+
+
+@pytest.mark.parametrize("sizes", [(0, 4, 3), (4, 0, 3), (4, 3, 0)], ids=str)
+@pytest.mark.parametrize("batch", [(), (2,), (0,)], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_of_nothing(sizes, batch, threads):
+    m, n, k = sizes
+
+    def loss(x, y):
+        return np.sum(np.sin(np.tanh(x) @ y) @ (y.mT * 2.0))
+
+    def slopes(x, y):
+        return gc.grad(lambda x, y: np.sum(gc.grad(loss)(x, y) ** 2), argnums=(0, 1))(x, y)
+
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(*batch, m, k)), rng.normal(size=(*batch, k, n))]
+    graph = gc.compile(slopes).graph(*arrays)
+    expected = interp.evaluate(graph, arrays)
+    assert_same(python_run(graph, arrays, optimize=True, threads=threads), expected)
