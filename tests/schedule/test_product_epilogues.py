@@ -265,8 +265,8 @@ def test_a_weight_that_many_products_take_transposed_is_transposed_once():
 
 def test_a_result_written_before_a_product_is_no_place_for_what_is_read_after_it():
     """%11 is stored before the product %12 of its kernel, %8 is read behind it."""
-    graph = parse("""graph f(%0 'a': f64[3,3], %1 'b': f64[3,3], %2 'c': f64[3,3], %3 'd': f64[3,3], \
-%4 'e': f64[3,3], %5 'g': f64[3,3]) {
+    graph = parse("""graph f(%0 'a': f64[3,3], %1 'b': f64[3,3], %2 'c': f64[3,3], \
+%3 'd': f64[3,3], %4 'e': f64[3,3], %5 'g': f64[3,3]) {
   %6 = exp(%0) : f64[3,3]
   %7 = add(%6, %5) : f64[3,3]
   %8 = matmul(%7, %1) {ta=0, tb=0} : f64[3,3]
