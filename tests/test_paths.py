@@ -517,7 +517,7 @@ def test_the_time_of_a_loop_is_named():
 
 
 def test_a_gradient_is_never_cut_silently():
-    for fn in (lambda x: math.exp(x), lambda x: x * float(x), lambda x: x * x.item()):
+    for fn in (lambda x: math.exp(x), lambda x: x * float(x)):
         assert gc.interpret(fn)(0.5) == pytest.approx(fn(np.float64(0.5)))
         with pytest.raises(TraceError, match=r"gradient needs(.|\n)*gc.stop_gradient"):
             gc.interpret(gc.grad(fn))(0.5)

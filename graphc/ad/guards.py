@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from graphc.ad.formulas import Derivative, constant_value, derivative_of, times
+from graphc.ad.formulas import Derivative, Value, constant_value, derivative_of, times
 from graphc.errors import GradientError
 from graphc.ir import build
 from graphc.ir.graph import Source
@@ -46,11 +46,14 @@ def zeros_of(node: Node, derivative: Derivative) -> Zeros:
     return frozenset([SOFT if node.op in SOFT_ROWS else ANYWHERE])
 
 
-def needs_guard(node: Node, factors: Sequence[Node], zeros: Zeros, suspect: set[Node]) -> bool:
+def needs_guard(node: Node, factors: Sequence[Value], zeros: Zeros, suspect: set[Node]) -> bool:
     """Whether a flow with ``zeros`` can meet an infinite or NaN derivative of ``node``."""
     if not zeros or not factors:
         return False
-    return is_singular(node) or (zeros - {HIDING} != {SOFT} and any(f in suspect for f in factors))
+    nodes = [f for f in factors if isinstance(f, Node)]
+    if is_singular(node) or not np.isfinite([f for f in factors if f not in nodes]).all():
+        return True
+    return zeros - {HIDING} != {SOFT} and any(f in suspect for f in nodes)
 
 
 def guarded(ct: Node, product: Node) -> Node:
@@ -134,7 +137,7 @@ def through(node: Node, position: int, flow: Flow, env, suspect: set[Node]) -> F
     product = None if derivative is None else times(flow.node, derivative.tree, env)
     if product is None:
         return None
-    factors = [env[name] for name in derivative.factors if isinstance(env[name], Node)]
+    factors = [env[name] for name in derivative.factors]
     if needs_guard(node, factors, flow.zeros, suspect):
         product = guarded(flow.node, product)
     return flow._replace(node=product, zeros=flow.zeros | zeros_of(node, derivative))

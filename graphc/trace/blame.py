@@ -142,10 +142,6 @@ _PERHAPS_LISTED = (
 
 def to_number(tracer, how: str) -> Any:
     node, decisions = tracer.node, tracer.context.decisions
-    if node.ndim and how == ".tolist()":
-        value = constant_value(node)
-        if value is not None:
-            return value.tolist()
     if node.type.size == 1 and not _source.stores_item():
         value = decisions.integer(node) if how == "int()" else decisions.number(node)
         if value is not None:
@@ -159,13 +155,11 @@ def to_number(tracer, how: str) -> Any:
             tracer,
             f"{how} would make a constant of a value that depends on input {inputs}, which the "
             "gradient needs.\nKeep it an array: use the np function in place of math's; or write "
-            f"{how.strip('.').replace('()', '(gc.stop_gradient(x))')} where 0 is meant.",
+            f"{how.replace('()', '(gc.stop_gradient(x))')} where 0 is meant.",
         )
     hint = "Keep it an array: use the np function in place of math's, and x.astype(...) to convert."
     if found is None and how in ("float()", "int()"):
         hint += _PERHAPS_ASSIGNED
-    if how in (".item()", ".tolist()"):
-        hint = f"Leave out {how} inside the traced function; return the array instead."
     refuse(
         tracer,
         f"{how} needs a number, but the value depends on input {inputs}, which is not known while "

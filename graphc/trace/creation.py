@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.errors import TraceError
+from graphc.errors import ShapeError, TraceError
 from graphc.ir import build
 from graphc.ir.dims import Dim
 from graphc.trace import protocols
@@ -99,7 +99,18 @@ def copyto(context, dst, src, casting="same_kind", where=True):
 
 @implements(np.fill_diagonal)
 def fill_diagonal(context, a, val, wrap=False):
-    if a.ndim != 2:
-        raise TraceError("np.fill_diagonal of traced values supports matrices")
-    rows, columns = (context.wrap(build.iota(a.shape, axis)) for axis in (0, 1))
-    a[...] = np.where(rows == columns, val, a)
+    if a.ndim < 2:
+        raise ShapeError("np.fill_diagonal: the array must be at least 2-d")
+    if a.ndim == 2 and not wrap and not np.ndim(val):
+        rows, columns = (context.wrap(build.iota(a.shape, axis)) for axis in (0, 1))
+        a[...] = np.where(rows == columns, val, a)
+        return
+    sizes = [d.__index__() for d in a.shape]
+    if a.ndim > 2 and len(set(sizes)) > 1:
+        raise ShapeError("np.fill_diagonal: an array of more than two axes needs equal sizes")
+    step = 1 + sum(int(np.prod(sizes[i:])) for i in range(1, a.ndim))
+    end = sizes[1] ** 2 if a.ndim == 2 and not wrap else a.size
+    places = np.arange(0, min(end, a.size), step)
+    flat = a.reshape(-1).copy()
+    flat[places] = np.resize(context.lift(val), len(places))
+    a[...] = flat.reshape(a.shape)

@@ -18,7 +18,7 @@ UFUNCS: dict[np.ufunc, Callable] = {}  # ufunc -> rule(*nodes of the resolved dt
 # NumPy functions whose result has a size that depends on the data.
 DATA_DEPENDENT = frozenset({
     "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "nonzero",
-    "flatnonzero", "argwhere", "compress", "extract", "intersect1d", "union1d", "setdiff1d",
+    "flatnonzero", "argwhere", "intersect1d", "union1d", "setdiff1d",
     "setxor1d", "trim_zeros",
 })  # fmt: skip
 

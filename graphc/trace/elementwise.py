@@ -432,11 +432,21 @@ def _frexp(x):
 # ----------------------------------------------------------------- functions that are no ufunc
 
 
+def _within(dtype: np.dtype, bound, side: int):
+    """A bound of np.clip: an int beyond what the dtype holds is none, as NumPy has it."""
+    if dtype.kind not in "iu" or type(bound) is not int:
+        return bound
+    info = np.iinfo(dtype)
+    return None if (bound < info.min and side < 0) or (bound > info.max and side > 0) else bound
+
+
 @implements(np.clip)
 def clip(context, a, a_min=None, a_max=None, *, min=None, max=None, dtype=None):
     low, high = (a_min if min is None else min), (a_max if max is None else max)
+    x = context.lift(a)
+    low, high = (_within(x.dtype, b, side) for b, side in ((low, -1), (high, 1)))
     bounds = [b for b in (low, high) if b is not None]
-    nodes = fit_all(context, "clip", a, *bounds)
+    nodes = fit_all(context, "clip", x, *bounds)
     result = nodes.pop(0)
     if low is not None:
         result = op("maximum", result, nodes.pop(0))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import operator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from graphc.errors import IndexingError, ShapeError, TraceError
+from graphc.errors import DTypeError, IndexingError, ShapeError, TraceError
 from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.dims import product
@@ -19,7 +19,7 @@ from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, shape_text, truth
 from graphc.trace.indices import Basic, data_dependent, parse
 from graphc.trace.shaping import part
-from graphc.trace.source import current_expression
+from graphc.trace.source import updates_item
 from graphc.trace.tracer import Tracer
 
 # ------------------------------------------------------------------------------------ reading
@@ -48,6 +48,11 @@ def _index_nodes(context, advanced, sizes) -> list[Node]:
 def checked_index(index: Node, size) -> Node:
     """A traced index as int64, negative values counted from the end, checked at run time."""
     return build.check_index(wrapped_index(cast(index, np.int64), size), size)
+
+
+def checked_position(index: Node, size) -> Node:
+    """A traced index as int64, checked at run time; a negative one is out of range."""
+    return build.check_index(cast(index, np.int64), size)
 
 
 def _linear(nodes: list[Node], sizes, joint) -> Node:
@@ -114,23 +119,26 @@ def gather(context, x: Node, basic: Basic, advanced) -> Node:
 @implements(operator.getitem)
 def getitem(context, x, index):
     node = x.node
-    if isinstance(index, Tracer) and index.dtype == bool and index.ndim and _is_augmented():
+    if isinstance(index, Tracer) and index.dtype == bool and index.ndim and updates_item():
+        # of ``x[mask] += v``: all of x is computed with
         mask = _checked_mask(index, node.shape)
         context.augmented = (context.wrap(node), mask)
+        return context.augmented[0]
+    among = _masked_region(index, node.shape)
+    if among is not None and updates_item():
+        context.augmented = (context.wrap(x[among.region].node), index)
         return context.augmented[0]
     basic, advanced = parse(context, index, node.shape)
     if advanced:
         return context.wrap(gather(context, node, basic, advanced))
     result = basic.read(node)
-    if not result.ndim:
-        return context.wrap(result)
-    return x.view(result, basic.read, lambda parent, new: update(parent, basic, new), index)
+    if not result.ndim and not _has_ellipsis(index):
+        return context.wrap(result)  # a number, not a view
+    return x.seen_as(result, basic.read, lambda parent, new: update(parent, basic, new), index)
 
 
-def _is_augmented() -> bool:
-    """Is the user's expression the target of ``x[mask] += v``? Then all of x is computed with."""
-    found, around = current_expression()
-    return any(isinstance(n, ast.AugAssign) for n in (found, *around[-1:]))
+def _has_ellipsis(index) -> bool:
+    return index is Ellipsis or (isinstance(index, tuple) and any(i is Ellipsis for i in index))
 
 
 # ------------------------------------------------------------------------------------ writing
@@ -182,6 +190,11 @@ def _replace(x: Node, start, size, value: Node) -> Node:
 def _fitted(context, value, dtype, shape) -> Node:
     """The assigned value, cast and broadcast to ``shape`` (extra leading axes of size 1 go)."""
     value = context.lift(value)
+    if value.dtype.kind == "c" and dtype.kind != "c":
+        raise DTypeError(
+            f"cannot assign a {value.dtype} value to elements of {dtype}; write .real, or make the "
+            "array complex"
+        )
     node = cast(value.node, dtype)
     while node.ndim > len(shape) and node.shape[0] == 1:
         node = build.reshape(node, node.shape[1:])
@@ -204,6 +217,19 @@ def setitem(context, x, index, value):
     if isinstance(value, Tracer) and _is_own_part(x, index, value):
         return  # x[i] += v: the view has written itself back already
     whole, marked = context.augmented or (None, None)
+    among = _masked_region(index, x.shape)
+    if among is not None:
+        context.augmented = None
+        region, value = x[among.region], context.lift(value)
+        behind = region.ndim - among.axes.stop if among.only_slices else 0
+        if value.ndim > behind and (value is not whole or index is not marked):
+            raise data_dependent("x[mask, ...] = values with one value an element")
+        chosen = build.broadcast(truth(among.mask.node), region.shape, among.axes)
+        shape, dtype = region.shape, region.dtype
+        region[...] = context.wrap(
+            op("where", chosen, _fitted(context, value, dtype, shape), region.node)
+        )
+        return
     if value is whole and index is marked:
         context.augmented = None
         chosen = build.broadcast(truth(index.node), x.shape, range(index.ndim))
@@ -233,6 +259,38 @@ def _is_own_part(x, index, value) -> bool:
 def _plain(index) -> bool:
     items = index if isinstance(index, tuple) else (index,)
     return all(i is None or i is Ellipsis or isinstance(i, int | slice) for i in items)
+
+
+class _MaskedRegion(NamedTuple):
+    """``x[1:, mask]``: the region that the slices leave, and where the mask stands in it."""
+
+    mask: Tracer
+    region: tuple
+    axes: range
+    only_slices: bool  # around the mask
+
+
+def _masked_region(index, shape) -> _MaskedRegion | None:
+    """A traced mask among slices and numbers; None where the index is another one."""
+    if not isinstance(index, tuple):
+        return None
+    masks = [k for k, i in enumerate(index) if isinstance(i, Tracer) and i.dtype == bool and i.ndim]
+    if len(masks) != 1:
+        return None
+    place, mask = masks[0], index[masks[0]]
+    before, after = index[:place], index[place + 1 :]
+    if not _plain(before) or not _plain(after) or blame.constant_value(mask.node) is not None:
+        return None
+    used = sum(i is not None and i is not Ellipsis for i in (*before, *after)) + mask.ndim
+    if used > len(shape):
+        return None  # whose error parse tells
+    hidden = len(shape) - used if Ellipsis in before else 0
+    axis = hidden + sum(i is not None and i is not Ellipsis for i in before)
+    _checked_mask(mask, shape[axis:])
+    first = hidden + sum(i is None or isinstance(i, slice) for i in before)
+    region = (*before, *(slice(None),) * mask.ndim, *after)
+    numbers = any(isinstance(i, int) for i in (*before, *after))
+    return _MaskedRegion(mask, region, range(first, first + mask.ndim), not numbers)
 
 
 def _as_mask(context, index):
@@ -294,6 +352,8 @@ def _scatter(context, x: Node, basic: Basic, advanced, value) -> Node:
         at = build.broadcast(checked_index(index.node, size), x.shape, ())
         return op("where", op("eq", build.iota(x.shape, axis), at), value, x)
     value = build.reshape(value, (*before, index.size, *after))
+    if not index.size:
+        return x
     source = np.full(size, -1)
     source[index.ravel()] = np.arange(index.size)  # the last of equal indices wins
     written = build.const(source >= 0)

@@ -137,6 +137,8 @@ def _concrete(item):
             return None  # a mask of no axes: a new axis, along which all is chosen
         raise TraceError("False as an index is not supported; use x[:0]")
     array = np.asarray(item)
+    if array.dtype == bool and not array.ndim:
+        return _concrete(bool(array))
     if array.dtype == bool:
         return array
     if array.size == 0 and array.dtype.kind == "f":

@@ -290,6 +290,8 @@ def _pad_fills(context, values, ndim: int) -> list[tuple[Node, Node]]:
 
 def _pad_axis(x: Node, axis: int, low: int, high: int, mode: str) -> Node:
     size = x.shape[axis]
+    if size == 0:
+        raise ShapeError(f"np.pad: mode={mode!r} has nothing to repeat on the empty axis {axis}")
     if mode == "edge":
         first, last = part(x, axis, 0, 1), part(x, axis, size - 1, 1)
         pieces = [_repeated(first, axis, low), x, _repeated(last, axis, high)]
@@ -311,6 +313,10 @@ def _repeated(x: Node, axis: int, count: int) -> Node:
 def diff(context, a, n=1, axis=-1, prepend=None, append=None):
     x = context.lift(a)
     axis = normalize_axis_index(axis, x.ndim)
+    if n == 0:
+        return x
+    if n < 0:
+        raise ValueError(f"np.diff: n, the number of differences, cannot be negative: {n}")
     pieces = []
     for value in (prepend, x, append):
         if value is None or value is np._NoValue:

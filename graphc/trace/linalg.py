@@ -367,15 +367,23 @@ def cross(context, a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
         axisa = axisb = axisc = axis
     x, y = context.lift(a), context.lift(b)
     x, y = np.moveaxis(x, axisa, -1), np.moveaxis(y, axisb, -1)
-    if x.shape[-1] != 3 or y.shape[-1] != 3:
-        raise ShapeError(mismatch("cross", (x.shape, y.shape), "the last axes must have size 3"))
-    x, y = ([v[..., i] for i in range(3)] for v in (x, y))
+    sizes = x.shape[-1], y.shape[-1]
+    if not {*sizes} <= {2, 3}:
+        reason = "the last axes must have size 2 or 3"
+        raise ShapeError(mismatch("cross", (x.shape, y.shape), reason))
     turns = ((1, 2), (2, 0), (0, 1))
+    if sizes == (2, 2):
+        return x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
+    x, y = ([v[..., i] for i in range(v.shape[-1])] for v in (x, y))  # the third may be absent: 0
+    x, y = (v if len(v) == 3 else [*v, np.zeros_like(v[0])] for v in (x, y))
     return np.moveaxis(np.stack([x[i] * y[j] - x[j] * y[i] for i, j in turns]), 0, axisc)
 
 
 @implements(getattr(np.linalg, "cross", None))
 def linalg_cross(context, x1, x2, /, *, axis=-1):
+    shapes = [context.lift(x).shape for x in (x1, x2)]
+    if any(s[axis] != 3 for s in shapes):
+        raise ShapeError(mismatch("linalg.cross", shapes, "both axes must have size 3"))
     return cross(context, x1, x2, axis=axis)
 
 

@@ -44,7 +44,7 @@ def _extreme(function, fill):
         x = context.lift(a)
         options = _kept(keepdims=keepdims, initial=initial, where=where)
         result = function(_others(x, fill), axis=axis, **options)
-        if x.dtype.kind != "f":
+        if x.dtype.kind != "f" or given(initial):
             return result
         kept = _kept(keepdims=keepdims)
         return np.where(np.all(np.isnan(x), axis=axis, **kept), np.nan, result)

@@ -51,7 +51,11 @@ def sort(context, a, axis=-1, kind=None, order=None, *, stable=None):
 @implements(np.argsort)
 def argsort(context, a, axis=-1, kind=None, order=None, *, stable=None):
     """Equal elements keep their order, as with NumPy's kind="stable"."""
-    return context.wrap(_order(*_along(context, a, axis)))
+    x = context.lift(a)
+    if not x.ndim:  # unlike np.sort
+        normalize_axis_index(-1 if axis is None else axis, 1)
+        return context.wrap(build.full((1,), 0, np.int64))
+    return context.wrap(_order(*_along(context, x, axis)))
 
 
 @implements(np.partition)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from graphc.trace.source import located, output_text
 
 _LOGICAL = frozenset({np.bitwise_and, np.bitwise_or, np.bitwise_xor})
 _LOGICAL |= {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
+_BY_PLACE = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _DEFAULTS = {"casting": "same_kind", "order": "K", "subok": True}
 
 
@@ -53,7 +56,7 @@ def _as_python(ufunc: np.ufunc, operands) -> tuple:
 def inplace(ufunc: np.ufunc, context, target, other) -> Any:
     """``target op= other``: the same array with new elements; numbers are rebound instead."""
     result = operator(ufunc, context, (target, other))
-    if target.weak or not target.ndim:
+    if target.weak or not (target.ndim or target.is_view):
         return result
     assign(target, result, f"np.{ufunc.__name__}")
     return target
@@ -152,6 +155,11 @@ def array_function(function, args, kwargs) -> Any:
 
 def with_out(function, context, args, kwargs):
     """``function(*args, **kwargs)``, written into ``out`` where that is given."""
+    place = _place_of_out(function)
+    if place is not None and len(args) > place:
+        kwargs = {**kwargs, "out": args[place]}
+        kwargs |= zip(_parameters_behind_out(function), args[place + 1 :], strict=False)
+        args = args[:place]
     if "out" not in kwargs:
         return dispatch.call(function, context, args, kwargs)
     out = kwargs.pop("out")
@@ -162,6 +170,25 @@ def with_out(function, context, args, kwargs):
         return result
     assign(out, result, dispatch.public_name(function))
     return out
+
+
+@functools.cache
+def _parameters(function) -> tuple[str, ...]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some functions written in C
+        return ()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, _BY_PLACE))
+
+
+def _place_of_out(function) -> int | None:
+    names = _parameters(function)
+    return names.index("out") if "out" in names else None
+
+
+def _parameters_behind_out(function) -> tuple[str, ...]:
+    names = _parameters(function)
+    return names[names.index("out") + 1 :]
 
 
 def _context(values):

@@ -176,6 +176,8 @@ def _arg_extreme(name: str):
         else:
             index = normalize_axis_index(axis, x.ndim)
             kept = [1 if i == index else d for i, d in enumerate(x.shape)]
+        if x.shape[index] == 0:
+            raise ShapeError(f"np.{name} of no elements: {x.type} over axis {index}")
         found = _first_extreme(name[3:], x, index) if is_complex(x) else None
         result = build.reduce(name, x, (index,)) if found is None else found
         return context.wrap(build.reshape(result, kept) if keepdims is True else result)
@@ -205,6 +207,8 @@ def mean_node(context, x: Node, axes, keepdims, dtype, where=None) -> Node:
     working = np.dtype(np.float32) if dtype == np.float16 else dtype
     x = cast(x, working)
     total = reduce_node("sum", _masked(context, x, where, 0), axes, keepdims)
+    if working.kind in "iu":  # dtype= makes NumPy add up integers, and cut the average
+        total, working = cast(total, np.float64), np.dtype(np.float64)
     count = build.broadcast_to(_count(context, x, axes, where, keepdims, working), total.shape)
     return cast(op("div", total, count), dtype)
 

@@ -64,9 +64,9 @@ def reshaped(tracer, shape):
     shape = tuple(shape)
     result = build.reshape(node, shape)
     if tracer.is_view:
-        return tracer.view(result, None, None)
+        return tracer.seen_as(result, None, None)
     back = node.shape
-    return tracer.view(
+    return tracer.seen_as(
         result, lambda parent: build.reshape(parent, shape), lambda _, new: build.reshape(new, back)
     )
 
@@ -74,7 +74,7 @@ def reshaped(tracer, shape):
 def permuted(tracer, perm):
     perm = tuple(perm)
     inverse = tuple(int(i) for i in np.argsort(perm))
-    return tracer.view(
+    return tracer.seen_as(
         build.transpose(tracer.node, perm),
         lambda parent: build.transpose(parent, perm),
         lambda _, new: build.transpose(new, inverse),
@@ -85,7 +85,7 @@ def _resized(tracer, shape):
     """Axes of size 1 added or dropped: always a view in NumPy."""
     node = tracer.node
     shape, back = tuple(shape), node.shape
-    return tracer.view(
+    return tracer.seen_as(
         build.reshape(node, shape),
         lambda parent: build.reshape(parent, shape),
         lambda _, new: build.reshape(new, back),
@@ -212,7 +212,7 @@ def broadcast_to(context, array, shape, subok=False):
     if joint != shape:
         raise ShapeError(f"cannot broadcast {shape_text(x.shape)} to {shape_text(shape)}")
     result = build.broadcast_to(x.node, shape)
-    return x.view(result, lambda parent: build.broadcast_to(parent, shape), None)
+    return x.seen_as(result, lambda parent: build.broadcast_to(parent, shape), None)
 
 
 @implements(np.broadcast_arrays)

@@ -48,6 +48,16 @@ def stores_item() -> bool:
     return dis.opname[frame.f_code.co_code[frame.f_lasti]] in ("STORE_SUBSCR", "STORE_SLICE")
 
 
+def updates_item() -> bool:
+    """Whether the user's current instruction reads the target of ``x[i] += v``: Python then keeps
+    both ``x`` and ``i`` for the store. Source text is not needed, so it works at a prompt."""
+    frame = user_frame()
+    if frame is None or frame.f_lasti < 4:
+        return False
+    code, at = frame.f_code.co_code, frame.f_lasti
+    return all(dis.opname[code[place]] == "COPY" for place in (at - 2, at - 4))
+
+
 def _package(frame: FrameType) -> str:
     return frame.f_globals.get("__name__", "").partition(".")[0]
 

@@ -8,14 +8,14 @@ from numpy.lib.array_utils import normalize_axis_index
 from graphc.errors import ShapeError, TraceError
 from graphc.ir import build
 from graphc.ir.build import elementwise as op
-from graphc.ir.dims import Dim
+from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast
 from graphc.trace.elementwise import broadcast_shapes, shape_text
-from graphc.trace.indexing import wrapped_index
-from graphc.trace.indices import checked
+from graphc.trace.indexing import checked_position, wrapped_index
+from graphc.trace.indices import checked, data_dependent
 from graphc.trace.windows import sliding_window_view
 
 # --------------------------------------------------------------------------------------- take
@@ -45,9 +45,53 @@ def take(context, a, indices, axis=None, *, mode="raise"):
     return context.wrap(build.take(x, _bounded(context, index.node, x.shape[axis], mode), axis))
 
 
+def _where_true(context, condition, name: str) -> np.ndarray:
+    value = blame.constant_value(context.lift(condition).node)
+    if value is None:
+        raise data_dependent(f"np.{name} with a traced condition")
+    return np.flatnonzero(value)
+
+
+@implements(np.compress)
+def compress(context, condition, a, axis=None):
+    return take(context, a, _where_true(context, condition, "compress"), axis)
+
+
+@implements(np.extract)
+def extract(context, condition, arr):
+    return take(context, arr, _where_true(context, condition, "extract"))
+
+
+@implements(np.unravel_index)
+def unravel_index(context, indices, shape, order="C"):
+    sizes = shape if isinstance(shape, tuple | list) else (shape,)
+    rest = context.wrap(checked_position(context.lift(indices).node, product(sizes)))
+    found = []
+    for size in reversed(sizes) if order == "C" else sizes:
+        length = context.wrap(build.size(size, np.int64))
+        found.append(rest % length)
+        rest = rest // length
+    return tuple(reversed(found) if order == "C" else found)
+
+
+@implements(np.ravel_multi_index)
+def ravel_multi_index(context, multi_index, dims, mode="raise", order="C"):
+    modes = (mode,) * len(dims) if isinstance(mode, str) else mode
+    parts = []
+    for index, size, how in zip(multi_index, dims, modes, strict=True):
+        index = context.lift(index).node
+        known = checked_position(index, size) if how == "raise" else (
+            _bounded(context, index, size, how))  # fmt: skip
+        parts.append((context.wrap(known), context.wrap(build.size(size, np.int64))))
+    total = 0
+    for index, length in parts if order == "C" else reversed(parts):
+        total = total * length + index
+    return total
+
+
 @implements(np.convolve)
 def convolve(context, a, v, mode="full"):
-    x, kernel = context.lift(a), context.lift(v)
+    x, kernel = np.atleast_1d(context.lift(a)), np.atleast_1d(context.lift(v))
     if x.ndim != 1 or kernel.ndim != 1:
         raise ShapeError("np.convolve takes two vectors")
     if isinstance(x.shape[0], Dim) or x.shape[0] < kernel.shape[0]:
@@ -63,7 +107,7 @@ def convolve(context, a, v, mode="full"):
 
 @implements(np.correlate)
 def correlate(context, a, v, mode="valid"):
-    x, kernel = context.lift(a), context.lift(v)
+    x, kernel = context.lift(a), np.conj(context.lift(v))
     if isinstance(x.shape[0], int) and x.shape[0] < kernel.shape[0]:
         return convolve(context, kernel, x[::-1], mode)[::-1].copy()
     return convolve(context, x, kernel[::-1], mode)

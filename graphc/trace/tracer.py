@@ -88,7 +88,18 @@ class Tracer:
         if not self.context.alive:
             blame.escaped(self)
 
-    def view(self, node: Node, read_view, write_view, index=None) -> Tracer:
+    def view(self, dtype=None, type=None) -> Tracer:
+        """ndarray.view: the same memory under another name."""
+        if type is not None or (dtype is not None and np.dtype(dtype) != self.dtype):
+            raise TraceError(
+                located(
+                    "traced arrays have no bytes to see as another dtype; write x.astype(dtype) "
+                    "to convert the values"
+                )
+            )
+        return self.seen_as(self.node, lambda parent: parent, lambda _, new: new)
+
+    def seen_as(self, node: Node, read_view, write_view, index=None) -> Tracer:
         """A tracer of ``node`` that shares memory with this one, as NumPy's views do."""
         tracer = Tracer(self.context, self.context.record(node))
         tracer._storage = self._storage
@@ -201,12 +212,19 @@ class Tracer:
     take, repeat, squeeze = _method(np.take), _method(np.repeat), _method(np.squeeze)
     swapaxes, ravel = _method(np.swapaxes), _method(np.ravel)
     trace, diagonal = _method(np.trace), _method(np.diagonal)
-    conj = conjugate = _method(np.conjugate)
     copy = __copy__ = _method(np.copy)
     nonzero = _method(np.nonzero)
-    compress = _method(np.compress)
     argsort, searchsorted = _method(np.argsort), _method(np.searchsorted)
     choose, argpartition = _method(np.choose), _method(np.argpartition)
+
+    def compress(self, condition, axis=None):
+        return dispatch.call(np.compress, self.context, (condition, self, axis), {})
+
+    def conj(self):
+        conjugate = dispatch.call(np.conjugate, self.context, (self,), {})
+        return conjugate if self.dtype.kind == "c" else self
+
+    conjugate = conj
 
     def sort(self, axis=-1, kind=None, order=None, *, stable=None):
         self[...] = dispatch.call(np.sort, self.context, (self, axis), {})
@@ -234,6 +252,8 @@ class Tracer:
     def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
         if not np.can_cast(self.dtype, dtype, casting):
             raise TypeError(f"cannot cast {self.dtype} to {np.dtype(dtype)} under {casting!r}")
+        if not copy and np.dtype(dtype) == self.dtype:
+            return self
         return dispatch.call(np.astype, self.context, (self, dtype), {})
 
     def fill(self, value):
@@ -242,11 +262,20 @@ class Tracer:
     def _fill_flat(self, value):
         self[...] = np.resize(self.context.lift(value), self.shape)
 
-    def item(self, *args):
-        return blame.to_number(self, ".item()")
+    def item(self, *index):
+        """A Python number, so weak; it stays traced, and has a gradient."""
+        if not index:
+            if self.size != 1:
+                raise ValueError("can only convert an array of size 1 to a Python scalar")
+            found = self.reshape(())
+        elif len(index) == 1 and not isinstance(index[0], tuple):
+            found = self.ravel()[index[0]]
+        else:
+            found = self[index[0] if isinstance(index[0], tuple) else index]
+        return self.context.wrap(found.node, weak=True)
 
     def tolist(self):
-        return blame.to_number(self, ".tolist()")
+        return [part.tolist() for part in self] if self.ndim else self.item()
 
     # ------------------------------------------------------------------ what cannot be traced
 
@@ -283,7 +312,7 @@ class Tracer:
         return repr(self)
 
     def __reduce__(self):
-        raise TraceError(blame.located("a traced value cannot be pickled"))
+        raise TraceError(located("a traced value cannot be pickled"))
 
 
 _OPERANDS = (Tracer, Dim, bool, int, float, complex, np.generic, np.ndarray, list, tuple)

@@ -9,6 +9,7 @@ from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.trace import blame
 from graphc.trace.dispatch import call, public_name
 from graphc.trace.indexing import add_at
+from graphc.trace.indices import data_dependent
 from graphc.trace.reductions import axes_of, given, logaddexp_reduce
 from graphc.trace.tracer import Tracer
 
@@ -132,6 +133,12 @@ def reduceat(ufunc, context, array, indices, axis=0, dtype=None):
 
 def at(ufunc, context, array, index, *values) -> None:
     """``ufunc.at(x, index, values)``: of equal indices one after the other."""
+    if isinstance(index, Tracer) and index.dtype == bool and isinstance(array, Tracer):
+        if any(context.lift(v).ndim > array.ndim - index.ndim for v in values):
+            raise data_dependent(f"{public_name(ufunc)}.at of a mask with a value an element")
+        chosen = index.reshape((*index.shape, *(1,) * (array.ndim - index.ndim)))
+        array[...] = np.where(chosen, ufunc(array, *values), array)  # no element twice
+        return
     if ufunc in (np.add, np.subtract):
         value = values[0] if ufunc is np.add else np.negative(context.lift(values[0]))
         add_at(context, array, index, value)

@@ -384,3 +384,14 @@ def test_logaddexp_of_equal_operands_to_second_order(fn):
     for at in (INF, -INF):
         value, slopes = gc.interpret(gc.value_and_grad(fn, argnums=(0, 1)))(at, at)
         assert value == at and sum(slopes) == 1
+
+
+@pytest.mark.parametrize("slope", [np.inf, -np.inf, np.nan, "1 / 0"], ids=str)
+@pytest.mark.parametrize("mode", [gc.grad, lambda f: lambda x: gc.jvp(f)(x, np.ones(2))[1]])
+def test_a_constant_slope_that_is_not_finite_does_not_leak(slope, mode):
+    def f(x):
+        scaled = x / 0.0 if slope == "1 / 0" else x * slope
+        return np.sum(np.where(x > 1, 3 * x, 0) + np.where(x > 5, scaled, 0))
+
+    found = gc.interpret(mode(f))(np.array([2.0, 3.0]))
+    np.testing.assert_array_equal(found, [3.0, 3.0] if np.ndim(found) else 6.0)

@@ -321,6 +321,7 @@ flat("np.argsort", "np.argsort(x)", "np.argsort(x, axis=0)", "np.argsort(x, axis
      "np.argsort(x, kind='stable')", x=N(3, 4), dtypes=FLOATS)  # fmt: skip
 flat("np.argsort", "np.argsort(x, axis=0, kind='stable')", x=N(3, 4))
 flat("np.argsort", "np.argsort(x)", x=N(0, 3))
+flat("np.argsort", "np.argsort(x)", x=N())
 case("np.sort", "np.sort(x)", "np.sort(x, axis=0)", "np.sort(x, axis=None)", x=N(3, 4), dtypes=ALL)
 case("np.sort", "np.sort(x)", x=N(3, 0))
 case("np.sort", "np.sort(np.where(m, np.nan, x))[:4]", x=N(5), m=few(5))
@@ -340,6 +341,8 @@ for _name in ("nansum", "nanprod", "nanmean", "nanvar", "nanstd", "nanmax", "nan
          f"{_f}(np.where(m, np.nan, x), axis=0, keepdims=True)", x=N(3, 6),
          m=few(3, 6))  # fmt: skip
     case(_f, f"{_f}(x)", f"{_f}(x, axis=1)", x=N(3, 2), dtypes=NUMBERS)
+    if _name not in ("nanmean", "nanvar", "nanstd"):
+        case(_f, f"{_f}(np.where(m, np.nan, x), axis=0, initial=0.5)", x=N(1, 6), m=few(1, 6))
 for _name, _more in (("nanmedian", ""), ("nanquantile", ", 0.3"), ("nanpercentile", ", 30")):
     _f = f"np.{_name}"
     case(_f, f"{_f}(np.where(m, np.nan, x){_more})", f"{_f}(np.where(m, np.nan, x){_more}, axis=1)",
@@ -351,7 +354,7 @@ case("np.cov", "np.cov(x)", "np.cov(x, rowvar=False, bias=True)", x=N(3, 4))
 case("np.corrcoef", "np.corrcoef(x)", x=N(2, 4))
 case("np.clip", "np.clip(x, -1, 1)", "np.clip(x, None, y)", "np.clip(x, y, 1.5)", x=N(3, 4),
      y=N(4))  # fmt: skip
-case("np.clip", "np.clip(x, 1, 3)", x=N(3, 4), dtypes=NUMBERS)
+case("np.clip", "np.clip(x, 1, 3)", "np.clip(x, -1000, 1000)", x=N(3, 4), dtypes=NUMBERS)
 
 # ------------------------------------------------------------------------------------- products
 
@@ -381,6 +384,8 @@ case("np.einsum", "np.einsum('ii->i', x)", "np.einsum('ii', x)", "np.einsum('ij-
      "np.einsum(x, [0, 1], x, [1, 2], [0, 2])", x=N(3, 3), order=1)  # fmt: skip
 case("np.kron", "np.kron(x, y)", x=N(2, 2), y=N(3), dtypes=ALL)
 case("np.cross", "np.cross(x, y)", x=N(2, 3), y=N(3), dtypes=NUMBERS)
+case("np.cross", "np.cross(x[:, :2], y)", "np.cross(y, x[:, :2])", "np.cross(x[:, :2], y[1:])",
+     x=N(2, 3), y=N(3))  # fmt: skip
 case("np.cross", "np.cross(x, y, axis=0)", "np.cross(x, y, axisa=0, axisb=0, axisc=0)", x=N(3, 2),
      y=N(3, 2))  # fmt: skip
 case("np.trace", "np.trace(x)", "np.trace(x, 1)", "np.trace(x, -1, 1, 0)", x=N(3, 4), dtypes=ALL)
@@ -486,6 +491,17 @@ case("np.take", "np.take(x, i)", "np.take(x, i, axis=0)", "np.take(x, i - 3, axi
      "np.take(x, i + 5, axis=1, mode='wrap')", "np.take(x, i + 5, mode='clip', axis=0)",
      "np.take(x, [[0, -1], [1, 1]], axis=1)", "x.take(2)", x=N(3, 4), i=index(3, 2, 2))  # fmt: skip
 case("np.take", "np.take(x, i)", x=N(3), i=index(3, 0))
+case("np.compress", "np.compress([True, False, True], x, axis=0)", "x.compress([1, 0, 0, 1], 1)",
+     "np.compress([False, True], x)", x=N(3, 4))  # fmt: skip
+case("np.extract", "np.extract(np.eye(3, 4), x)", x=N(3, 4))
+case("np.unravel_index", "x[np.unravel_index(np.argmax(x), x.shape)]",
+     "x[np.unravel_index(i, (3, 4), order='F')]", x=N(3, 4), i=index(12, 5))  # fmt: skip
+case("np.ravel_multi_index", "x.ravel()[np.ravel_multi_index((i, i + 1), (3, 4))]",
+     "x.ravel()[np.ravel_multi_index((i, i + 2), (3, 4), mode='wrap', order='F')]",
+     "x.ravel()[np.ravel_multi_index((i - 1, 2 * i), x.shape, mode=('clip', 'wrap'))]",
+     x=N(3, 4), i=index(3, 5))  # fmt: skip
+case("ndarray.item", "x.item(3) * x[1].item(2) * x[2:, :1].item()", "gnp.array(x.tolist()) * x",
+     "x.item(1, 2) * x", x=N(3, 4))  # fmt: skip
 case("np.take_along_axis", "np.take_along_axis(x, i, axis=1)", x=N(3, 4), i=index(4, 3, 2))
 case("np.take_along_axis", "np.take_along_axis(x, i - 1, axis=0)", x=N(3, 4), i=index(3, 5, 1))
 case("np.take_along_axis", "np.take_along_axis(x, i, None)", x=N(3, 4), i=index(9, 3))
@@ -708,6 +724,9 @@ flat("np.linalg.matrix_rank of complex", "np.linalg.matrix_rank(x + 1j * y)", x=
 flat("order of complex", "np.argmax(x + 1j * y, axis=0)", "np.argmin(x + 1j * y)",
      "np.argsort(x + 1j * y)", "np.isreal(x + 1j * y)", "np.iscomplex(x + 1j * y)", x=N(3, 3),
      y=P(3, 3), dtypes=FLOATS)  # fmt: skip
+case("np.correlate of complex", "np.correlate(x + 1j * y[0], y[0] - 1j * x, 'full')",
+     "np.correlate(y[0] + 1j, x - 1j * y[0], 'same').imag", x=N(3), y=P(3, 3),
+     dtypes=FLOATS)  # fmt: skip
 
 # What the issue asks for by name.
 section("Fourier transforms")

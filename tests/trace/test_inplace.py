@@ -53,7 +53,12 @@ def test_a_view_writes_to_its_array_and_reads_from_it(view):
      "x[[0, 2]] = v", "x[:, [1, 1]] = np.array([[1., 2.]])", "x[np.array([1, -1])] += 1",
      "x[x > 3] = 0", "x[np.array([True, False, True])] = v", "x[0][1:] = 7", "x.T[0] = 3", "x.fill(2)",
      "np.add(x, v, out=x)", "np.fill_diagonal(x, 0)", "np.add.at(x, [0, 0, 2], v)",
-     "np.add.at(x, ([0, 0], [1, 1]), 5.0)", "np.copyto(x, v)", "x //= 2", "x **= 2", "x /= 4"],
+     "np.add.at(x, ([0, 0], [1, 1]), 5.0)", "np.add.at(x, x > 3, 2.0)", "x[x.sum(1) > 9] += v",
+     "x[x.sum(1) > 9, 1:3] = v[1:3]", "x[:, v > 0] = 2", "x[x[:, 0] > 3, 0] += 5",
+     "x[..., v > 0] *= 3",
+     "x[np.array([], int)] = 7", "x[0, 0, ...] += 5", "x[1, ...][2, ...] = 4", "x.view()[0] = 3",
+     "x.conj()[0] = 3", "x.astype(float, copy=False)[1] = 3", "np.fill_diagonal(x, v[:3])",
+     "np.fill_diagonal(x.T, v[:2], wrap=True)", "np.copyto(x, v)", "x //= 2", "x **= 2", "x /= 4"],
 )  # fmt: skip
 def test_statement(statement):
     scope = {"np": np}
@@ -139,3 +144,13 @@ def test_arguments_of_the_caller_are_not_changed():
 
     trace_like(fn, x)
     np.testing.assert_array_equal(x, X)
+
+
+def test_a_mask_on_the_right_of_an_update_is_no_target():
+    def fn(x):
+        y = x * 1
+        y += x[x > 5]
+        return y
+
+    with pytest.raises(TraceError, match="size of the result depends on the data"):
+        trace_like(fn, X)

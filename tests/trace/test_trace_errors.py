@@ -390,11 +390,6 @@ def scalar_type(x):
     return np.float32(x[0])
 
 
-@case("-", ".item() needs a number", "Leave out .item()")
-def item(x):
-    return x[0].item()
-
-
 @case("-", "a plain integer is needed", "Pass it as a static argument", args=INDEX)
 def size_from_data(i):
     return np.zeros(i[0])
