@@ -15,6 +15,7 @@ from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 from graphc.ir.types import short_dtype
 from graphc.trace import blame, dispatch, protocols
+from graphc.trace.source import located
 from graphc.trace.storage import Storage, View, read, write
 
 
