@@ -48,6 +48,7 @@ NUMPY_REFS = {
     "softplus": _np_softplus,
     "erf": erf,
     "erfc": erfc,
+    "gaussian": lambda x: np.exp(-(x * x)),
     "gelu": _np_gelu,
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "pow": np.power,
@@ -105,6 +106,7 @@ MP_REFS = {
     "sqrt": mp.sqrt, "rsqrt": lambda x: 1 / mp.sqrt(x),
     "cbrt": lambda x: mp.sign(x) * mp.cbrt(abs(x)), "pow": mp.power,
     "erf": mp.erf, "erfc": mp.erfc, "gelu": lambda x: x * mp.erfc(-x / mp.sqrt(2)) / 2,
+    "gaussian": lambda x: mp.exp(-x * x),
 }  # fmt: skip
 
 #: (lowest, highest) argument with a finite real result.
@@ -114,7 +116,7 @@ DOMAIN = {
     "log1p": (-1, None), "sqrt": (0, None), "rsqrt": (0, None), "arcsin": (-1, 1),
     "arccos": (-1, 1), "arctanh": (-1, 1), "arccosh": (1, None), "sigmoid": (-744, 800),
     "softplus": (-744, 1e300), "tanh": (-400, 400), "erf": (-30, 30), "erfc": (-30, 27.2),
-    "gelu": (-38.4, 1e100), "gammaln": (0, 1e300), "digamma": (0, None), "erfinv": (-1, 1),
+    "gaussian": (-27.2, 27.2), "gelu": (-38.4, 1e100), "gammaln": (0, 1e300), "digamma": (0, None), "erfinv": (-1, 1),
     "erfcinv": (1e-300, 2),
 }  # fmt: skip
 

@@ -44,7 +44,7 @@ _VECTOR_MATH = {
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin",
     "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
     "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc", "gammaln", "digamma", "zeta",
-    "erfinv", "erfcinv",
+    "erfinv", "erfcinv", "gaussian",
 }  # fmt: skip
 # What a program calls its own things: buffers, loop variables, locals, words of the machine.
 _TAKEN = re.compile(

@@ -196,9 +196,11 @@ _e("softplus", "log(1 + exp(x))", _softplus, ("sigmoid(x)",), "log(1 + exp(x)), 
    cost=26)  # fmt: skip
 _e("relu", "Max(x, 0)", lambda x: np.maximum(x, x.dtype.type(0)), ("where(z > 0, 1, 0)",),
    "max(x, 0); the gradient at 0 is 0.", result="same")  # fmt: skip
-_e("erf", "erf(x)", _vmath("erf"), ("1.1283791670955126*exp(-(x*x))",), "Error function.", cost=20)
-_e("erfc", "erfc(x)", _vmath("erfc"), ("-1.1283791670955126*exp(-(x*x))",),
+_e("erf", "erf(x)", _vmath("erf"), ("1.1283791670955126*gaussian(x)",), "Error function.", cost=20)
+_e("erfc", "erfc(x)", _vmath("erfc"), ("-1.1283791670955126*gaussian(x)",),
    "Complementary error function.", cost=24)  # fmt: skip
+_e("gaussian", "exp(-x*x)", _vmath("gaussian"), ("-2*x*z",),
+   "exp(-x**2), accurate for large x too.", singular=True, cost=14)  # fmt: skip
 _e("gammaln", "loggamma(x)", _vmath("gammaln"), ("digamma(x)",),
    "Logarithm of the gamma function for x > 0; NaN below 0.", singular=True, cost=90)  # fmt: skip
 _e("digamma", "digamma(x)", _vmath("digamma"), ("zeta(2, x)",),

@@ -10,34 +10,41 @@ from typing import Any
 import numpy as np
 
 from graphc.vmath.arithmetic import INF, LN2_SPLIT, LOG2E, NAN, at_most, poly, two_product
-from graphc.vmath.exponentials import EXPM1, exp, exp_poly, exp_reduce
+from graphc.vmath.exponentials import EXPM1, exp, exp_poly, exp_reduce, two_powers
 from graphc.vmath.logarithms import log
 from graphc.vmath.values import Value
 
-_ERF = {  # erf(x) = x + x p(x**2), |x| <= 1
-    True: (
-        0.128379166, -0.37612626, 0.112835906, -0.026854476, 0.0051903883, -0.000803403789,
-        7.94726147e-05,
-    ),
-    False: (
-        0.12837916709551256, -0.37612638903183343, 0.11283791670937701,
-        -0.02686617064224069, 0.005223977600409538, -0.0008548325721512474,
-        0.00012055289148765248, -1.4924657454302816e-05, 1.6446777481818521e-06,
-        -1.620571806639967e-07, 1.3716192059780687e-08, -7.801518144527432e-10,
-    ),
-}  # fmt: skip
+_ERF = (  # float32: erf(x) = x + x p(x**2), |x| <= 1
+    0.128379166, -0.37612626, 0.112835906, -0.026854476, 0.0051903883, -0.000803403789,
+    7.94726147e-05,
+)  # fmt: skip
 _ERFQ = (  # log(erfc(1 + u)), 0 <= u <= 2.93
     -1.84960556, -2.63896179, -0.843203008, -0.041014187, 0.00867803488,
     -0.000411734829, -0.000558838132, 0.0001397343,
 )  # fmt: skip
-_ERF_ROOT_AT = 0.962890625  # where the first coefficient is nearly exact
-_ERF_ROOT = (  # fourth root of erfc(_ERF_ROOT_AT + u), error relative to erf, up to 5.93
-    0.6451912497532862, -0.4155946077225272, -0.001380592747403587, 0.05142022119872053,
-    -0.0031005727332860345, -0.005095017195517292, 0.000697087256340496, 0.0003174119254500502,
-    -7.000481373760566e-05, -1.082778329169661e-05, 3.5061195383158795e-06, 3.2510476685085253e-07,
-    -1.3516000173739579e-07, -8.456156286997351e-09, 9.911256797713084e-10, 2.8434987428944333e-09,
-    -1.0622471140971288e-09, 1.845792540141484e-10, -1.8130635064293826e-11, 9.796503608836422e-13,
-    -2.2806265576444405e-14,
+# float64: erf at multiples of 1 / steps and exp(-r**2), larger by some bits so that no entry is
+# subnormal, as many as an index may say; and where exp(-x**2) has become 0
+_ERF_STEPS, _ERF_ENTRIES, _ERF_UP, _ERF_END = 128, 4096, 64, 27.3
+_ERF_DENSITY = 1.1283791670955126  # 2 / sqrt(pi)
+# erf(r + d) = erf(r) + erf'(r) d (1 + q), r = n / steps; of q a polynomial in n d for each power of
+# d**2, the first without the constant, which is 0
+_ERF_SERIES = (
+    (
+        -0.007812499999868775, 4.06901043529108e-05, -1.5894505144675138e-07,
+        4.967039246274916e-10,
+    ),
+    (
+        -0.33333333333046, 0.00390622341527129, -2.4426216321807343e-05, 1.9327243182957766e-08,
+    ),
+    (
+        0.09999968932129003,
+    ),
+)  # fmt: skip
+# exp(t) = 1 + t + t**2 p(t), |t| <= 0.2135
+_EXP_SHORT = (
+    0.4999999999999999, 0.16666666666665508, 0.041666666666697286, 0.008333333335400765,
+    0.0013888888868438863, 0.00019841257605577282, 2.480163709284435e-05, 2.7586840876928377e-06,
+    2.752660972640025e-07,
 )  # fmt: skip
 # erfc at multiples of 1 / steps, as many as an index may say; its end, where the result is 0; and
 # the bits by which entries are larger, so that none is subnormal
@@ -96,21 +103,81 @@ _PHI_POLY = {
 }  # fmt: skip
 
 
-def erf(v: Any, x: Value) -> Value:
-    """erf: odd polynomial below 1, then 1 - erfc: exp of a polynomial in float32, the fourth power
-    of one in float64, which saves the exp."""
+def _erf_f32(v: Any, x: Value) -> Value:
     ax = v.abs(x)
-    z = ax * ax
-    small = v.fma(ax, poly(v, z, _ERF[v.f32]), ax)
-    if v.f32:
-        t, r = exp_reduce(v, poly(v, at_most(v, ax, 3.93) - 1.0, _ERFQ))
-        a = v.from_bits((v.bits(t) - v.bias) << v.mant)
-        big = 1.0 - exp_poly(v, r) * a
-    else:
-        root = poly(v, at_most(v, ax, 5.93) - _ERF_ROOT_AT, _ERF_ROOT)
-        square = root * root
-        big = v.fma(-square, square, 1.0)
+    small = v.fma(ax, poly(v, ax * ax, _ERF), ax)
+    t, r = exp_reduce(v, poly(v, at_most(v, ax, 3.93) - 1.0, _ERFQ))
+    a = v.from_bits((v.bits(t) - v.bias) << v.mant)
+    big = 1.0 - exp_poly(v, r) * a
     return v.copysign(v.select(ax < 1.0, small, big), x)
+
+
+@functools.cache
+def _erf_tables() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Words of erf and of exp(-r**2), each entry from the one before it by a Taylor series."""
+    rows = np.ones((2, _ERF_ENTRIES))
+    with decimal.localcontext(prec=26):
+        h = 1 / decimal.Decimal(_ERF_STEPS)
+        value, density = decimal.Decimal(0), 2 / decimal.Decimal(_PI).sqrt()
+        ratio, shrink = (-h * h).exp(), (-2 * h * h).exp()
+        up, x = 2**_ERF_UP / density, decimal.Decimal(0)
+        for n in range(_ERF_ENTRIES):
+            rows[:, n] = float(value), float(up * density)
+            if value < 1:
+                value += density * _integral(x, h)
+            density, ratio, x = density * ratio, ratio * shrink, x - h
+    return tuple(tuple(map(int, row.view(np.uint64))) for row in rows)
+
+
+def _integral(r: decimal.Decimal, h: decimal.Decimal) -> decimal.Decimal:
+    """exp(2 r t - t**2) from 0 to h, by Hermite's recurrence."""
+    x, y, least = 2 * r * h, 2 * h * h, h * decimal.Decimal("1e-20")
+    before, term, total, k = decimal.Decimal(0), h, h, 0
+    while abs(term) + abs(before) > least:
+        k += 1
+        before, term = term, (x * term - y * before) / k
+        total += term / (k + 1)
+    return total
+
+
+def _beside(v: Any, x: Value) -> tuple[Value, Value, Value, Value]:
+    """|x| = n / steps + d, and the entry of that multiple: (|x|, n, d, entry)."""
+    ax = at_most(v, v.abs(x), _ERF_END)
+    t = v.fma(ax, float(_ERF_STEPS), v.magic)
+    n = t - v.magic
+    entry = v.bits(t) & (_ERF_ENTRIES - 1)  # in the tables for NaN, too
+    return ax, n, v.fma(n, -1.0 / _ERF_STEPS, ax), entry  # d is exact
+
+
+def erf(v: Any, x: Value) -> Value:
+    """From the nearest entry of a table, a Taylor series whose coefficients are polynomials in the
+    entry's place; float32: odd polynomial below 1, then 1 - exp of a polynomial."""
+    if v.f32:
+        return _erf_f32(v, x)
+    _, n, d, entry = _beside(v, x)
+    value, density = (v.from_bits(v.table(words, entry)) for words in _erf_tables())
+    z, square = n * d, d * d
+    first, second, (third,) = _ERF_SERIES
+    q = v.fma(square, third, poly(v, z, second))
+    q = v.fma(square, q, z * poly(v, z, first))
+    step = (d * density) * (_ERF_DENSITY * 2.0**-_ERF_UP)
+    return v.copysign(v.fma(step, q, step + value), x)
+
+
+def gaussian(v: Any, x: Value) -> Value:
+    """exp(-x**2) with the square's rounding error; float64: by erf's table of it, whose entry and
+    place in it the two share."""
+    if v.f32:
+        ax = at_most(v, v.abs(x), 10.2)
+        square, rest = two_product(v, ax, ax)
+        t, r = exp_reduce(v, -square)
+        a, b = two_powers(v, t)
+        return exp_poly(v, r - rest) * a * b
+    ax, n, d, entry = _beside(v, x)
+    density = v.from_bits(v.table(_erf_tables()[1], entry))
+    t = v.fma(n, -1.0 / _ERF_STEPS, -ax) * d  # -(r + x) d
+    p = v.fma(t * t, poly(v, t, _EXP_SHORT), t)
+    return v.fma(density, p, density) * 2.0**-_ERF_UP
 
 
 @functools.cache
@@ -129,7 +196,7 @@ def _erfc_table(f32: bool) -> tuple[tuple[int, ...], ...]:
             fraction = r + k / (2 * fraction)
         value = slope / 2 / fraction
         ratio, shrink = (h * (2 * r - h)).exp(), (-2 * h * h).exp()
-        zero, small, x, y = decimal.Decimal(0), h * decimal.Decimal("1e-20"), 2 * r * h, 2 * h * h
+        zero = decimal.Decimal(0)
         while True:
             # The rounding error of the value counts twice where results are of the next binade:
             # there the slope takes off half of it, and adds half on the other side.
@@ -139,14 +206,8 @@ def _erfc_table(f32: bool) -> tuple[tuple[int, ...], ...]:
             rows[:, n] = float(value), float(tilt - slope)
             if n == 0:
                 break
-            # the integral of exp(2 r t - t**2) from 0 to h; Hermite's recurrence
-            before, term, total, k = zero, h, h, 0
-            while abs(term) > small:
-                k += 1
-                before, term = term, (x * term - y * before) / k
-                total += term / (k + 1)
-            value, slope, n = value + slope * total, slope * ratio, n - 1
-            ratio, x = ratio * shrink, x - y
+            value += slope * _integral(r, h)
+            slope, ratio, r, n = slope * ratio, ratio * shrink, r - h, n - 1
     return tuple(tuple(map(int, row.view(np.uint32 if f32 else np.uint64))) for row in rows)
 
 

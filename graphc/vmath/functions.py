@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.vmath.arithmetic import via_f64
-from graphc.vmath.error_functions import erf, erfc, erfcinv, erfinv, gelu
+from graphc.vmath.error_functions import erf, erfc, erfcinv, erfinv, gaussian, gelu
 from graphc.vmath.exponentials import cosh, exp, exp2, expm1, sigmoid, sinh, tanh
 from graphc.vmath.gamma import digamma, gammaln, zeta
 from graphc.vmath.llvm_ops import LLVMOps
@@ -64,6 +64,7 @@ _entry("arctan", arctan, 1.5, 1.8)
 _entry("arctan2", arctan2, 1.8, 1.9, 2)
 _entry("erf", erf, 1.4, 1.9)
 _entry("erfc", erfc, 1.5, 1.8)
+_entry("gaussian", gaussian, 1.5, 1.5)
 _entry("gelu", gelu, 2.0, 1.7)
 _entry("cbrt", cbrt, 1.1, 1.1)
 _entry("pow", pow, 0.6, 1.3, 2)

@@ -44,6 +44,7 @@ FUNCTIONS = {
     "rint": lambda a: sympy.floor(a + sympy.Rational(1, 2)),
     "rsqrt": lambda a: 1 / sympy.sqrt(a),
     "sigmoid": lambda a: 1 / (1 + sympy.exp(-a)),
+    "gaussian": lambda a: sympy.exp(-a * a),
     "copysign": lambda a, b: sympy.Abs(a) * sympy.sign(b),
     "where": lambda c, a, b: sympy.Piecewise((a, c), (b, True)),
 }

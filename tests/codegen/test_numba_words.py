@@ -73,7 +73,7 @@ def test_every_row(dtype):
     assert_both_agree(graph, arrays, rtol=tolerance)
 
 
-@pytest.mark.parametrize("seed", [300, 302])
+@pytest.mark.parametrize("seed", [304, 302])
 def test_random_programs(seed):
     graph, arrays = random_graph(seed, ops=[op for op in ALL if op != "matmul"])
     assert_both_agree(graph, arrays, rtol=1e-5)

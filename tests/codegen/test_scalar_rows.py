@@ -22,7 +22,7 @@ APPROXIMATE = {
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin",
     "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "cbrt",
     "sigmoid", "softplus", "erf", "erfc", "pow", "arctan2", "rsqrt", "gammaln", "digamma", "zeta",
-    "erfinv", "erfcinv",
+    "erfinv", "erfcinv", "gaussian",
 }  # fmt: skip
 
 # Which zero of a pair of unlike sign comes out depends on NumPy's own build.
