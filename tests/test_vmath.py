@@ -116,8 +116,8 @@ DOMAIN = {
     "log1p": (-1, None), "sqrt": (0, None), "rsqrt": (0, None), "arcsin": (-1, 1),
     "arccos": (-1, 1), "arctanh": (-1, 1), "arccosh": (1, None), "sigmoid": (-744, 800),
     "softplus": (-744, 1e300), "tanh": (-400, 400), "erf": (-30, 30), "erfc": (-30, 27.2),
-    "gaussian": (-27.2, 27.2), "gelu": (-38.4, 1e100), "gammaln": (0, 1e300), "digamma": (0, None), "erfinv": (-1, 1),
-    "erfcinv": (1e-300, 2),
+    "gaussian": (-27.2, 27.2), "gelu": (-38.4, 1e100), "gammaln": (0, 1e300), "digamma": (0, None),
+    "erfinv": (-1, 1), "erfcinv": (1e-300, 2),
 }  # fmt: skip
 
 
