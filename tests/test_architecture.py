@@ -97,6 +97,7 @@ ALLOWED = {
         "graphc.codegen.numba_call": "at import",
         "graphc.codegen.llvm_backend": "at import",
         "graphc.codegen.interleave": "at import",
+        "graphc.codegen.loop_wishes": "at import",
         "graphc.codegen.vectors": "at import",
         "graphc.codegen.product": "at import",
         "graphc.codegen.convolution": "at import",

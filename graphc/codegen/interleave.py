@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from graphc.codegen.loop_wishes import ask_of_loop, is_asked
+
 _ARITHMETIC = {
     "fadd", "fsub", "fmul", "fdiv", "fneg", "fcmp", "icmp", "select", "call", "and", "or", "xor",
     "add", "sub", "shl", "lshr",
@@ -24,6 +26,8 @@ def interleave_long_bodies(function: ir.Function) -> None:
     for latch, header, body in loops:
         if any(h in body and h is not header for _, h, _ in loops):
             continue  # another loop is within
+        if is_asked(latch):
+            continue
         size = sum(
             i.opname in _ARITHMETIC and not isinstance(i.type, ir.VectorType)
             for block in body
@@ -31,7 +35,7 @@ def interleave_long_bodies(function: ir.Function) -> None:
         )  # what is written as vectors is no business of the vectoriser
         count = next((count for least, count in _COUNTS if size >= least), None)
         if count:
-            _set_count(latch, count)
+            ask_of_loop(latch, ("llvm.loop.interleave.count", ir.IntType(32)(count)))
 
 
 def _successors(block: ir.Block) -> list[ir.Block]:
@@ -74,11 +78,3 @@ def _body(latch: ir.Block, header: ir.Block) -> list[ir.Block]:
             body[block] = None
             waiting += before.get(block, ())
     return list(body)
-
-
-def _set_count(latch: ir.Block, count: int) -> None:
-    module = latch.function.module
-    wish = module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(count)])
-    own = module.add_metadata([f"loop {latch.name}", wish])
-    own.operands = [own, wish]  # a node that holds itself belongs to one loop
-    latch.terminator.set_metadata("llvm.loop", own)

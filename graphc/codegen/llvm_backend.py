@@ -83,7 +83,7 @@ def optimize_and_emit(
         _hide(whole, exported)
         if apart:
             for function in whole.functions:
-                if not function.is_declaration:
+                if not function.is_declaration and not _is_in_place(function):
                     function.add_function_attribute("noinline")
         # Unrolling short loops whole comes before vectorizing and spoils it, but what remains
         # of them afterwards gains from it (measured: steps of small models 1.2 to 2.2 times
@@ -112,6 +112,10 @@ def _drop_unused_variants(module, builder) -> None:
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
     passes.run(module, builder)
+
+
+def _is_in_place(function) -> bool:
+    return any(b"alwaysinline" in attributes for attributes in function.attributes)
 
 
 def _hide(module, exported: str) -> None:

@@ -33,6 +33,7 @@ from graphc.codegen.kinds import (
     local,
     store,
 )
+from graphc.codegen.loop_wishes import ask_of_loop
 from graphc.codegen.machine import MATH
 from graphc.codegen.native_words import Word
 from graphc.errors import VerifyError
@@ -47,21 +48,32 @@ _LOGICAL = {ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"}
 _WORDS = {ast.FloorDiv: "floor_div", ast.Mod: "floor_mod"}
 _ORDER = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
+#: How loops are written, and what that asks of LLVM. Steps that are ``abreast`` are one vector.
+_WISHES: dict[str, tuple] = {
+    "range": (),
+    "abreast": (("llvm.loop.vectorize.enable", ir.IntType(1)(1)),),
+    "unrolled": (("llvm.loop.unroll.full",),),
+}
+
 _MAIN_KINDS = {"args": BYTES, "arena": BYTES, "ints": WORDS}
 _MANY_PARAMETERS = 32  # from which a kernel stays a function
 _LONG = 300  # lines of a kernel without loops from which vector math is called
 _OUT_OF_LINE = frozenset({*MATH, "power"}) - {"sqrt", "rsqrt"}
 
 
-def lower_kernel(module: ir.Module, name: str, text: str, kinds: Sequence, words: dict) -> Word:
+def lower_kernel(
+    module: ir.Module, name: str, text: str, kinds: Sequence, words: dict, in_place: bool = False
+) -> Word:
     """The function in ``text``, of parameters of ``kinds`` and without a result, becomes the
-    function ``name`` of ``module``; the word that calls it."""
+    function ``name`` of ``module``, always inlined if ``in_place``; the word that calls it."""
     tree = _parsed(text)
     function = _function(module, name, kinds, NONE)
     for argument, kind in zip(function.args, kinds, strict=True):
         if isinstance(kind, Buffer):
             argument.add_attribute("noalias")
-    if len(kinds) > _MANY_PARAMETERS:  # what aliases what grows with the square where it is inlined
+    if in_place:
+        function.attributes.add("alwaysinline")
+    elif len(kinds) > _MANY_PARAMETERS:  # inlined, pairs that may alias cost LLVM time
         function.attributes.add("noinline")
     lowering = _Lowering(tree, words, ir.IRBuilder(function.append_basic_block("entry")))
     names = [a.arg for a in tree.args.args]
@@ -72,7 +84,7 @@ def lower_kernel(module: ir.Module, name: str, text: str, kinds: Sequence, words
     lowering.out_of_line = text.count("\n") >= _LONG and _is_straight(tree)
     lowering.run(kinds, function.args)
     lowering.builder.ret_void()
-    if len(kinds) > _MANY_PARAMETERS and lowering.only_moves:
+    if len(kinds) > _MANY_PARAMETERS and lowering.only_moves and not in_place:
         function.attributes.add("optnone")  # nothing to gain from passes that compare all pairs
     return calling(name, function.ftype, kinds, NONE)
 
@@ -358,6 +370,8 @@ class _Lowering:
         if not self.fixed or name not in self.single:
             return False
         words = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call)}  # type: ignore
+        if any(word.startswith("local_") for word in words):
+            return False  # memory of its own at each use
         names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - words
         read = [n.value for n in ast.walk(node) if isinstance(n, ast.Subscript)]
         return names <= self.fixed | self.meanings.keys() and all(
@@ -403,11 +417,11 @@ class _Lowering:
         self.builder.position_at_end(after)
 
     def _For(self, node: ast.For) -> None:
-        """``for name in range([first,] end):``"""
+        """``for name in range([first,] end):``, or with ``abreast`` or ``unrolled``."""
         steps = node.iter
         if not (
             isinstance(node.target, ast.Name) and isinstance(steps, ast.Call)
-            and isinstance(steps.func, ast.Name) and steps.func.id == "range"
+            and isinstance(steps.func, ast.Name) and steps.func.id in _WISHES
             and 1 <= len(steps.args) <= 2 and not node.orelse
         ):  # fmt: skip
             self._unknown(node)
@@ -418,6 +432,9 @@ class _Lowering:
         with self._loop(first[0] if first else end.type(0), end) as index:
             self._bind(node.target.id, INT64, index)
             self.block(node.body)
+            latch = self.builder.block
+        if _WISHES[steps.func.id]:
+            ask_of_loop(latch, *_WISHES[steps.func.id])
 
     def _is_copied(self, node: ast.For, bounds: list[ast.expr]) -> bool:
         """Lower a loop that copies neighbours from some parameters to others as moves of memory:

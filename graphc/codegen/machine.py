@@ -53,13 +53,14 @@ def python_words() -> dict[str, object]:
         "accumulate_sum": lambda a, b: a + b, "accumulate_prod": lambda a, b: a * b,
         "checked": _checked, "status_words": lambda ints: ints,
         "part": lambda buffer, offset: buffer[offset:], "team_parts": _team_parts,
-        "claim": lambda buffer, index: None,
+        "claim": lambda buffer, index: None, "abreast": range, "unrolled": range,
     }  # fmt: skip
     for kind, dtype in KINDS.items():
         if kind != "bool":
             words[kind] = _conversion(dtype)
         words[f"argument_{kind}"] = lambda args, index: args[index]
         words[f"temporary_{kind}"] = _temporary(dtype)
+        words[f"local_{kind}"] = _local(dtype)
     for kind in ("f32", "f64"):
         words[f"gemm_{kind}"] = _gemm
         for name, word in LIBRARY_WORDS.items():
@@ -75,6 +76,12 @@ def _temporary(dtype):
     return lambda arena, offset: arena[offset : len(arena) - (len(arena) - offset) % size].view(
         dtype
     )
+
+
+def _local(dtype):
+    """Memory of the function, in which is anything."""
+    size = np.dtype(dtype).itemsize
+    return lambda count: np.full(count * size, 0xAB, np.uint8).view(dtype)
 
 
 def _team_parts(ints, at, extent, size, work):

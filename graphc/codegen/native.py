@@ -68,7 +68,7 @@ def compile_program(program: Program) -> Compiled:
         words[p.name] = _linked(p.name, p.kind, pooling.argument_types(p))
     for kernel in program.kernels:
         kinds = [_argument_kind(p.kind) for p in kernel.parameters]
-        word = lower_kernel(module, kernel.name, kernel.text, kinds, words)
+        word = lower_kernel(module, kernel.name, kernel.text, kinds, words, kernel.in_place)
         words[word.name] = word
         if kernel.team:
             words[kernel.team_name] = team_word(kernel.team_name, word, kinds)
@@ -82,7 +82,9 @@ def compile_program(program: Program) -> Compiled:
         finished.append(convolution.convolutions_module(program.convolutions, machine, triple))
     if program.poolings:
         finished.append(pooling.poolings_module(program.poolings, machine, triple))
-    return optimize_and_emit([str(module)], ENTRY, finished, apart=len(program.calls) > _MANY)
+    in_place = {k.name for k in program.kernels if k.in_place}
+    calls = sum(name not in in_place for name in program.calls)
+    return optimize_and_emit([str(module)], ENTRY, finished, apart=calls > _MANY)
 
 
 def compile_words(text: str) -> Compiled:

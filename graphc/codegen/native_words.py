@@ -402,6 +402,15 @@ def _temporary(kind: str):
     return Word(f"temporary_{kind}", 2, typing, emit)
 
 
+def _local(kind: str):
+    result = Buffer(SCALARS[kind])
+
+    def emit(builder, sig, args):
+        return local(builder, sig.return_type.dtype.memory, args[0].constant)
+
+    return Word(f"local_{kind}", 1, lambda count: result(INT64), emit)
+
+
 def _part_emit(builder, sig, args):
     return builder.gep(args[0], [args[1]], inbounds=True)
 
@@ -777,4 +786,5 @@ def native_words() -> dict[str, Word | float]:
             words[kind] = _conversion(kind, scalar)
         words[f"argument_{kind}"] = _argument(kind)
         words[f"temporary_{kind}"] = _temporary(kind)
+        words[f"local_{kind}"] = _local(kind)
     return words

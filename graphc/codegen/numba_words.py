@@ -102,6 +102,7 @@ def numba_word(word: Word) -> Callable:
 def numba_words() -> dict[str, object]:
     """The namespace in which Numba compiles a program."""
     words = {n: numba_word(w) if isinstance(w, Word) else w for n, w in native_words().items()}
+    words |= {"abreast": range, "unrolled": range}
     return words | {kind: dtype.type for kind, dtype in KINDS.items() if kind != "bool"}
 
 

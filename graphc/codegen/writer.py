@@ -6,7 +6,7 @@ The same text is lowered to LLVM and, in tests and for debugging, run as plain P
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.codegen.library import kernel_text
 from graphc.codegen.routines import ROUTINES, routine_text
@@ -38,6 +38,7 @@ class KernelFunction:
     text: str
     team: bool = False  # main calls ``name_team``, which runs it in parts: the last three
     # parameters are the number of the part, its first step and the end of its steps
+    in_place: bool = False  # its text always stands for its call
 
     @property
     def team_name(self) -> str:
@@ -178,6 +179,8 @@ class _Calls:
         self.poolings: dict[tuple, PoolingFunction] = {}
         self.called: list[str] = []
         self.counter = 0
+        self.small = False  # within a loop that keeps its values in registers
+        self.own: dict[L.Buffer, str] = {}  # what it has copies of
 
     def block(self, kernels: list[L.Kernel]) -> list[str]:
         lines: list[str] = []
@@ -187,15 +190,18 @@ class _Calls:
                 lines += called
                 self.called.append(name)
             elif isinstance(kernel, L.LoopControl):
-                lines += self._loop(kernel)
+                lines += self._small_loop(kernel) if kernel.small else self._loop(kernel)
             elif isinstance(kernel, L.TeamKernel):
                 lines += self._team(kernel)
             elif isinstance(kernel, L.ChoiceControl):
-                lines += [f"if {kernel.pred.name}[0]:", *self._indented(kernel.on_true)]
+                lines += [f"if {self.name(kernel.pred)}[0]:", *self._indented(kernel.on_true)]
                 lines += ["else:", *self._indented(kernel.on_false)]
             else:
                 lines += self._kernel(kernel)
         return lines
+
+    def name(self, buffer: L.Buffer) -> str:
+        return self.own.get(buffer, buffer.name)
 
     def _indented(self, kernels: list[L.Kernel]) -> list[str]:
         return [_INDENT + line for line in self.block(kernels) or ["pass"]]
@@ -213,7 +219,7 @@ class _Calls:
 
     def _known(self, function: KernelFunction) -> KernelFunction:
         kinds = tuple(p.kind for p in function.parameters)  # the text does not tell dtypes
-        key = (re.sub(r"\s*#.*", "", function.text), kinds, function.team)
+        key = (re.sub(r"\s*#.*", "", function.text), kinds, function.team, function.in_place)
         name = f"kernel{len(self.functions)}"
         function = self.functions.setdefault(key, _named(function, name))
         self.called.append(function.name)
@@ -239,6 +245,27 @@ class _Calls:
                 lines.append("if status[0] != 0: return")
         return lines
 
+    def _small_loop(self, loop: L.LoopControl) -> list[str]:
+        """The steps, on copies in registers."""
+        self.counter += 1
+        own = {k.buffer: f"own{self.counter}_{k.buffer.name}" for k in loop.kept}
+        lines: list[str] = []
+        for buffer, name in own.items():
+            lines.append(f"{name} = local_{short_dtype(buffer.dtype)}({buffer.size})")
+            lines += self._copied(name, buffer.name, buffer.size)
+        self.small, self.own = True, own
+        lines += self._loop(loop)
+        self.small, self.own = False, {}
+        for kept in loop.kept:
+            if kept.changes:
+                lines += self._copied(kept.buffer.name, own[kept.buffer], kept.buffer.size)
+        return lines
+
+    def _copied(self, target: str, source: str, size: int) -> list[str]:
+        self.counter += 1
+        at = f"z{self.counter}"
+        return [f"for {at} in range({size}):", f"{_INDENT}{target}[{at}] = {source}[{at}]"]
+
     def _loop(self, loop: L.LoopControl) -> list[str]:
         """The steps; then what is stacked is cleared beyond the last one."""
         self.counter += 1
@@ -252,7 +279,7 @@ class _Calls:
         if loop.test is not None:
             lines.append(f"{var} = 0")
             lines.append(f"while {'True' if room is None else f'{var} < {room}'}:{comment}")
-            body = [*self.block(loop.test_kernels), f"if not {loop.test.name}[0]: break"]
+            body = [*self.block(loop.test_kernels), f"if not {self.name(loop.test)}[0]: break"]
             if loop.tape:
                 body += [f"if {var} >= {length}:", *(_INDENT + line for line in full)]
             body += [*self._step(loop), f"{var} = {var} + 1"]
@@ -299,7 +326,7 @@ def _part_of(part: L.Part, step: str) -> str:
 
 def _named(function: KernelFunction, name: str) -> KernelFunction:
     text = function.text.replace("def kernel(", f"def {name}(", 1)
-    return KernelFunction(name, function.parameters, text, function.team)
+    return replace(function, name=name, text=text)
 
 
 # ------------------------------------------------------------------------------------- kernels
@@ -313,7 +340,7 @@ def _function(
     (to the one that puts the parts together) how many parts there were."""
     buffers = kernel.buffers
     names = {b: f"{'o' if b in kernel.writes else 'a'}{i}" for i, b in enumerate(buffers)}
-    sizes = {} if team else _runtime_extents(kernel.body)
+    sizes = {} if team or calls.small else _runtime_extents(kernel.body)
     is_lane = team is not None and kernel is team.lane
     writer = _Body(names, sizes, calls, team.shared if is_lane else None)
     lines = writer.block(kernel.body, 1)
@@ -330,7 +357,7 @@ def _function(
         else:
             lines += _first_failure(status)
     parameters = [Parameter(names[b], short_dtype(b.dtype)) for b in buffers]
-    arguments = [b.name for b in buffers]
+    arguments = [calls.name(b) for b in buffers]
     text = "\n".join([*head, *lines])
     if "status" in text and not (is_lane and team.status):
         parameters.append(Parameter("status", "status"))
@@ -346,7 +373,7 @@ def _function(
     parameters += [Parameter(name, "dim") for name in last]
     signature = ", ".join(p.name for p in parameters)
     text = f"def kernel({signature}):\n{text}"
-    return KernelFunction("kernel", tuple(parameters), text, is_lane), arguments
+    return KernelFunction("kernel", tuple(parameters), text, is_lane, calls.small), arguments
 
 
 def _first_failure(status: str) -> list[str]:
@@ -412,7 +439,8 @@ class _Body:
                 steps = "first, end"
             if self.shared and (claimed := _in_place(stmt)):
                 return self._claiming(stmt, steps, claimed, depth)
-            return [f"{pad}for {stmt.var} in range({steps}):", *self.block(stmt.body, depth + 1)]
+            how = _in_sequence(stmt) if self.calls.small else "range"
+            return [f"{pad}for {stmt.var} in {how}({steps}):", *self.block(stmt.body, depth + 1)]
         if isinstance(stmt, L.Product | L.Pack):
             return [pad + self._product(stmt)]
         if isinstance(stmt, L.Convolve):
@@ -549,13 +577,30 @@ class _NamedText(ScalarText):
         return super().expr(e)
 
 
+def _in_sequence(loop: L.For) -> str:
+    """How the steps of a loop of a small step are run: those of an innermost loop that are as many
+    as the lanes of a vector are these lanes, unless they do nothing but add up."""
+    inner = (L.For, L.ScatterAdd, L.ArgUpdate)
+    abreast = (
+        loop.extent in (2, 4, 8, 16)
+        and not isinstance(loop, L.ForBlocks)
+        and not any(isinstance(s, inner) for s in loop.body)
+        and any(isinstance(s, L.Store | L.AccumulateInto) for s in loop.body)
+    )
+    return "abreast" if abreast else "unrolled"
+
+
+def _is_one_block(loop: L.For) -> bool:
+    return loop.block is not None and isinstance(loop.extent, int) and loop.extent <= loop.block[1]
+
+
 def _steps(loop: L.For, extent: str) -> str:
     """The argument of ``range``."""
     if isinstance(loop, L.ForTeam):
         return "lanes"
     if isinstance(loop, L.ForBlocks):
         return f"({extent} + {loop.size - 1}) // {loop.size}"
-    if loop.block:
+    if loop.block and not _is_one_block(loop):
         block, size = loop.block
         return f"{block} * {size}, smaller({block} * {size} + {size}, {extent})"
     return extent
@@ -584,6 +629,8 @@ def _main(schedule: L.Schedule, calls: list[str]) -> str:
         lines.append(f"{_INDENT}{buffer.name} = temporary_{kind}(arena, ints[{first + position}])")
     for view in (v for v in schedule.views if v.name in used):
         lines.append(f"{_INDENT}{view.name} = part({view.base.name}, {dim(view.offset)})")
+    for buffer in schedule.locals:
+        lines.append(f"{_INDENT}{buffer.name} = local_{short_dtype(buffer.dtype)}({buffer.size})")
     lines += [_INDENT + call for call in calls]
     return "\n".join(lines)
 

@@ -34,6 +34,7 @@ from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder, segments
 from graphc.schedule.products import is_own, method, work_size
 from graphc.schedule.rows import Rows, find_rows
+from graphc.schedule.small import has_few_elements, keep_in_registers
 from graphc.schedule.team import split
 
 
@@ -58,12 +59,16 @@ def schedule(graph: Graph, team: bool = False) -> L.Schedule:
         program.const_values, program.checks, program.reasons, graph.symbols, tapes,
         program.views,
     )  # fmt: skip
+    result = keep_in_registers(result)
     return split(result) if team else result
 
 
-def _kernels(graph: Graph, program: _Program, inputs, outputs) -> tuple[list[L.Kernel], Graph]:
-    """The kernels of a graph between given buffers; also the graph as it was scheduled."""
-    graph = canonicalize(graph)
+def _kernels(
+    graph: Graph, program: _Program, inputs, outputs, small: bool = False
+) -> tuple[list[L.Kernel], Graph]:
+    """The kernels of a graph between given buffers; also the graph as it was scheduled. ``small``
+    is a step that may be run in registers."""
+    graph = canonicalize(graph, tiny_products=not small)
     deps, fusion, order = _grouped(graph, find_rows(graph, inputs, outputs))
     graph = deps.graph  # with copies behind staged updates
     program.reasons += fusion.reasons
@@ -385,15 +390,15 @@ class _History:
 
 
 def _history(node: Node, carry: int, storage, program: _Program) -> _History | None:
-    """Of a carry that a loop of a known number of steps stacks; None for others, and where results
-    of the program have memory of their own."""
+    """Of a carry that a loop of a known number of steps stacks; None for others, where results of
+    the program have memory of their own, and of steps whose carries stay in registers."""
     body, length, count = node.attr("body"), node.attr("length"), node.attr("carries")
     known = node.attr("cond") is None and not node.attr("counted") and not node.attr("grow")
     given, made = body.inputs[carry], body.outputs[carry]
     stacked = {
         k: y is made for k, y in enumerate(body.outputs) if k >= count and (y is made or y is given)
     }  # fmt: skip
-    if length is None or not known or not stacked or made in body.inputs:
+    if length is None or not known or not stacked or made in body.inputs or has_few_elements(body):
         return None
     if any(_item(node, k) in storage for k in (carry, *stacked)):
         return None
@@ -599,7 +604,7 @@ def _loop(
     step = Graph(body.name, body.inputs, outputs, graph.sources, donated)
     with program.loop(consts) as before:
         inside = [*given_parts, *x_parts, *consts], [*made_parts, *y_parts]
-        kernels, _ = _kernels(step, program, *inside)
+        kernels, _ = _kernels(step, program, *inside, has_few_elements(step))
     packed = [b for k in before for b in k.writes]
     tests, test = [], None
     if cond is not None:

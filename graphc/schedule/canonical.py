@@ -15,16 +15,19 @@ from graphc.schedule.deps import storage_root
 from graphc.schedule.products import is_product
 
 _OFTEN = 4
+_TINY = 256  # multiplications
 _SHORT_ROWS, _MANY_ROWS = range(16, 257), 1024
 
 
-def canonicalize(graph: Graph) -> Graph:
-    """Matrix products of what BLAS takes, sums for convolutions without a kernel, arg-reductions
-    over the last axis, no interior padding, and for each output and each carry a node of its
-    own."""
+def canonicalize(graph: Graph, tiny_products: bool = True) -> Graph:
+    """Matrix products of what BLAS takes (without ``tiny_products`` sums for those), sums for
+    convolutions without a kernel, arg-reductions over the last axis, no interior padding, and for
+    each output and each carry a node of its own."""
     often = _often_transposed(graph)
 
     def lower(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node.op == "matmul" and not tiny_products and _is_tiny(node, *inputs):
+            return _matmul_as_sum(node, *inputs)
         if node.op == "matmul" and node.attr("tb") and node.inputs[1] in often:
             a, b = inputs
             return build.matmul(a, build.swap_last(b), node.attr("ta"))
@@ -63,6 +66,12 @@ def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
     if inputs == node.inputs:
         return node
     return _node.make(node.op, inputs, dict(node.attrs), node.type)
+
+
+def _is_tiny(node: Node, a: Node, b: Node) -> bool:
+    """Whether a product is a few lines of arithmetic, less than to call a function for it."""
+    size = product([*node.shape, a.shape[-2 if node.attr("ta") else -1]])
+    return isinstance(size, int) and size <= _TINY
 
 
 def _matrix_by_vector(node: Node, a: Node, b: Node) -> Node | None:

@@ -424,6 +424,15 @@ class LibraryKernel:
     source: object = None
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An array that a small loop has in memory of its own: copied there before it, and back
+    behind it if it ``changes``."""
+
+    buffer: Buffer
+    changes: bool
+
+
 @dataclass
 class LoopControl:
     """Kernels that are run for each step: ``var`` from 0 below ``length`` and the value of
@@ -431,7 +440,8 @@ class LoopControl:
 
     ``parts`` follow the step. Where it is not known before how many steps there are, what
     ``stacked`` has room for beyond them is cleared; ``tape`` is the number (from 1) of the tape
-    symbol that ``length`` is, 0 for others.
+    symbol that ``length`` is, 0 for others. Of a ``small`` one (``schedule.small``) steps are put
+    in place, on copies of what is ``kept``.
     """
 
     name: str
@@ -449,6 +459,8 @@ class LoopControl:
     writes: tuple[Buffer, ...]
     nodes: tuple = ()
     source: object = None
+    small: bool = False
+    kept: tuple[Kept, ...] = ()
 
     @property
     def inner(self) -> list[Kernel]:
@@ -504,6 +516,7 @@ class Schedule:
     symbols: tuple[str, ...] = ()
     tapes: tuple[str, ...] = ()  # symbols among them whose size only running tells
     views: list[View] = field(default_factory=list)  # of temps
+    locals: list[Buffer] = field(default_factory=list)  # of small loops, in registers
 
 
 # ----------------------------------------------------------------------------------- traversal
