@@ -101,7 +101,8 @@ def _users(kernels: list[L.Kernel]) -> dict[int, set[int]]:
 
 
 def _touched(loop: L.LoopControl) -> dict[L.Buffer, bool]:
-    """The arrays that kernels of a loop read or write, none of which is a part of another, and whether they write it."""
+    """The arrays that kernels of a loop read or write, other than parts of larger ones, and
+    whether they write them."""
     found: dict[L.Buffer, bool] = {}
     sliced = set()
     for kernel in [loop, *_within(loop)]:

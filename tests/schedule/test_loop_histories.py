@@ -71,7 +71,7 @@ CASES = {f.__name__: f for f in (states, backwards, befores, slopes, shifted, ne
 @pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("name", CASES)
 def test_histories_are_right(name, steps):
-    x = np.random.default_rng(1).normal(size=(max(steps, 2), 3, 6)).astype(np.float32)[:steps]
+    x = np.random.default_rng(1).normal(size=(max(steps, 2), 20, 6)).astype(np.float32)[:steps]
     x = x if name != "shifted" or steps > 1 else np.concatenate([x, x])
     graph = trace_like(CASES[name], x, W).graph
     expected = interp.evaluate(graph, [x, W])
@@ -81,22 +81,22 @@ def test_histories_are_right(name, steps):
 
 
 def test_what_a_step_makes_is_not_copied():
-    x = np.zeros((5, 3, 6), np.float32)
+    x = np.zeros((5, 20, 6), np.float32)
     for name, kernels in (("states", 1), ("backwards", 1), ("slopes", 1)):
         made = schedule(passes.optimize(trace_like(CASES[name], x, W).graph))
         forward = next(k for k in made.kernels if isinstance(k, L.LoopControl))
         assert len(list(L.leaves(forward.kernels))) == kernels
         whole = {p.base.base for p in forward.parts if isinstance(p.base, L.View)}
-        assert [b.size for b in whole] == [(5 + 1) * 3 * 6]
+        assert [b.size for b in whole] == [(5 + 1) * 20 * 6]
 
 
 def test_results_of_the_program_have_memory_of_their_own():
     """Nothing of it is part of something larger."""
 
     def f(x, w):
-        return gc.scan(lambda h, x: (np.tanh(x + h @ w),) * 2, np.zeros((3, 6), x.dtype), x)
+        return gc.scan(lambda h, x: (np.tanh(x + h @ w),) * 2, np.zeros((20, 6), x.dtype), x)
 
-    x = np.random.default_rng(1).normal(size=(5, 3, 6)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(5, 20, 6)).astype(np.float32)
     graph = trace_like(f, x, W).graph
     assert not schedule(passes.optimize(graph)).views
     expected = interp.evaluate(graph, [x, W])
