@@ -35,22 +35,16 @@ def stacked(rows, shape=None):
     return build.concat([build.reshape(r, (1, *(shape or r.shape))) for r in rows], 0)
 
 
-def stepping(
-    *stacks, init=None, reverse=False, change=lambda h, *rows: E("sin", E("add", h, sum_of(rows)))
-):
-    """``h = change(h, *rows)`` step by step: the last h and all of them."""
-    params = [build.placeholder(-7, k, t) for k, t in enumerate(
-        [init.type, *(tensor_type(s.dtype, s.shape[1:]) for s in stacks)])]  # fmt: skip
-    after = change(*params)
-    (body,), outside = control.close([[after, after]], params)
-    return build.loop(body, [init], stacks, outside, length=stacks[0].shape[0], reverse=reverse)
+def stepping(stack, init, reverse=False):
+    """``h = sin(h + row)`` for each row: the last h, and all of them."""
+    h, row = parameters(init.type, tensor_type(stack.dtype, stack.shape[1:]))
+    after = E("sin", E("add", h, row))
+    (body,), _ = control.close([[after, after]], [h, row])
+    return build.loop(body, [init], [stack], length=stack.shape[0], reverse=reverse)
 
 
-def sum_of(rows):
-    total = rows[0]
-    for row in rows[1:]:
-        total = E("add", total, row)
-    return total
+def parameters(*types):
+    return [build.placeholder(-7, k, t) for k, t in enumerate(types)]
 
 
 def copies(scheduled):
@@ -94,7 +88,7 @@ def test_rows_in_any_order(order, reverse):
 
     def f(*arrays):
         rows = [arrays[k] for k in places]
-        return stepping(stacked(rows), init=arrays[5], reverse=reverse)
+        return stepping(stacked(rows), arrays[5], reverse=reverse)
 
     arrays = [RNG.normal(size=(2, 3)) for _ in range(6)]
     graph = make_graph(f, arrays)
@@ -105,15 +99,13 @@ def test_rows_in_any_order(order, reverse):
 
 def test_rows_that_are_views_of_arguments_and_of_sizes_known_later():
     def f(*arrays):
-        return stepping(stacked(arrays[:4], (6,)), init=arrays[4])[0]
+        return stepping(stacked(arrays[:4], (6,)), arrays[4])[0]
 
-    agrees(
-        make_graph(f, [np.ones((2, 3), np.float32)] * 4 + [np.ones(6, np.float32)]),
-        [RNG.normal(size=(2, 3)).astype(np.float32) for _ in range(4)] + [np.ones(6, np.float32)],
-    )
+    arrays = [*(RNG.normal(size=(2, 3)).astype(np.float32) for _ in range(4)), np.ones(6, "f4")]
+    agrees(make_graph(f, arrays), arrays)
 
     def g(*arrays):
-        return stepping(stacked(arrays[:4]), init=arrays[4])[0]
+        return stepping(stacked(arrays[:4]), arrays[4])[0]
 
     arrays = [RNG.normal(size=7) for _ in range(5)]
     graph = make_graph(g, arrays, shapes=[("n",)] * 5)
@@ -124,26 +116,23 @@ def test_rows_that_are_views_of_arguments_and_of_sizes_known_later():
 
 def test_what_others_read_is_put_together():
     def computed(*arrays):  # no argument
-        return stepping(stacked([E("sin", a) for a in arrays[:4]]), init=arrays[4])[0]
+        return stepping(stacked([E("sin", a) for a in arrays[:4]]), arrays[4])[0]
 
     def read_whole(*arrays):
         stack = stacked(arrays[:4])
-        return stepping(stack, init=arrays[4])[0], build.reduce("sum", stack, (0,))
+        return stepping(stack, arrays[4])[0], build.reduce("sum", stack, (0,))
 
     def returned(*arrays):
         stack = stacked(arrays[:4])
-        return stepping(stack, init=arrays[4])[0], stack
+        return stepping(stack, arrays[4])[0], stack
 
     def both(*arrays):
         stack = stacked(arrays[:5])
         init = build.broadcast(arrays[5], (5, 3), (1,))
-        params = [
-            build.placeholder(-7, k, t)
-            for k, t in enumerate([init.type, arrays[0].type, stack.type])
-        ]
-        after = E("add", E("mul", params[0], params[2]), build.broadcast(params[1], (5, 3), (1,)))
-        (body,), outside = control.close([[after]], params)
-        return build.loop(body, [init], [stack], [stack, *outside], length=5)
+        h, row, whole = parameters(init.type, arrays[0].type, stack.type)
+        after = E("add", E("mul", h, whole), build.broadcast(row, (5, 3), (1,)))
+        (body,), _ = control.close([[after]], [h, row, whole])
+        return build.loop(body, [init], [stack], [stack], length=5)
 
     for f, count in ((computed, 5), (read_whole, 5), (returned, 5), (both, 6)):
         arrays = [RNG.normal(size=3) for _ in range(count)]
@@ -160,7 +149,7 @@ def row_of(stack, k):
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
 def test_results_in_any_order(order):
     def f(*arrays):
-        last, all_of_them = stepping(stacked(arrays[:4]), init=arrays[4])
+        last, all_of_them = stepping(stacked(arrays[:4]), arrays[4])
         return last, *(row_of(all_of_them, k) for k in order)
 
     arrays = [RNG.normal(size=3) for _ in range(5)]
@@ -172,7 +161,7 @@ def test_results_in_any_order(order):
 @pytest.mark.parametrize("read", ["some", "twice", "whole", "further", "in part"])
 def test_results_that_are_not_rows_only(read):
     def f(*arrays):
-        _, stack = stepping(stacked(arrays[:4]), init=arrays[4])
+        _, stack = stepping(stacked(arrays[:4]), arrays[4])
         rows = [row_of(stack, k) for k in range(4)]
         if read == "some":
             return rows[:3]
