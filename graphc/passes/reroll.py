@@ -38,18 +38,21 @@ _VIEWS = frozenset({"broadcast", "reshape", "transpose", "cast", "slice"})
 def reroll(graph: Graph) -> Graph:
     """``graph`` with its chains of equal blocks as loops."""
     sources = dict(graph.sources)
-    outputs = reroll_nodes(graph.outputs, sources)
+    outputs = reroll_nodes(graph.outputs, sources, results=True)
     return graph if tuple(outputs) == graph.outputs else graph.with_outputs(outputs, sources)
 
 
-def reroll_nodes(roots: Iterable[Node], sources: dict[Node, Source]) -> list[Node]:
-    """``roots`` with loops for chains of equal blocks; ``sources`` gains the lines of new nodes."""
+def reroll_nodes(
+    roots: Iterable[Node], sources: dict[Node, Source], results: bool = False
+) -> list[Node]:
+    """``roots`` with loops for chains of equal blocks; ``sources`` gains the lines of new nodes.
+    Of ``results`` of a program each has memory of its own: updates of many are a loop, too."""
     roots = list(roots)
     for _ in range(_ROUNDS):
         order = Order(roots)
         if any(n.op == "barrier" for n in order.nodes):
             break  # a loop would keep each block's values, which a checkpoint gave up
-        found = _found(order)
+        found = _found(order, results)
         inner = {n: _with_rolled_bodies(n, sources) for n in order.nodes if bodies(n)}
         inner = {n: new for n, new in inner.items() if new is not n}
         if not found and not inner:
@@ -58,14 +61,14 @@ def reroll_nodes(roots: Iterable[Node], sources: dict[Node, Source]) -> list[Nod
     return roots
 
 
-def _found(order: Order) -> list[_Blocks]:
+def _found(order: Order, results: bool) -> list[_Blocks]:
     if len(order.nodes) < BLOCKS:
         return []
     found: list[_Blocks] = []
     search = order.regions(BLOCKS)
     cuts = next(search, None)
     while cuts is not None:
-        blocks = _verified(order, cuts)
+        blocks = _verified(order, cuts, results)
         if blocks is not None:
             found.append(blocks)
         try:
@@ -122,7 +125,7 @@ class _Blocks:
         return {(slot, lag): None for slot, most in lags.items() for lag in range(1, most + 1)}
 
 
-def _verified(order: Order, cuts: list[Region]) -> _Blocks | None:
+def _verified(order: Order, cuts: list[Region], results: bool) -> _Blocks | None:
     """The most blocks that one of the cuts gives; None if they differ or it does not pay."""
     best, last = None, None
     for cut in cuts:
@@ -132,7 +135,9 @@ def _verified(order: Order, cuts: list[Region]) -> _Blocks | None:
     if best is None:
         return None
     blocks = best[0] if best[0] is last else _grown(order, best[1])
-    return blocks if blocks.region.count >= BLOCKS and _pays(blocks) else None
+    if blocks.region.count < BLOCKS:
+        return None
+    return blocks if (results and _are_updates(blocks)) or _pays(blocks) else None
 
 
 def _grown(order: Order, region: Region) -> _Blocks | None:
@@ -288,6 +293,22 @@ def _pays(blocks: _Blocks) -> bool:
         return False
     few = all(isinstance(n.type.size, int) and n.type.size <= _FEW for n in nodes)
     return size >= (_CHEAP_NODES if few else _CHEAP_ARRAY_NODES)
+
+
+def _are_updates(blocks: _Blocks) -> bool:
+    """Whether blocks that do not need each other turn arguments of their own into results that
+    nobody reads: a loop does so without a stack of either."""
+    region, roots = blocks.region, set(blocks.order.roots)
+    if blocks.carried() or region.count < BLOCKS_OF_ARGUMENTS:
+        return False
+    own = [role[1] for roles in blocks.roles for role in roles if role[0] == "own"]
+    for slot in range(region.period):
+        made = [blocks.node(slot, block) for block in range(region.count)]
+        if any(n in roots for n in made) and not all(n in roots for n in made):
+            return False
+        if any(blocks.order.at[r] >= region.end for n in made for r in blocks.order.readers[n]):
+            return False
+    return any(map(_is_copied, own))
 
 
 def _is_copied(terms: Sequence[Node]) -> bool:

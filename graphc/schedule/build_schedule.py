@@ -33,7 +33,7 @@ from graphc.schedule.fuse import Fusion, Group
 from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder, segments
 from graphc.schedule.products import is_own, method, work_size
-from graphc.schedule.rows import Rows, find_rows
+from graphc.schedule.rows import find_rows
 from graphc.schedule.small import has_few_elements, keep_in_registers
 from graphc.schedule.team import split
 
@@ -69,7 +69,7 @@ def _kernels(
     """The kernels of a graph between given buffers; also the graph as it was scheduled. ``small``
     is a step that may be run in registers."""
     graph = canonicalize(graph, tiny_products=not small)
-    deps, fusion, order = _grouped(graph, find_rows(graph, inputs, outputs))
+    deps, fusion, order = _grouped(graph, inputs, outputs)
     graph = deps.graph  # with copies behind staged updates
     program.reasons += fusion.reasons
     storage, histories = _assign_storage(graph, deps, order, program, inputs, outputs)
@@ -91,12 +91,12 @@ def _check_dtypes(graph: Graph) -> None:
 # ------------------------------------------------------------------------- grouping and order
 
 
-def _grouped(graph: Graph, rows: Rows) -> tuple[Deps, Fusion, list[Group]]:
+def _grouped(graph: Graph, inputs, outputs) -> tuple[Deps, Fusion, list[Group]]:
     """Fuse and order; an in-place update that would be read too late goes through a copy."""
     staged: set[int] = set()
     while True:
         staged_graph, kept, copies = _stage_updates(graph, staged)
-        deps = analyse(staged_graph, kept, copies, rows)
+        deps = analyse(staged_graph, kept, copies, find_rows(staged_graph, inputs, outputs))
         fusion = Fusion(deps)
         groups = fusion.run()
         blocked = _misaligned_updates(staged_graph, deps, fusion)
@@ -124,12 +124,12 @@ def _stage_updates(graph: Graph, staged: set[int]) -> tuple[Graph, set[Node], se
     return graph.with_outputs(outputs), kept, copies
 
 
-def _updates(graph: Graph):
-    """(output position, output root, input node) of each real in-place update."""
+def _updates(graph: Graph, deps: Deps):
+    """(output position, the unit that writes it, input node) of each real in-place update."""
     for out, donor in graph.donated.items():
         root, target = storage_root(graph.outputs[out]), graph.inputs[donor]
         if root is not target:
-            yield out, root, target
+            yield out, deps.rows.writer.get(root, root), target
 
 
 def _is_one_pass(group: Group, deps: Deps) -> bool:
@@ -150,9 +150,11 @@ def _is_one_pass(group: Group, deps: Deps) -> bool:
 def _misaligned_updates(graph: Graph, deps: Deps, fusion: Fusion) -> set[int]:
     """Updates whose own kernel reads the old value at another position or in another pass."""
     blocked = set()
-    for out, root, target in _updates(graph):
+    for out, root, target in _updates(graph, deps):
         group = fusion.group_of[root]
         if root in group.post:  # written when all loops are done and the rest is computed
+            continue
+        if root.op == "loop":  # which changes rows of its own step (`rows`)
             continue
         uses = [u for m in group.members for u in deps.uses[m] if u.unit is target]
         if uses and not all(_same_place(u, root, group, deps) for u in uses):
@@ -205,7 +207,7 @@ def _ordered(graph: Graph, deps: Deps, fusion: Fusion, groups: list[Group]):
                 if source is not target:
                     after[id(source)].add(id(target))
     writer_of = {}
-    for out, root, target in _updates(graph):
+    for out, root, target in _updates(graph, deps):
         writer = fusion.group_of[root]
         writer_of[id(writer)] = writer_of.get(id(writer), set()) | {out}
         for use in deps.used_by.get(target, ()):
@@ -537,7 +539,7 @@ def _lower(graph, deps, order, storage, histories, program: _Program) -> list[L.
         if unit is not None and unit.op == "matmul" and len(group.members) == 1:
             kernels.append(_gemm(name, unit, storage, graph, program))
         elif unit is not None and unit.op == "loop":
-            kernels += _loop(name, unit, storage, histories, graph, program)
+            kernels += _loop(name, unit, storage, histories, graph, program, deps.rows.updates)
         elif unit is not None and unit.op == "cond":
             kernels.append(_choice(name, unit, storage, graph, program))
         elif unit is not None and is_library(unit):
@@ -566,11 +568,11 @@ def _results(node: Node, storage, program: _Program) -> list[L.Buffer]:
 
 
 def _loop(
-    name: str, node: Node, storage, histories, graph: Graph, program: _Program
+    name: str, node: Node, storage, histories, graph: Graph, program: _Program, updates
 ) -> list[L.Kernel]:
     """Body and condition between the loop's buffers: carries are changed in place or have a
-    history, what is stacked is passed part by part. What the loop would do at each step alike
-    comes before it."""
+    history, what is stacked is passed part by part, and ``updates`` change that of what they read.
+    What the loop would do at each step alike comes before it."""
     body, cond, length = node.attr("body"), node.attr("cond"), node.attr("length")
     given = control.operands(node)
     results, count = _results(node, storage, program), node.attr("carries")
@@ -594,12 +596,18 @@ def _loop(
     apart = [
         k for k in range(count, len(results)) if not any(k in h.results for h in kept.values())
     ]
-    y_parts = [part(results[k], body.outputs[k].type) for k in apart]
+    stacks = [updates.get(_item(node, k)) for k in apart]
+    changed = [None if stack is None else given.xs.index(stack) for stack in stacks]
+    y_parts = [
+        part(results[k], body.outputs[k].type) if x is None else x_parts[x]
+        for k, x in zip(apart, changed, strict=True)
+    ]
     given_parts, made_parts = list(carries), list(carries)
     for k, history in kept.items():
         given_parts[k] = part(history.before, own.init[k].type)
         made_parts[k] = part(history.after, own.init[k].type)
     donated = {k: k for k in range(count) if k not in kept}
+    donated |= {count + k: count + x for k, x in enumerate(changed) if x is not None}
     outputs = [*body.outputs[:count], *(body.outputs[k] for k in apart)]
     step = Graph(body.name, body.inputs, outputs, graph.sources, donated)
     with program.loop(consts) as before:

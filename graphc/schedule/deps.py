@@ -23,14 +23,13 @@ from graphc.schedule.products import (
     read_in_block,
     takes_rows,
 )
-from graphc.schedule.rows import NO_ROWS, Rows
+from graphc.schedule.rows import ALIASES, NO_ROWS, Rows, storage_root
 from graphc.schedule.sizes import nominal
 
 _FOLDED = {
     "broadcast", "transpose", "slice", "windows", "pad", "iota", "size", "const", "take",
     "take_along", "check_index",
 }  # fmt: skip
-_ALIASES = {"reshape", "barrier"}  # another name for the memory of their first input
 _OPAQUE = {
     "matmul", "conv", "concat", "scatter_add", "scatter_set", "cumsum", "cumprod", "loop", "cond",
     "item",
@@ -126,13 +125,6 @@ def fill_value(node: Node) -> Node | None:
     return node if is_scalar_const(node) else None
 
 
-def storage_root(node: Node) -> Node:
-    """The node whose memory a chain of reshapes and barriers shares."""
-    while node.op in _ALIASES:
-        node = node.inputs[0]
-    return node
-
-
 def only_unit_axes(a, b) -> bool:
     """Whether two shapes differ by axes of size 1 only."""
     return [d for d in a if d != 1] == [d for d in b if d != 1]
@@ -155,7 +147,7 @@ def analyse(
     units = [
         n
         for n in graph.order
-        if n.op != "input" and n.op not in _ALIASES and n not in virtual and n not in rows.folded
+        if n.op != "input" and n.op not in ALIASES and n not in virtual and n not in rows.folded
         and (n.op not in _FOLDED or (n in stored and n.op != "const"))
     ]  # fmt: skip
     gathered = frozenset(
@@ -319,7 +311,7 @@ def _operand_axes(unit: Node, position: int) -> AxisMap:
 
 
 def _is_unit(node: Node, deps: Deps) -> bool:
-    folded = node.op in _FOLDED or node.op in _ALIASES
+    folded = node.op in _FOLDED or node.op in ALIASES
     return not folded and node not in deps.virtual and node not in deps.rows.read
 
 

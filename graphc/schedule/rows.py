@@ -13,22 +13,31 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.schedule.loops import Buffer
 
-_ALIASES = ("reshape", "barrier")
+ALIASES = ("reshape", "barrier")  # other names for the memory of their first input
+
+
+def storage_root(node: Node) -> Node:
+    """The node whose memory a chain of reshapes and barriers shares."""
+    while node.op in ALIASES:
+        node = node.inputs[0]
+    return node
 
 
 @dataclass(frozen=True)
 class Rows:
     """``read``: of a concatenation, the arguments whose rows it stacks. ``written``: of a stacked
-    result, the outputs that are its rows, by position. ``parts``: nodes between those and it."""
+    result, the outputs that are its rows, by position. ``updates``: of such a result, the stack
+    that the loop changes in place. ``writer``: of nodes between a result and outputs, the loop."""
 
     read: Mapping[Node, Sequence[Node]] = field(default_factory=dict)
     written: Mapping[Node, Sequence[int]] = field(default_factory=dict)
-    parts: frozenset[Node] = frozenset()
+    updates: Mapping[Node, Node] = field(default_factory=dict)
+    writer: Mapping[Node, Node] = field(default_factory=dict)
 
     @property
-    def folded(self) -> frozenset[Node]:
+    def folded(self) -> set[Node]:
         """What needs no kernel."""
-        return self.parts | self.read.keys()
+        return {*self.writer, *self.read}
 
 
 NO_ROWS = Rows()
@@ -47,17 +56,45 @@ def find_rows(graph: Graph, inputs: Sequence[Buffer], outputs: Sequence[Buffer])
             if rows and stack not in graph.outputs and _only_stepped_through(stack, graph):
                 read[stack] = rows
     written: dict[Node, list[int]] = {}
-    parts: set[Node] = set()
+    updates: dict[Node, Node] = {}
+    writer: dict[Node, Node] = {}
     places: dict[Node, list[int]] = {}
     for position, node in enumerate(graph.outputs):
         places.setdefault(node, []).append(position)
     for item in graph.order:
         if item.op == "item" and _is_stacked_result(item):
             found = _unstacked(item, graph, places)
-            if found and all(outputs[k].kind == "output" for k in found[0]):
-                written[item] = found[0]
-                parts.update(found[1])
-    return Rows(read, written, frozenset(parts))
+            if found is None:
+                continue
+            rows, between = found
+            if all(k in graph.donated and outputs[k].kind == "input" for k in rows):
+                donors = [graph.inputs[graph.donated[k]] for k in rows]
+                touching = _touching(item.inputs[0], set(donors), read)
+                if touching and not _is_update(item, touching, donors, read):
+                    continue
+                if touching:
+                    updates[item] = touching[0]
+            elif not all(outputs[k].kind == "output" for k in rows):
+                continue
+            written[item] = rows
+            writer.update(dict.fromkeys(between, item.inputs[0]))
+    return Rows(read, written, updates, writer)
+
+
+def _touching(loop: Node, donors: set[Node], read: Mapping[Node, Sequence[Node]]) -> list[Node]:
+    """What a loop reads of the memory of ``donors``."""
+    return [
+        i for i in loop.inputs
+        if storage_root(i) in donors or not donors.isdisjoint(read.get(i, ()))
+    ]  # fmt: skip
+
+
+def _is_update(item: Node, touching: Sequence[Node], donors: Sequence[Node], read) -> bool:
+    """Whether each step reads the row that it overwrites, and no other step does."""
+    (stack, *more), (loop,) = touching, item.inputs
+    if more or list(read.get(stack, ())) != list(donors) or stack.type != item.type:
+        return False
+    return stack in control.operands(loop).xs
 
 
 def _stacked(node: Node, arguments: set[Node]) -> list[Node]:
@@ -68,11 +105,10 @@ def _stacked(node: Node, arguments: set[Node]) -> list[Node]:
     for row in node.inputs:
         if row.shape[0] != 1:
             return []
-        while row.op == "reshape":
-            row = row.inputs[0]
-        if row not in arguments:
+        root = storage_root(row)
+        if root not in arguments:
             return []
-        rows.append(row)
+        rows.append(root)
     return rows
 
 
@@ -109,7 +145,7 @@ def _unstacked(item: Node, graph: Graph, places: Mapping[Node, Sequence[int]]):
         parts.append(node)
         while node not in places:
             users = graph.users[node]
-            if len(users) != 1 or users[0].op not in _ALIASES:
+            if len(users) != 1 or users[0].op not in ALIASES:
                 return None
             (node,) = users
             parts.append(node)

@@ -432,6 +432,30 @@ def test_not_a_loop(f, args):
     assert reroll(graph) is graph
 
 
+def weights_updated(x, weights):
+    return [w - 0.1 * x * np.sin(w) for w in weights]
+
+
+@pytest.mark.parametrize("count", [BLOCKS_OF_ARGUMENTS - 1, BLOCKS_OF_ARGUMENTS + 4])
+def test_updates_of_many_arguments_are_a_loop(count):
+    weights = [RNG.normal(size=(2, 3)) for _ in range(count)]
+    graph = unrolled(weights_updated, 0.5, weights)
+    rolled = verify(reroll(graph))
+    assert bool(loops(rolled)) == (count >= BLOCKS_OF_ARGUMENTS)
+    found, expected = (interp.evaluate(g, arrays((0.5, weights))) for g in (rolled, graph))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_updates_that_others_read_are_no_loop():
+    def f(x, weights):
+        new = weights_updated(x, weights)
+        return new, np.sin(new[3])
+
+    graph = unrolled(f, 0.5, [RNG.normal(size=3) for _ in range(40)])
+    assert not loops(reroll(graph))
+
+
 def test_cheap_arithmetic_on_an_array_is_one_kernel():
     graph = passes.optimize(unrolled(cheap_chain, np.ones(1000)))
     assert len(schedule(graph).kernels) == 1

@@ -9,13 +9,15 @@ from generated import assert_same, native_run, python_run
 from helpers import make_graph
 
 import graphc as gc
-from graphc import interp, passes
+from graphc import interp, optim, passes
 from graphc.codegen.writer import write
 from graphc.ir import build, control
 from graphc.ir.dims import symbol
+from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
 from graphc.schedule import loops as L
 from graphc.schedule import schedule
+from graphc.train.step import TracedStep
 
 E = build.elementwise
 RNG = np.random.default_rng(0)
@@ -188,3 +190,87 @@ def test_a_weight_that_is_read_elsewhere_too():
     given = layers(34), RNG.normal(size=(4, 3))
     graph = passes.optimize(gc.value_and_grad(loss).graph(*given))
     agrees(graph, [a for pair in given[0] for a in pair] + [given[1]])
+
+
+# ------------------------------------------------------------------------------ changed in place
+
+
+def swapped(rows):
+    """Each step's body sees its row reversed: the kernel that changes it in place must not."""
+    return build.slice_(rows, (2,), (3,), (-1,))
+
+
+def updates():
+    """name -> graph of arguments a b c d, then e, and what is donated; whether that is in place"""
+    a, b, c, d, e = (build.input(k, f"a{k}", tensor_type("float64", (3,))) for k in range(5))
+    four = [a, b, c, d]
+
+    def step(stack, *more, init=(), consts=(), change=lambda row, *_: E("mul", row, E("exp", row))):
+        types = [tensor_type(s.dtype, s.shape[1:]) for s in (stack, *more)]
+        rows = parameters(*(i.type for i in init), *types, *(k.type for k in consts))
+        after = rows[: len(init)]
+        changed = change(*rows[len(init) :])
+        (body,), _ = control.close([[*after, changed]], rows)
+        return build.loop(body, init, [stack, *more], consts, length=4)[-1]
+
+    def case(result, *more, order=(0, 1, 2, 3), donors=(0, 1, 2, 3)):
+        rows = [row_of(result, k) for k in order]
+        return Graph("f", (*four, e), (*rows, *more), donated=dict(enumerate(donors)))
+
+    stack = stacked(four)
+    yield "an update", True, case(step(stack))
+    yield "an update in another order", True, case(step(stacked([c, a, d, b])), donors=(2, 0, 3, 1))
+    yield "rows read backwards", False, case(step(stack, change=lambda r: E("exp", swapped(r))))
+    yield "rows of other steps", False, case(step(stack), order=(3, 2, 1, 0))
+    yield "neighbours", False, case(step(stack), donors=(1, 0, 2, 3))
+    other = step(stack, stacked([b, c, d, a]), change=lambda r, s: E("add", r, s))
+    yield "rows of other steps too", False, case(other)
+    constant = step(stack, consts=[b], change=lambda r, s: E("add", r, s))
+    yield "a constant that is overwritten", False, case(constant)
+    carried = step(stacked([e, e, e, e]), init=[b], change=lambda r: E("exp", r))
+    yield "a carry that is overwritten", True, case(carried)  # it has memory of its own
+    yield "not read", True, case(step(stacked([e, e, e, e])))
+    yield "read before", True, case(step(stack), E("sin", b), stepping(stack, e)[0])
+    yield "read after", False, case(step(stack), E("sin", E("add", b, row_of(step(stack), 0))))
+    yield "not all of them", False, case(step(stack), donors=(0, 1, 2))
+    yield "the old ones returned", False, case(step(stack), b)
+    yield "by one that was changed", False, case(step(stack, consts=[e]), b, donors=(0, 1, 2, 3, 4))
+
+
+UPDATES = {name: (in_place, graph) for name, in_place, graph in updates()}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates_of_rows(name):
+    in_place, graph = UPDATES[name]
+    agrees(graph, [RNG.normal(size=3) for _ in graph.inputs])
+    if in_place:
+        assert copies(schedule(graph)) == 0
+
+
+@pytest.mark.parametrize("name", ["an update in another order", "rows read backwards"])
+def test_updates_of_rows_natively(name):
+    graph = UPDATES[name][1]
+    agrees(graph, [RNG.normal(size=3) for _ in graph.inputs], native=True)
+
+
+def training_step(count, optimizer):
+    params, x = layers(count), RNG.normal(size=(8, 3))
+    step = TracedStep(network, optimizer, params, optimizer.init(params), (x,), 4)
+    graph = step.traced(4).graph
+    donated = {1 + k: k for k in range(len(step.leaves))}
+    graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
+    return passes.optimize(graph), [*step.leaves, x[:4]]
+
+
+@pytest.mark.parametrize("optimizer", [optim.SGD(0.1), optim.Adam(0.1)], ids=["sgd", "adam"])
+def test_training_steps_do_not_grow_with_the_layers(optimizer):
+    sizes = set()
+    for count in (40, 80):
+        graph, arrays = training_step(count, optimizer)
+        scheduled = schedule(graph)
+        lines = [k.text.count("\n") for k in write(scheduled).kernels]
+        sizes.add((len(scheduled.kernels), len(scheduled.temps), tuple(lines)))
+        expected = interp.evaluate(graph, arrays)
+        assert_same(python_run(graph, [np.array(a) for a in arrays]), expected)
+    assert len(sizes) == 1
