@@ -40,7 +40,8 @@ def compile(
     donate : positions of arguments whose memory the outputs of the same dtype and shape take
         over: they are overwritten, and returned. Such a function is taken for an update step:
         subnormal numbers are zero to it (an optimizer's moments decay into them, and each costs
-        a hundred cycles).
+        a hundred cycles). What they hold after a call that raised (an index out of range,
+        Ctrl-C in a loop) is neither old nor new.
     dims : names for dimensions that change, by parameter: ``{"x": ("n", None)}``. Without it
         the second size seen makes a dimension symbolic.
     max_paths : how many ways through Python's ``if`` and ``while`` on traced values are compiled

@@ -83,7 +83,7 @@ def while_loop(
     The gradient keeps what it needs of each step on a tape. Without ``max_steps`` the tape grows
     with the number of steps, within the memory budget (``GRAPHC_TAPE_BYTES``, or half of the
     memory: TapeError past it); with ``checkpoint=True`` it keeps the carries of about the square
-    root of the steps and runs the steps between them again.
+    root of the steps and runs the steps between them again. Ctrl-C ends a loop that does not.
 
     >>> import numpy as np, graphc as gc
     >>> @gc.compile

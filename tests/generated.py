@@ -10,7 +10,7 @@ from graphc.codegen.writer import Program, write
 from graphc.ir.graph import Graph
 from graphc.ir.parts import in_parts
 from graphc.schedule import schedule
-from graphc.schedule.memory import lifetimes, plan
+from graphc.schedule.memory import WATCH_WORDS, lifetimes, plan
 
 _POISON = 0xAB
 
@@ -40,7 +40,7 @@ def python_run(graph: Graph, arrays, optimize: bool = False, threads=1) -> list[
     consts = [np.ascontiguousarray(c) for c in scheduled.const_values]
     flat = [a.reshape(-1) for a in (*inputs, *fresh.values(), *consts)]
     sizes = (env[s] for s in scheduled.symbols)
-    ints = np.array([0, 0, *sizes, *memory.offsets, threads, 0], np.int64)
+    ints = np.array([0, 0, *sizes, *memory.offsets, threads, 0, *[0] * WATCH_WORDS], np.int64)
     arena = np.full(-(-memory.nbytes // 64) * 64 + 64, _POISON, np.uint8)
     run_as_python(program, flat, arena, ints)
     if ints[0]:

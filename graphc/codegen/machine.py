@@ -54,6 +54,7 @@ def python_words() -> dict[str, object]:
         "checked": _checked, "status_words": lambda ints: ints,
         "part": lambda buffer, offset: buffer[offset:], "team_parts": _team_parts,
         "claim": lambda buffer, index: None, "abreast": range, "unrolled": range,
+        "look": lambda ints, at, pace: 1 << 62,
     }  # fmt: skip
     for kind, dtype in KINDS.items():
         if kind != "bool":

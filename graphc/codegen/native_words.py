@@ -658,6 +658,23 @@ def _parts_emit(builder, sig, args):
     return builder.select(builder.icmp_signed(">", parts, one), parts, one)
 
 
+def _look_emit(builder, sig, args):
+    """See ``runtime.interrupt``. What looks touches no memory that the program knows of, so values
+    of a loop may stay in registers."""
+    ints, at, pace = args
+    word = pace.type
+    address = builder.load(builder.gep(ints, [at], inbounds=True))
+    result = local_of(builder, word(1 << 62))
+    with builder.if_then(builder.icmp_signed("!=", address, word(0)), likely=False):
+        kind = ir.FunctionType(word, [word] * 3)
+        looks = builder.inttoptr(address, kind.as_pointer())
+        called = builder.call(looks, [builder.ptrtoint(ints, word), at, pace])
+        set.add(called.attributes, "memory(inaccessiblemem: readwrite)")
+        set.add(called.attributes, "nounwind")
+        builder.store(called, result)
+    return builder.load(result)
+
+
 def steps_of(builder, extent, size):
     """Steps of a loop over ``extent`` rows, ``size`` a step."""
     return builder.sdiv(builder.add(extent, builder.sub(size, size.type(1))), size)
@@ -748,6 +765,7 @@ def native_words() -> dict[str, Word | float]:
         "team_parts": Word(
             "team_parts", 5, lambda i, *_: INT64(status, *[INT64] * 4), _parts_emit
         ),
+        "look": Word("look", 3, lambda i, *_: INT64(status, INT64, INT64), _look_emit),
         "splitmix_next": Word(
             "splitmix_next", 1, lambda x: INT64(INT64), _next_emit
         ),

@@ -14,12 +14,16 @@ from graphc.codegen.scalar import ScalarText, dim, symbol_name
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
 from graphc.schedule.convolutions import Convolution
-from graphc.schedule.memory import STATUS_WORDS
+from graphc.schedule.memory import INTERRUPTED, STATUS_WORDS, TEAM_WORDS
 from graphc.schedule.pooling import Pooling
 from graphc.schedule.sizes import nominal
-from graphc.schedule.team import CLAIMED, STATUS_STRIDE
+from graphc.schedule.team import CLAIMED, STATUS_STRIDE, work
 
 _INDENT = "    "
+_CHUNK = 1 << 27  # units of `work` between two looks for signals, of scalars some 10 ms
+_MOST_IN_CHUNK = 1 << 20  # turns
+_MOST_UNWATCHED = 1000  # turns before the first look
+_QUICK = 10_000_000  # units of `work`: 0.1 ms, of scalars some more
 _ACCUMULATE = {"sum": "accumulate_sum", "prod": "accumulate_prod"}
 
 
@@ -140,7 +144,8 @@ class PoolingFunction:
 @dataclass(frozen=True)
 class Program:
     """Source text in pieces. The words of the ``ints`` argument of main are two status words, the
-    dims, the byte offset of each temporary, and ``schedule.memory.TEAM_WORDS``."""
+    dims, the byte offset of each temporary, and ``schedule.memory.TEAM_WORDS`` and
+    ``WATCH_WORDS``."""
 
     kernels: tuple[KernelFunction, ...]
     main: str
@@ -161,6 +166,8 @@ def write(schedule: L.Schedule) -> Program:
     """The program of a schedule. Kernels with equal text are one function, called twice."""
     calls = _Calls(STATUS_WORDS + len(schedule.symbols) + len(schedule.temps))
     lines = calls.block(schedule.kernels)
+    if calls.watches:
+        lines = [f"turns = {calls.unwatched}", "pace = 0", *lines]
     # The moments of an optimizer decay into subnormals, which cost a hundred cycles each.
     flush = bool(schedule.graph.donated)
     tables = calls.functions, calls.products, calls.convolutions, calls.poolings
@@ -181,6 +188,8 @@ class _Calls:
         self.counter = 0
         self.small = False  # within a loop that keeps its values in registers
         self.own: dict[L.Buffer, str] = {}  # what it has copies of
+        self.watches = False
+        self.unwatched = _MOST_UNWATCHED
 
     def block(self, kernels: list[L.Kernel]) -> list[str]:
         lines: list[str] = []
@@ -279,7 +288,8 @@ class _Calls:
         if loop.test is not None:
             lines.append(f"{var} = 0")
             lines.append(f"while {'True' if room is None else f'{var} < {room}'}:{comment}")
-            body = [*self.block(loop.test_kernels), f"if not {self.name(loop.test)}[0]: break"]
+            body = [*self._watched(_quick_turns(loop)), *self.block(loop.test_kernels)]
+            body.append(f"if not {self.name(loop.test)}[0]: break")
             if loop.tape:
                 body += [f"if {var} >= {length}:", *(_INDENT + line for line in full)]
             body += [*self._step(loop), f"{var} = {var} + 1"]
@@ -294,14 +304,47 @@ class _Calls:
                 if loop.tape:
                     lines += [f"if {limit} > {length}:", *(_INDENT + line for line in full)]
             counter = f"s{self.counter}" if loop.reverse else var
-            lines.append(f"for {counter} in range({taken}):{comment}")
             turn = [f"{var} = {taken} - 1 - {counter}"] if loop.reverse else []
-            body = [*turn, *self._step(loop)]
-        lines += [_INDENT + line for line in body or ["pass"]]
+            head, steps = [], taken
+            if _is_brief(loop):
+                head, steps = self._in_chunks(loop, taken)
+            elif not (taken.isdecimal() and int(taken) <= _quick_turns(loop)):
+                turn = [*self._watched(_quick_turns(loop)), *turn]
+            lines += head
+            indent = _INDENT if head else ""
+            lines.append(f"{indent}for {counter} in range({steps}):{comment}")
+            body = [indent + line for line in [*turn, *self._step(loop)] or ["pass"]]
+        lines += [_INDENT + line for line in body]
         if loop.test is not None or loop.count is not None:
             for buffer, each in loop.stacked:
                 lines += self._cleared(buffer, taken, dim(each))
         return lines
+
+    def _watched(self, quick: int) -> list[str]:
+        """At the start of a turn: end the program where a signal says so. ``quick`` turns are over
+        before anybody waits for them."""
+        self.watches = True
+        self.unwatched = min(self.unwatched, quick)
+        return [
+            "turns = turns - 1",
+            "if turns < 0:",
+            f"{_INDENT}pace = look(ints, {self.team_at + TEAM_WORDS}, pace)",
+            f"{_INDENT}if pace == 0:",
+            f"{_INDENT * 2}status[0] = {INTERRUPTED}",
+            f"{_INDENT * 2}return",
+            f"{_INDENT}turns = pace",
+        ]
+
+    def _in_chunks(self, loop: L.LoopControl, taken: str) -> tuple[list[str], str]:
+        """Of short turns, which a watch would slow down: chunks of them are watched."""
+        amount = _work_of(loop.kernels)
+        size = min(_CHUNK // max(amount, 1), _MOST_IN_CHUNK) if isinstance(amount, int) else 1
+        if taken.isdecimal() and int(taken) <= size:
+            return [], taken
+        chunk = f"c{self.counter}"
+        head = [f"for {chunk} in range(({taken} + {size - 1}) // {size}):"]
+        head += [_INDENT + line for line in self._watched(1)]
+        return head, f"{chunk} * {size}, smaller({chunk} * {size} + {size}, {taken})"
 
     def _step(self, loop: L.LoopControl) -> list[str]:
         return [_part_of(p, loop.var) for p in loop.parts] + self.block(loop.kernels)
@@ -322,6 +365,42 @@ def _part_of(part: L.Part, step: str) -> str:
         return f"{part.name} = part({rows.name}, {step} * {dim(part.size)})"
     place = f"{rows.table.name}[{step}]" if rows.table else f"{rows.first} + {step} * {rows.stride}"
     return f"{part.name} = argument_{short_dtype(part.dtype)}(args, {place})"
+
+
+def _is_brief(loop: L.LoopControl) -> bool:
+    """Whether a turn takes some nanoseconds: values in registers."""
+    return loop.small or all(
+        type(kernel) is L.LoopKernel
+        and all(isinstance(s, L.Let | L.Store | L.ScatterAdd | L.ArgUpdate) for s in kernel.body)
+        for kernel in loop.kernels
+    )
+
+
+def _quick_turns(loop: L.LoopControl) -> int:
+    """How many turns are over before anybody waits for them; 0 where that is not known."""
+    amount = _work_of(loop.inner)
+    return min(_QUICK // max(amount, 1), _MOST_UNWATCHED) if isinstance(amount, int) else 0
+
+
+def _work_of(kernels: list[L.Kernel]) -> L.DimLike | None:
+    """See ``schedule.team.work``; None where it is not known."""
+    total: L.DimLike = 0
+    for kernel in kernels:
+        if isinstance(kernel, L.LoopKernel):
+            amount = work(kernel.body)
+        elif isinstance(kernel, L.GemmKernel):
+            amount = kernel.batch * kernel.m * kernel.n * kernel.k
+        elif isinstance(kernel, L.ChoiceControl):
+            amount = _work_of(kernel.inner)
+        elif isinstance(kernel, L.LoopControl) and kernel.length is not None:
+            amount = _work_of(kernel.inner)
+            amount = None if amount is None else amount * kernel.length
+        else:
+            return None
+        if amount is None:
+            return None
+        total = total + amount
+    return total
 
 
 def _named(function: KernelFunction, name: str) -> KernelFunction:

@@ -29,10 +29,11 @@ from typing import Any
 
 import numpy as np
 
+from graphc.runtime.interrupt import RAISED, WATCHED
 from graphc.runtime.memory import SET_HANDLER, array_interface
 from graphc.runtime.once import once
 from graphc.runtime.support import word_function
-from graphc.schedule.memory import STATUS_WORDS
+from graphc.schedule.memory import INTERRUPTED, STATUS_WORDS, WATCH_WORDS
 
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
 _TYPE, _DATA, _NDIM, _DIMS, _DESCR, _FLAGS = 8, 16, 24, 32, 56, 64  # bytes into an object
@@ -47,7 +48,7 @@ _FUNCTIONS = (
     "PyDict_Size", "PyDict_GetItem", "PyTuple_New", "PyTuple_SetItem", "PyList_New",
     "PyList_SetItem", "PyDict_New", "PyDict_SetItem", "PyFloat_FromDouble", "PyLong_FromLongLong",
     "PyBool_FromLong", "PyLong_AsLongLongAndOverflow", "PyObject_Vectorcall",
-    "PyObject_CallOneArg", "PyEval_SaveThread", "PyEval_RestoreThread",
+    "PyObject_CallOneArg", "PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_Restore",
 )  # fmt: skip
 _ARRAY_FUNCTIONS = {
     "PyArray_Scalar": 60, "PyArray_Empty": 184, "PyDataMem_SetHandler": SET_HANDLER,
@@ -58,8 +59,8 @@ _ARRAY_FUNCTIONS = {
     BUSY, RESULT, OVERFLOW, TRUE, GENERAL, KERNEL, TABLE, ARENA, INTS, RELEASE, ARGS, NAMES,
     NAMES_AT, STEPS, STEPS_AT, FOUND_AT, LEAVES, LEAVES_AT, WRITTEN, WRITTEN_AT, ARRAYS,
     ARRAYS_AT, MADE_AT, BUILDS, BUILDS_AT, STACK_AT, GUARDS, HELD_AT,
-    ALLOCATOR, FAILED, _OWN,
-) = range(31)  # fmt: skip
+    ALLOCATOR, WATCH, FAILED, _OWN,
+) = range(32)  # fmt: skip
 _CALL = {name: _OWN + k for k, name in enumerate([*_FUNCTIONS, *_ARRAY_FUNCTIONS])}
 _HEAD = _OWN + len(_CALL)
 # Steps that walk the arguments, four words each: what, of which object found, and two more.
@@ -302,6 +303,7 @@ def run(w):
         h[{RESULT}] = 0
         return 1
     status = words_at(h[{INTS}])
+    raised = words_at(h[{WATCH}] + {8 * RAISED})
     if h[{RELEASE}] != 0:
         hold(w, {_called("Py_IncRef")})
         thread = c_call0({_called("PyEval_SaveThread")})
@@ -310,7 +312,12 @@ def run(w):
     else:
         call_step(h[{KERNEL}], words_at(h[{TABLE}]), h[{ARENA}], status)
     good = 1
-    if status[0] != 0:
+    if status[0] == {INTERRUPTED}:
+        status[0] = 0
+        drop(w, 0)
+        h[{RESULT}] = 0
+        c_call3({_called("PyErr_Restore")}, raised[0], raised[1], raised[2])
+    elif status[0] != 0:
         drop(w, 0)
         h[{RESULT}] = 0
         if h[{FAILED}] != 0:
@@ -509,10 +516,11 @@ class _Writer:
             data[_CALL[name]] = address
         table, arena, ints = binding.call_arguments
         written = sorted(self.donated)
-        long = self.executable.seconds > _LONG_KERNEL or "while " in artifact.source
+        long = self.executable.seconds > _LONG_KERNEL or WATCHED in artifact.source
         values = {
             TRUE: id(True), GENERAL: id(form.general), KERNEL: self.executable.native.address,
             TABLE: table, ARENA: arena, INTS: ints, RELEASE: int(long),
+            WATCH: ints + 8 * (len(binding.ints) - WATCH_WORDS),
             ARGS: len(form.args), NAMES: len(names),
             NAMES_AT: self.section(*map(self.address, names)),
             STEPS: len(self.steps) // 4, STEPS_AT: self.section(*self.steps),

@@ -12,12 +12,20 @@ import numpy as np
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir.dims import Dim
 from graphc.ir.types import TensorType
-from graphc.runtime import team
+from graphc.runtime import interrupt, team
 from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
 from graphc.runtime.memory import allocator
 from graphc.runtime.tape import Capacities
-from graphc.schedule.memory import ALIGNMENT, STATUS_WORDS, TEAM_WORDS, Plan, plan
+from graphc.schedule.memory import (
+    ALIGNMENT,
+    INTERRUPTED,
+    STATUS_WORDS,
+    TEAM_WORDS,
+    WATCH_WORDS,
+    Plan,
+    plan,
+)
 
 _KEPT_SIZES = 16
 
@@ -47,15 +55,20 @@ class Binding:
         self.plan: Plan = plan(artifact.temps, env)
         self.arena = aligned_empty(max(self.plan.nbytes, ALIGNMENT))
         size = STATUS_WORDS + len(env) + len(self.plan.offsets)
-        self.ints = np.zeros(size + TEAM_WORDS, np.int64)
+        self.ints = np.zeros(size + TEAM_WORDS + WATCH_WORDS, np.int64)
         self.ints[STATUS_WORDS : STATUS_WORDS + len(env)] = [env[s] for s in artifact.symbols]
         self.ints[STATUS_WORDS + len(env) : size] = self.plan.offsets
-        self.ints[size:] = (threads, team.address() if threads > 1 else 0)
+        self.ints[size : size + TEAM_WORDS] = (threads, team.address() if threads > 1 else 0)
+        self.ints[size + TEAM_WORDS :] = interrupt.words(artifact.source)
         for k, const in enumerate(artifact.consts, start=len(kinds)):
             self.table[k] = pointer(const)
         self.arena_address = pointer(self.arena)
         self.ints_address = pointer(self.ints)
         self.call_arguments = (ctypes.addressof(self.table), self.arena_address, self.ints_address)
+
+    def stop(self) -> None:
+        """Ask a call that runs to end at the next turn of a loop."""
+        self.ints[len(self.ints) - WATCH_WORDS + interrupt.STOP] = 1
 
     def new_outputs(self) -> list[np.ndarray]:
         """Memory for the outputs that take none of an input's; it follows the inputs."""
@@ -78,6 +91,7 @@ class Executable:
         self.seconds = float("inf")  # of the fastest run of the native code
         self._free: dict[tuple[int, ...], list[Binding]] = {}
         self._slots = _dim_slots(artifact)
+        self._watched = interrupt.WATCHED in artifact.source
         self.capacities = Capacities(artifact)
         self._donors = {o.donor for o in artifact.outputs if o.donor is not None}
         own = itertools.count(len(artifact.inputs))
@@ -102,9 +116,11 @@ class Executable:
         started = time.perf_counter()
         self.native.call(*binding.call_arguments)
         self.seconds = min(self.seconds, time.perf_counter() - started)
-        if self.artifact.checks or tapes:
+        if self.artifact.checks or tapes or self._watched:
             failed, value = binding.ints[:STATUS_WORDS].tolist()
             binding.ints[:STATUS_WORDS] = 0
+            if failed == INTERRUPTED:
+                interrupt.raise_kept(binding.ints)
             if failed < 0:
                 return self._run_again(-failed, binding, memory, before)
             if failed:

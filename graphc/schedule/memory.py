@@ -10,7 +10,9 @@ import numpy as np
 from graphc.ir.dims import DimLike, evaluate
 
 STATUS_WORDS = 2  # of a program, before its sizes and offsets: a failed check, its value
-TEAM_WORDS = 2  # after all: into how many parts kernels may be split; what runs them, or 0
+TEAM_WORDS = 2  # after these: into how many parts kernels may be split; what runs them, or 0
+WATCH_WORDS = 10  # after all: what looks for signals while loops run (`runtime.interrupt`)
+INTERRUPTED = 0x7FFFFFFF  # the first status word where that ended the program
 ALIGNMENT = 64  # a cache line, and the widest vector
 _SMALL = 512  # bytes; whole cache lines for less would waste more than an eighth
 _GOOD_ENOUGH = 1.02  # of the live peak

@@ -72,6 +72,10 @@ class Run(Protocol):
     def stop(self) -> None:
         """Ask the run to end after the step it is in; returns at once."""
 
+    def abandon(self) -> None:
+        """Ask the run to end even within a step, at the next turn of a loop; what the step has
+        done to the parameters is not undone."""
+
     def result(self) -> EpochResult:
         """Wait for the end; errors of the run are raised here."""
 

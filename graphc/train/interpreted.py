@@ -49,6 +49,8 @@ class _InterpretedRun(BackgroundRun):
     def stop(self) -> None:
         self._stop.set()
 
+    abandon = stop
+
     def _train(self) -> EpochResult:
         start = time.perf_counter()
         losses, status = self._epoch_losses()

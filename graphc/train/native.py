@@ -12,6 +12,7 @@ from graphc import pipeline
 from graphc.ir.graph import Graph
 from graphc.runtime import driver
 from graphc.runtime.executor import Binding, Executable, aligned_empty, pointer
+from graphc.schedule.memory import INTERRUPTED
 from graphc.train.engine import FINISHED, NONFINITE, STOPPED, BackgroundRun, EpochResult
 from graphc.train.shuffle import stream_base
 from graphc.train.step import TracedStep
@@ -149,6 +150,10 @@ class _NativeRun(BackgroundRun):
     def stop(self) -> None:
         self._control[driver.STOP] = 1
 
+    def abandon(self) -> None:
+        for step in (self._engine._full, self._engine._last):
+            step.binding.stop()
+
     def _train(self) -> EpochResult:
         losses, seconds = self._call(self._control, limit=-1)
         status = int(self._control[driver.STATUS])
@@ -207,5 +212,7 @@ class _NativeRun(BackgroundRun):
             failed, value = step.binding.ints[:2].tolist()
             if failed:
                 step.binding.ints[:2] = 0
+                if failed == INTERRUPTED:
+                    raise KeyboardInterrupt
                 raise step.executable.artifact.failure(failed, value, step.binding.env)
         raise IndexError("an index in the data is out of bounds")

@@ -161,7 +161,8 @@ class Trainer:
         callback: ``callback(epoch, history, params)`` after each epoch.
 
         ``params`` and ``data`` are not modified. Ctrl-C ends training after the current step: the
-        parameters of the last finished step are returned, with ``history.stopped`` set. A loss
+        parameters of the last finished step are returned, with ``history.stopped`` set; a second
+        Ctrl-C does not wait for the step and raises KeyboardInterrupt. A loss
         or parameters that are not finite end it too, with a warning and the last good
         parameters. Raises DataError for data that cannot be used, OptionError for options.
         """
@@ -296,7 +297,11 @@ class _Session:
         finally:
             if self.current is not None:
                 self.current.stop()
-                self._finish()
+                try:
+                    self._finish()
+                except KeyboardInterrupt:  # once more: nobody waits for the step
+                    self.current.abandon()
+                    raise
 
     def _watch(self, bar: Bar) -> None:
         """Wait in short sleeps, so that Ctrl-C is seen at once."""
@@ -310,8 +315,13 @@ class _Session:
 
     def _finish(self) -> None:
         """Wait for the current run and take up what it did."""
-        run, self.current = self.current, None
-        self._record(run.result())
+        try:
+            result = self.current.result()
+        except Exception:
+            self.current = None
+            raise
+        self.current = None
+        self._record(result)
 
     def _record(self, result: EpochResult) -> None:
         history = self.history
