@@ -10,7 +10,6 @@ import functools
 import inspect
 import re
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc import pipeline
+from graphc import forks, pipeline
 from graphc.ad.run import kind_of
 from graphc.compiles import Compile, Compiles
 from graphc.errors import (
@@ -185,7 +184,7 @@ class CompiledFunction:
         self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
         self._donated_names = self._resolve_donated()
         self._families: dict[Any, _Family] = {}
-        self._compiling = threading.RLock()
+        self._compiling = forks.lock()
         self._asked: Request | None = None  # what was compiled last
         self._entries: dict[tuple, Callable | None] = {}
         self.__call__ = self._call

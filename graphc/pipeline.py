@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from graphc import forks
 from graphc.ir.graph import Graph
 from graphc.ir.ops import is_library
 from graphc.ir.parts import in_parts
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from graphc.schedule.loops import Schedule
 
 
+@forks.waited_for()
 def build(graph: Graph, threads: int = 1) -> Executable:
     """The native function of a graph: from the cache, or compiled and cached. One object serves
     all numbers of threads but 1: blocks are larger where nobody shares them."""
@@ -37,6 +39,7 @@ def build(graph: Graph, threads: int = 1) -> Executable:
     return Executable(artifact, threads)
 
 
+@forks.waited_for()
 def compile_graph(graph: Graph, team: bool = False) -> Artifact:
     """Optimize, schedule, write and compile a graph, whatever the cache holds."""
     from graphc import passes

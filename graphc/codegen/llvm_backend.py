@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+from graphc import forks
 from graphc.codegen.library import SYMBOLS
 from graphc.errors import VerifyError
 
 ENTRY = "graphc_main"  # the one function that object code exports
-_lock = threading.Lock()
+_lock = forks.lock()
+
+
+with contextlib.suppress(AttributeError):  # whoever uses llvmlite, Numba too, has this lock
+    forks.hold(llvm.ffi.lib._lock)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def _check_externals(module, known: set[str]) -> None:
         raise VerifyError(f"generated code calls functions that do not exist: {unknown}")
 
 
+@forks.waited_for()
 def optimize_and_emit(
     modules: Sequence[str], exported: str, finished: Sequence[str] = (), apart: bool = False
 ) -> Compiled:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import weakref
 
 import numpy as np
 
+from graphc import forks
 from graphc.ir.types import TensorType
 
 
@@ -77,7 +77,7 @@ class Node:
 
 # Inputs are keyed by id: a live node keeps its inputs alive, so those ids cannot be reused.
 _table: weakref.WeakValueDictionary[tuple, Node] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 def make(op: str, inputs: tuple[Node, ...], attrs: dict[str, object], type: TensorType) -> Node:

@@ -33,8 +33,8 @@ class Artifact:
     """``object_code`` exports ``graphc_main(args**, arena*, ints*)``.
 
     args: inputs, outputs without a donor, constants. ints: two status words (number of the
-    failed check and the offending value), the dims of ``symbols``, the offset of each temporary, words for
-    a team of threads and for what looks for signals.
+    failed check and the offending value), the dims of ``symbols``, the offset of each temporary,
+    words for a team of threads and for what looks for signals.
     """
 
     name: str

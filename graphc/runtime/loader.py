@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 
+from graphc import forks
 from graphc.runtime import blas
 from graphc.runtime.once import once
 
-_lock = threading.Lock()
+_lock = forks.lock()
 _SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class NativeFunction:
     """``graphc_main`` of one artifact. ``address`` is its C pointer; ``call`` drops the GIL."""
 
+    @forks.waited_for()
     def __init__(self, object_code: bytes):
+        # Before the lock: who makes something once loads code, with the lock of `once`.
+        llvm, target, entry = _llvm()
+        if any(symbol.encode() in object_code for symbol in blas.SYMBOLS):
+            _add_blas()
         with _lock:
-            llvm, target, entry = _llvm()
-            if any(symbol.encode() in object_code for symbol in blas.SYMBOLS):
-                _add_blas()
             module = llvm.parse_assembly("")
             machine = target.create_target_machine()
             self._engine = llvm.create_mcjit_compiler(module, machine)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from graphc import forks
+
 Value = TypeVar("Value")
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):  # another thread may have held it
-    os.register_at_fork(after_in_child=_lock._at_fork_reinit)
+_lock = forks.lock()
 
 
 def once(make: Callable[[], Value]) -> Callable[[], Value]:
@@ -22,7 +20,7 @@ def once(make: Callable[[], Value]) -> Callable[[], Value]:
     @functools.wraps(make)
     def value() -> Value:
         if not made:
-            with _lock:
+            with forks.waited_for(), _lock:
                 if not made:
                     made.append(make())
         return made[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from graphc import forks
 from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact
 from graphc.runtime.loader import NativeFunction
@@ -43,6 +44,7 @@ def llvm_function(name: str, text: str) -> NativeFunction:
     return _load(name, text, compiled)
 
 
+@forks.waited_for()
 def _load(name: str, text: str, compiled: Callable) -> NativeFunction:
     address = cache.key(text, name)
     artifact = cache.load(address)

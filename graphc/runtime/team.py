@@ -16,10 +16,10 @@ import math
 import os
 import platform
 import signal
-import threading
 import time
 from pathlib import Path
 
+from graphc import forks
 from graphc.errors import OptionError
 from graphc.runtime.once import once
 from graphc.runtime.support import llvm_function
@@ -115,7 +115,7 @@ def _has_threads() -> bool:
 
 # -------------------------------------------------------------------------------------- the team
 
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 def address() -> int:

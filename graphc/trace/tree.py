@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from graphc import forks
+
 _NAMESPACE = "graphc"
-_registering = threading.Lock()
+_registering = forks.lock()
 _registered: set[type] = set()
 
 _leaf_types: set[type] = set()  # seen, and not dataclasses
@@ -17,9 +18,10 @@ _leaf_types: set[type] = set()  # seen, and not dataclasses
 
 @cache
 def _optree():
-    import optree  # 20 ms: only when the first tree is met
+    with forks.waited_for():
+        import optree  # 20 ms: only when the first tree is met
 
-    return optree
+        return optree
 
 
 def flatten(tree: Any) -> tuple[list, Any]:
