@@ -13,7 +13,7 @@ _LAZY = {
     "custom_vjp": "ad.custom", "checkpoint": "ad.checkpoint",
     "cond": "control", "fori_loop": "control", "map": "control", "scan": "control",
     "while_loop": "control", "elementwise": "symbolic.operation",
-    "Trainer": "train", "inspect": "report",
+    "StopTraining": "train", "Trainer": "train", "inspect": "report",
 }  # fmt: skip
 _MODULES = (
     "data", "errors", "linalg", "nn", "numpy", "optim", "special", "symbolic", "train", "report",

@@ -91,7 +91,7 @@ class CacheWarning(UserWarning):
 
 
 class TrainingWarning(UserWarning):
-    """Training ended before its last epoch."""
+    """Training ended before its last epoch, or did not where somebody seems to have wanted that."""
 
 
 class CompileWarning(UserWarning):

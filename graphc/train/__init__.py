@@ -1,8 +1,8 @@
 """Training loops."""
 
-from graphc.train.trainer import FitResult, History, Trainer
+from graphc.train.trainer import FitResult, History, StopTraining, Trainer
 
-__all__ = ["FitResult", "History", "Trainer"]
+__all__ = ["FitResult", "History", "StopTraining", "Trainer"]
 
 
 def __dir__() -> list[str]:

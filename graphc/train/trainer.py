@@ -39,6 +39,13 @@ ENGINES = ("native", "interpreter")
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.0002, 0.02  # seconds between looks at a run
 
 
+class StopTraining(Exception):
+    """Raised in a callback to end training after this epoch: ``raise gc.StopTraining("why")``.
+
+    ``fit`` returns as usual; what was said is ``history.stopped``.
+    """
+
+
 @dataclass
 class History:
     """What happened, epoch by epoch.
@@ -50,7 +57,9 @@ class History:
     each has an equal share of it.
     us_per_step: microseconds a step, of the same time. compile_s: seconds to get the step ready.
     steps: steps done in all, those of an unfinished epoch too.
-    stopped: None, ``"interrupted"`` (Ctrl-C) or ``"non-finite loss at step k"``, k from 1.
+    stopped: None, ``"interrupted"`` (Ctrl-C), ``"non-finite loss at step k"``, k from 1, what a
+    callback said with StopTraining, or ``"no lower val_loss for k epochs"`` (``patience=k``).
+    best_epoch: with ``patience=`` the epoch of the least ``val_loss``, from 0: that of the params.
     memory: with ``Trainer(memory_limit=...)`` what a step needs, and what it computes again.
     error: with ``Trainer(checked=True)`` what computed the first NaN or infinity of that step.
     """
@@ -63,6 +72,7 @@ class History:
     compile_s: float = math.nan
     steps: int = 0
     stopped: str | None = None
+    best_epoch: int | None = None
     error: NonFiniteError | None = None
     memory: Memory | None = None
 
@@ -149,6 +159,7 @@ class Trainer:
         seed: int = 0,
         progress: bool | None = None,
         callback: Callable[[int, History, Any], object] | None = None,
+        patience: int | None = None,
     ) -> FitResult:
         """Train for ``epochs`` passes over ``data`` and return a :class:`FitResult`.
 
@@ -158,7 +169,9 @@ class Trainer:
         epoch its loss and ``metrics`` go to the history. metrics: name -> plain NumPy function
         ``(params, *batch) -> number``, called with the whole validation data. progress: True or
         False for a bar on standard error; None shows one on a terminal where rich is installed.
-        callback: ``callback(epoch, history, params)`` after each epoch.
+        callback: ``callback(epoch, history, params)`` after each epoch, epochs from 0; it may
+        ``raise gc.StopTraining("why")``. patience: stop after so many epochs in a row without a
+        lower validation loss; params and state of the best epoch are returned, however it ends.
 
         ``params`` and ``data`` are not modified. Ctrl-C ends training after the current step: the
         parameters of the last finished step are returned, with ``history.stopped`` set; a second
@@ -188,6 +201,12 @@ class Trainer:
             check_like(validation, data, names)
         elif metrics:
             raise OptionError("fit: metrics are computed on validation data; give validation=(...)")
+        if patience is not None:
+            patience = _positive_int("patience", patience)
+            if validation is None:
+                raise OptionError(
+                    "fit: patience waits for a lower validation loss; give validation=(...)"
+                )
         params = _checked_params(params)
         engine = self._build(params, data, min(batch_size, samples))
         history = History(metrics={name: [] for name in metrics})
@@ -202,6 +221,7 @@ class Trainer:
             evaluate=self._evaluator(validation, metrics),
             callback=callback,
             history=history,
+            patience=patience,
             explain=self._explainer(engine, names, samples, shuffle, seed),
         )
         bar = open_bar(progress, epochs, session.steps_per_epoch)
@@ -209,7 +229,8 @@ class Trainer:
             session.run(bar)
         finally:
             bar.close()
-        return FitResult(engine.params(), engine.state(), history)
+        params, state = session.best or (engine.params(), engine.state())
+        return FitResult(params, state, history)
 
     def _build(self, params: Any, data: tuple, batch_size: int) -> Engine:
         state = self.optimizer.init(params)
@@ -274,10 +295,13 @@ class _Session:
     evaluate: Callable | None
     callback: Callable | None
     history: History
+    patience: int | None = None
+    best: tuple[Any, Any] | None = None  # parameters and state of the least validation loss
     explain: Callable[[int, int], NonFiniteError | None] | None = None
     native_seconds: float = 0.0
     shown: dict[str, float] = field(default_factory=dict)
     current: Run | None = None
+    told: bool = False  # that what a callback returns means nothing
 
     def run(self, bar: Bar) -> None:
         # Nothing to do between epochs: all of them in one call.
@@ -292,6 +316,8 @@ class _Session:
                 if self.history.stopped:
                     return
                 self._after_epoch(epoch, bar)
+                if self.history.stopped:
+                    return
         except KeyboardInterrupt:
             self.history.stopped = "interrupted"
         finally:
@@ -361,8 +387,34 @@ class _Session:
                 series.append(values[name])
             self.shown = values
         bar.update(history.steps, {"loss": history.loss[-1], **self.shown})
+        if self.patience:
+            self._wait_for_less(epoch, params)
         if self.callback:
-            self.callback(epoch, history, params)
+            try:
+                returned = self.callback(epoch, history, params)
+            except StopTraining as stop:
+                history.stopped = str(stop) or "stopped by the callback"
+            else:
+                self._tell_of_true(returned)
+
+    def _wait_for_less(self, epoch: int, params: Any) -> None:
+        history = self.history
+        losses, best = history.val_loss, history.best_epoch
+        if best is None or losses[epoch] < losses[best] or math.isnan(losses[best]):
+            history.best_epoch, self.best = epoch, (params, self.engine.state())
+        elif epoch - best >= self.patience:
+            history.stopped = f"no lower val_loss for {self.patience} epochs"
+
+    def _tell_of_true(self, returned: object) -> None:
+        """Progress bars return True now and then, so that alone does not end hours of training."""
+        if returned is True and not self.told:
+            self.told = True
+            warnings.warn(
+                "the callback returned True, and training goes on; to stop, write "
+                'raise graphc.StopTraining("why")',
+                TrainingWarning,
+                stacklevel=5,
+            )
 
 
 def _as_tuple(data: Any, loss: Callable) -> tuple:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+import graphc as gc
 from graphc import optim
 from graphc.errors import (
     DataError,
@@ -21,7 +22,7 @@ from graphc.errors import (
     TrainingWarning,
     UnknownNameError,
 )
-from graphc.train import Trainer
+from graphc.train import StopTraining, Trainer
 from graphc.train.shuffle import permutation
 
 
@@ -279,6 +280,72 @@ def test_ctrl_c_returns_the_last_parameters(engine):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.startswith("steps ")
+
+
+# ------------------------------------------------------------------------- early stopping
+
+
+def test_a_callback_stops_training():
+    params, x, y = problem()
+
+    def callback(epoch, history, current):
+        if epoch == 2:
+            raise StopTraining("enough")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = trainer().fit(params, (x, y), epochs=9, batch_size=16, callback=callback)
+    assert result.history.stopped == "enough" and len(result.history.loss) == 3
+    expected = trainer().fit(params, (x, y), epochs=3, batch_size=16)
+    np.testing.assert_array_equal(result.params["w"], expected.params["w"])
+
+    def silent(*_):
+        raise gc.StopTraining
+
+    result = trainer().fit(params, (x, y), epochs=9, batch_size=16, callback=silent)
+    assert result.history.stopped == "stopped by the callback" and len(result.history.loss) == 1
+
+
+def test_a_callback_that_returns_true_is_told_how_to_stop():
+    params, x, y = problem()
+    with pytest.warns(TrainingWarning, match=r'raise graphc\.StopTraining\("why"\)') as told:
+        result = trainer().fit(params, (x, y), epochs=3, batch_size=16, callback=lambda *a: True)
+    assert len(told) == 1 and told[0].filename == __file__
+    assert result.history.stopped is None and len(result.history.loss) == 3
+
+
+@pytest.mark.parametrize("state", ["falls", "rises", "stays infinite"])
+def test_patience_returns_the_best_epoch(state):
+    """The loss pulls w from 0 to 1 by half of the way an epoch; what validates wants some w."""
+    goal = {"falls": 1.0, "rises": 0.8, "stays infinite": 1e200}[state]
+
+    def loss(params, x):
+        return np.mean((params["w"] - x) ** 2)
+
+    seen = []
+    result = Trainer(loss, optim.sgd(0.25), engine="interpreter").fit(
+        {"w": np.zeros(())}, np.ones(1), epochs=12, batch_size=1, patience=3,
+        validation=np.full(1, goal),
+        callback=lambda epoch, history, params: seen.append(float(params["w"])),
+    )  # fmt: skip
+    assert seen[:3] == [0.5, 0.75, 0.875]
+    history = result.history
+    if state == "falls":
+        assert history.stopped is None and history.best_epoch == 11
+        assert result.params["w"] == seen[-1] == 1 - 0.5**12
+    else:
+        best = 1 if state == "rises" else 0
+        assert history.stopped == "no lower val_loss for 3 epochs"
+        assert history.best_epoch == best and len(seen) == best + 4
+        assert result.params["w"] == seen[best]
+
+
+def test_patience_needs_validation():
+    params, x, y = problem()
+    with pytest.raises(OptionError, match=r"patience waits for a lower validation loss; give"):
+        trainer().fit(params, (x, y), epochs=3, batch_size=16, patience=2)
+    with pytest.raises(OptionError, match="patience must be an integer of at least 1, not 0"):
+        trainer().fit(params, (x, y), epochs=3, batch_size=16, patience=0, validation=(x, y))
 
 
 # ------------------------------------------------------------------------- progress
