@@ -83,6 +83,8 @@ def fit_all(context, name: str, *values) -> list[Node]:
 def _handler(ufunc: np.ufunc, name: str, function: Callable):
     def apply(context, *args, dtype=None):
         operands = [context.lift(a) for a in args]
+        if ufunc in _COMPARISONS:
+            operands = _comparable(context, operands)
         dtype = np.dtype(dtype) if dtype is not None else None
         keys = tuple(promotion_key(o) for o in operands)
         resolved = resolve(ufunc, keys, dtype)
@@ -102,6 +104,36 @@ def _handler(ufunc: np.ufunc, name: str, function: Callable):
 
     apply.__name__ = ufunc.__name__
     return apply
+
+
+_COMPARISONS = frozenset(
+    {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
+)
+
+
+def _comparable(context, operands) -> list:
+    """Integers and a Python int, which may be beyond what their dtype holds: both as int64."""
+    weak = [o for o in operands if o.weak and o.dtype.kind in "iu"]
+    rest = [o for o in operands if not o.weak and o.dtype.kind in "iu"]
+    if len(weak) != 1 or len(rest) != 1:
+        return operands
+    reach = np.iinfo(rest[0].dtype)
+    number = constant_scalar(weak[0].node)
+    if number is not None and reach.min <= int(number) <= reach.max:
+        return operands
+    if number is not None and number > np.iinfo(np.int64).max:  # beyond each: as 1 is beyond 0
+        x = full_like(rest[0].node, 0)
+        return [context.wrap(full_like(x, 1) if o.weak else x) for o in operands]
+    return [context.wrap(_as_int64(o.node)) for o in operands]
+
+
+def _as_int64(x: Node) -> Node:
+    if x.dtype != np.uint64:
+        return cast(x, np.int64)
+    most = np.iinfo(np.int64).max
+    if x.op == "const" and x.ndim == 0:
+        return build.const(min(int(x.attr("value").array), most), np.int64)
+    return cast(op("minimum", x, full_like(x, most)), np.int64)
 
 
 def _refuse_half(context, name: str, operands, dtypes) -> None:
@@ -446,8 +478,15 @@ def clip(context, a, a_min=None, a_max=None, *, min=None, max=None, dtype=None):
     x = context.lift(a)
     low, high = (_within(x.dtype, b, side) for b, side in ((low, -1), (high, 1)))
     bounds = [b for b in (low, high) if b is not None]
-    nodes = fit_all(context, "clip", x, *bounds)
+    lifted = [context.lift(b) for b in bounds]
+    kind = x.dtype
+    if kind.kind in "iu" and any(b.weak and b.dtype.kind == "i" and b.node.op != "const"
+                                 for b in lifted):  # fmt: skip
+        x = context.wrap(_as_int64(x.node))  # a Python int may be beyond the dtype's values
+    nodes = fit_all(context, "clip", x, *lifted)
     result = nodes.pop(0)
+    if result.dtype == x.dtype != kind:
+        dtype = kind if dtype is None else dtype
     if low is not None:
         result = op("maximum", result, nodes.pop(0))
     if high is not None:
@@ -486,8 +525,16 @@ def where(context, condition, x=None, y=None):
     condition, x, y = context.lift(condition), context.lift(x), context.lift(y)
     shape = broadcast_shapes("where", condition.shape, x.shape, y.shape)
     dtype = common_dtype(x, y)
+    x, y = (_wrapped(context, v, dtype) for v in (x, y))
     chosen = build.broadcast_to(truth(condition.node), shape)
     return context.wrap(op("where", chosen, fit(x, dtype, shape), fit(y, dtype, shape)))
+
+
+def _wrapped(context, value, dtype: np.dtype):
+    """A Python int as np.where takes it into a narrower dtype: its lowest bits."""
+    if value.node.op != "const" or not value.weak or dtype.kind not in "iu":
+        return value
+    return context.wrap(build.const(value.node.attr("value").array.astype(dtype)))
 
 
 @implements(np.select)
@@ -496,6 +543,7 @@ def select(context, condlist, choicelist, default=0):
         raise ShapeError("np.select: give one choice for each condition, and at least one")
     choices = [context.lift(c) for c in (*choicelist, default)]
     dtype = common_dtype(*choices)
+    choices = [_wrapped(context, c, dtype) for c in choices]
     result = context.wrap(cast(choices.pop().node, dtype))
     for condition, choice in zip(reversed(condlist), reversed(choices), strict=True):
         result = where(context, condition, context.wrap(cast(choice.node, dtype)), result)

@@ -70,3 +70,17 @@ def test_refusals_name_the_function_and_dtypes():
         trace_like(lambda x: x**-2, np.ones(3, int))
     with pytest.raises(DTypeError, match=r"np.bitwise_and does not take \(float64, float64\)"):
         trace_like(lambda x: x & x, np.ones(3))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64", "int64"])
+@pytest.mark.parametrize("number", [-1, 300, -129, 2**63, 3])
+def test_comparison_with_a_python_int_that_the_dtype_does_not_hold(dtype, number):
+    x = np.array([0, 1, 3, 100, np.iinfo(dtype).max], dtype)
+
+    def fn(x, n=number):
+        return x < n, x <= n, n == x, x != n, n < x, x >= n, np.where(x > 1, x, 7)
+
+    assert_like_numpy(fn, (x,))
+    if number < 2**63:  # as an argument, whose value is not known while tracing
+        assert_like_numpy(fn, (x, number))
+        assert_like_numpy(lambda x, n: np.clip(x, n, 120), (x, min(number, 50)))
