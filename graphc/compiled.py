@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,6 +153,11 @@ class CompiledFunction:
     # A call finds what `__call__` of the instance is: at first `_call`, which is right for
     # every call; once a call has come again, a native entry that hands others on to `_call`.
     __slots__ = ("__call__", "__dict__", "__weakref__")
+
+    def __get__(self, instance, owner=None):
+        """As a function in a class: a method, whose first argument is the instance (static, or a
+        pytree such as a dataclass)."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def __init__(
         self, traceable: Callable, *, name: str, static_argnums=(), static_argnames=(),

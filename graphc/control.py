@@ -56,10 +56,11 @@ def scan(
     return _in_segments(ctx, f, init, xs, length, reverse, checkpoint)
 
 
-def fori_loop(lower: int, upper: int, body: Callable, init: Any) -> Any:
+def fori_loop(lower: int, upper: int, body: Callable, init: Any, checkpoint: bool = False) -> Any:
     """``carry = body(i, carry)`` for i from ``lower`` up to, not including, ``upper``.
 
-    The bounds may be traced integers.
+    The bounds may be traced integers. With ``checkpoint=True`` the gradient keeps the carries of
+    about the square root of the steps and runs the steps between them again.
 
     >>> import numpy as np, graphc as gc
     >>> power = gc.compile(lambda x, n: gc.fori_loop(0, n, lambda i, y: y * x, 1.0))
@@ -67,6 +68,13 @@ def fori_loop(lower: int, upper: int, body: Callable, init: Any) -> Any:
     1024.0
     """
     ctx = current_trace(init, lower, upper) or active_trace()
+    if ctx is not None and checkpoint:
+        start = (ctx.lift(lower).astype(np.int64), init)
+
+        def step(state):
+            return state[0] + 1, body(*state)
+
+        return _traced.while_loop(ctx, lambda s: s[0] < upper, step, start, None, True)[1]
     if ctx is not None:
         return _traced.fori_loop(ctx, lower, upper, body, init)
     for i in range(lower, upper):

@@ -114,6 +114,8 @@ def freeze(value: Any) -> Any:
         return ("array", value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, set):
         return ("set", frozenset(map(freeze, value)))
+    if isinstance(value, slice):
+        return ("slice", freeze((value.start, value.stop, value.step)))
     if isinstance(value, float):
         return (type(value).__name__, value.hex())  # 0.0 == -0.0, nan != nan
     try:

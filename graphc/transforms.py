@@ -100,7 +100,7 @@ def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunct
     >>> gc.elementwise_grad(lambda x: x ** 2)(np.array([1.0, 2.0, 3.0]))
     array([2., 4., 6.])
     """
-    check_argnums(argnums, "gc.elementwise_grad(f)(x)")
+    argnums = check_argnums(argnums, "gc.elementwise_grad(f)(x)")
     fn, options = with_own_options(fn, options, "static_argnames", "dims")
     name = f"elementwise_grad_{name_of(fn)}"
     return CompiledFunction(
@@ -260,7 +260,7 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> Compil
 
 
 def _directional(transform, direction, fn, argnums, has_aux, options) -> CompiledFunction:
-    check_argnums(argnums, f"gc.{transform.__name__}(f)(x, {direction})")
+    argnums = check_argnums(argnums, f"gc.{transform.__name__}(f)(x, {direction})")
     fn, options = with_own_options(fn, options, "static_argnames", "dims")
     name = f"{transform.__name__}_{name_of(fn)}"
     primal = without_direction(fn, direction)
@@ -268,7 +268,7 @@ def _directional(transform, direction, fn, argnums, has_aux, options) -> Compile
 
 
 def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
-    check_argnums(argnums, f"gc.{label}(f)(x)")
+    argnums = check_argnums(argnums, f"gc.{label}(f)(x)")
     fn, options = with_own_options(fn, options, "static_argnames", "dims")
     derivative = transform(fn, argnums, has_aux)
     derivative.argnums = argnums  # for those who show the derivative

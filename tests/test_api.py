@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import threading
 import types
@@ -410,3 +411,59 @@ def test_completion_offers_public_names_alone(name):
         value = getattr(module, public)
         assert not public.startswith("_") and not isinstance(value, types.ModuleType)
         assert value.__module__.startswith("graphc"), f"{name}.{public} is of {value.__module__}"
+
+
+@dataclasses.dataclass
+class Layer:
+    weight: np.ndarray
+
+    @gc.compile
+    def total(self, x):
+        return np.sum(self.weight * x)
+
+    @gc.grad
+    def slope(self, x):
+        return np.sum(self.weight**2 * x)
+
+    @gc.custom_vjp
+    def scaled(self, x):
+        return self.weight * x
+
+    @scaled.backward
+    def _(ct, result, self, x):
+        return Layer(ct * x * 100), ct * self.weight
+
+
+def test_decorated_methods_get_their_instance():
+    x, layer = np.arange(3.0), Layer(np.array([1.0, 2.0, 3.0]))
+    assert layer.total(x) == 8
+    layer.weight = layer.weight * 2  # a leaf of an argument, not a constant
+    assert layer.total(x) == 16 and len(Layer.total.compiles) == 1
+    np.testing.assert_array_equal(layer.slope(x).weight, 2 * layer.weight * x)
+    found = gc.grad(lambda m: np.sum(m.scaled(x)))(layer)
+    np.testing.assert_array_equal(found.weight, 100 * x)
+
+
+def test_a_method_of_a_plain_object_takes_it_as_static():
+    class Model:
+        def __init__(self, weight):
+            self.weight = weight
+
+        @functools.partial(gc.grad, argnums=1, static_argnames="self")
+        def slope(self, x):
+            return np.sum(self.weight * x**2)
+
+        @gc.compile
+        def unmarked(self, x):
+            return x
+
+    assert [Model(w).slope(3.0) for w in (1.0, 2.0)] == [6, 12]
+    with pytest.raises(TraceError, match="static_argnames='self'"):
+        Model(1.0).unmarked(2.0)
+
+
+def test_positions_may_be_a_list_and_static_arguments_slices():
+    assert gc.interpret(gc.grad(lambda x, y: x * y, argnums=[1, 0]))(2.0, 3.0) == (2, 3)
+    part = gc.interpret(lambda x, s: x[s], static_argnums=1)
+    for s in (slice(1, 3), slice(None, None, -1)):
+        np.testing.assert_array_equal(part(np.arange(4), s), np.arange(4)[s])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,10 @@ class custom_vjp:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self._backward = backward
+
+    def __get__(self, instance, owner=None):
+        """As a function in a class: a method, whose first argument is the instance."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def backward(self, fn: Callable) -> Callable:
         """Declare the backward function; returns it."""

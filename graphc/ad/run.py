@@ -211,13 +211,16 @@ def parameter_names(fn: Callable) -> list[str]:
     return [p.name for p in parameters if p.kind in positional]
 
 
-def check_argnums(argnums, call: str) -> None:
-    """Raise GradientError unless it is an int or a tuple of ints; ``call`` is how it is written."""
+def check_argnums(argnums, call: str) -> int | tuple[int, ...]:
+    """An int or a tuple of ints, else GradientError; ``call`` is how it is written."""
+    if isinstance(argnums, list) and all(isinstance(a, int) for a in argnums):
+        argnums = tuple(argnums)
     for argnum in argnums if isinstance(argnums, tuple) else (argnums,):
         if isinstance(argnum, bool) or not isinstance(argnum, int):
             kind = "an array" if hasattr(argnum, "shape") else kind_of(argnum)
             message = f"argnums is an int or a tuple of ints, not {kind}"
             raise GradientError(located(f"{message}; arguments follow the function: `{call}`"))
+    return argnums
 
 
 def _find_argument(fn, argnum, args, kwargs, names):

@@ -325,3 +325,18 @@ def test_custom_rules_and_checkpoints_hold_inside_of_bodies():
     np.testing.assert_allclose(
         gc.interpret(transforms.grad(g))(FOUR), slopes_of(g, FOUR), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("steps", [0, 1, 9])
+def test_a_counted_loop_with_checkpoints(steps):
+    x = np.linspace(0.2, 1, 3)
+
+    def loss(x, n, checkpoint=False):
+        def body(i, s):
+            return np.sin(s) + x * i
+
+        return np.sum(gc.fori_loop(0, n, body, x, checkpoint=checkpoint) ** 2)
+
+    kept = gc.interpret(gc.grad(loss))(x, steps)
+    again = gc.interpret(gc.grad(lambda x, n: loss(x, n, True)))(x, steps)
+    np.testing.assert_allclose(again, kept, rtol=1e-12)
