@@ -414,7 +414,7 @@ def test_completion_offers_public_names_alone(name):
 
 
 @dataclasses.dataclass
-class Layer:
+class Scaled:
     weight: np.ndarray
 
     @gc.compile
@@ -431,14 +431,14 @@ class Layer:
 
     @scaled.backward
     def _(ct, result, self, x):
-        return Layer(ct * x * 100), ct * self.weight
+        return Scaled(ct * x * 100), ct * self.weight
 
 
 def test_decorated_methods_get_their_instance():
-    x, layer = np.arange(3.0), Layer(np.array([1.0, 2.0, 3.0]))
+    x, layer = np.arange(3.0), Scaled(np.array([1.0, 2.0, 3.0]))
     assert layer.total(x) == 8
     layer.weight = layer.weight * 2  # a leaf of an argument, not a constant
-    assert layer.total(x) == 16 and len(Layer.total.compiles) == 1
+    assert layer.total(x) == 16 and len(Scaled.total.compiles) == 1
     np.testing.assert_array_equal(layer.slope(x).weight, 2 * layer.weight * x)
     found = gc.grad(lambda m: np.sum(m.scaled(x)))(layer)
     np.testing.assert_array_equal(found.weight, 100 * x)
