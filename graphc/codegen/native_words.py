@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from llvmlite import ir
 
 from graphc import vmath
@@ -102,7 +103,9 @@ def _strict(builder, emit):
 def _divided_emit(builder, sig, args):
     def emit():
         v = vmath.LLVMOps(builder, sig.return_type.name)
-        return vmath.divided(v, *map(v.arg, args)).raw
+        known = isinstance(args[1], ir.Constant) and args[1].constant
+        shrinks = isinstance(known, float) and 1 <= abs(known) < np.inf
+        return vmath.divided(v, *map(v.arg, args), shrinks).raw
 
     return _strict(builder, emit)
 

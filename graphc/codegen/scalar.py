@@ -41,7 +41,8 @@ _CALLS = {
     "mod": "floor_mod({0}, {1})", "floor_div": "floor_div({0}, {1})",
 }  # fmt: skip
 _VECTOR_MATH = {
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin",
+    "exp", "exp_below", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan",
+    "arcsin",
     "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
     "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc", "gammaln", "digamma", "zeta",
     "erfinv", "erfcinv", "gaussian",

@@ -30,6 +30,40 @@ def is_nonnegative(node: Node) -> bool:
         return node.op in ("exp", "abs", "sqrt", "sigmoid", "relu", "softplus")
 
 
+def is_nonpositive(node: Node) -> bool:
+    """Whether every element is known to be 0, negative or NaN: the negative of what is not, and
+    what lies below its own maximum."""
+    pending = [node]
+    while pending:
+        node = beneath_views(pending.pop())
+        if node.op == "where":
+            pending += node.inputs[1:]
+        elif node.op == "neg":
+            if not is_nonnegative(node.inputs[0]):
+                return False
+        elif node.op in ("mul", "minimum") and _is_number(node.inputs[1]):
+            below = _number(node.inputs[1]) <= 0
+            if node.op == "mul" and not (below and is_nonnegative(node.inputs[0])):
+                return False
+            if node.op == "minimum" and not below:
+                pending.append(node.inputs[0])
+        elif node.op == "const":
+            if not (node.attr("value").array <= 0).all():
+                return False
+        elif node.op != "sub" or not _is_own_maximum(*node.inputs):
+            return False
+    return True
+
+
+def _is_own_maximum(u: Node, largest: Node) -> bool:
+    """Whether ``largest`` is the maximum of ``u`` over some axes, spread over them again."""
+    if largest.op != "broadcast" or largest.inputs[0].op != "max":
+        return False
+    repeated, largest = largest, largest.inputs[0]
+    kept = tuple(a for a in range(u.ndim) if a not in largest.attr("axes"))
+    return largest.inputs[0] is u and repeated.attr("dims") == kept
+
+
 def is_positive(node: Node) -> bool:
     """Whether every element is known to be positive or NaN: a sum with a positive constant."""
     node = beneath_views(node)

@@ -144,11 +144,15 @@ class Load(Expr):
 
 @dataclass(frozen=True)
 class Apply(Expr):
-    """An elementwise op of the table on scalars, or ``divided``: a quotient with the reciprocal
-    of its divisor as third operand."""
+    """An elementwise op of the table on scalars; or ``divided``, a quotient with the reciprocal
+    of its divisor as third operand; or ``exp_below``, exp of what is known to be at most 0."""
 
     op: str
     args: tuple[Expr, ...]
+
+
+#: Cost of the operations that are not in the table of ops.
+COSTS = {"divided": 3, "exp_below": 9}
 
 
 @dataclass(frozen=True)

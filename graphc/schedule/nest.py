@@ -10,7 +10,7 @@ import numpy as np
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, matmul_dims
-from graphc.ir.ranges import has_plain_reciprocal
+from graphc.ir.ranges import has_plain_reciprocal, is_nonpositive
 from graphc.schedule import loops as L
 from graphc.schedule import team
 from graphc.schedule.convolutions import convolution, image_stride, operand
@@ -651,6 +651,8 @@ class NestBuilder:
             operands = tuple(self.value(i, index) for i in inputs)
             if op == "div" and _is_shared_divisor(inputs[1]):
                 return self._divided(node.dtype, *operands)
+            if op == "exp" and is_nonpositive(inputs[0]):
+                op = "exp_below"
             return L.Apply(node.dtype, op, operands)
         if op == "broadcast":
             return self.value(inputs[0], tuple(index[d] for d in node.attr("dims")))

@@ -607,6 +607,6 @@ def work(body: list[L.Stmt]) -> DimLike:
                 if isinstance(expr, L.Load):
                     each += _MOVE
                 elif isinstance(expr, L.Apply):
-                    each += 2 * (3 if expr.op == "divided" else OPS[expr.op].cost)
+                    each += 2 * (L.COSTS.get(expr.op) or OPS[expr.op].cost)
             total = total + each
     return total

@@ -12,15 +12,18 @@ INF = float("inf")
 NAN = float("nan")
 
 
-def divided(v: Any, x: Value, divisor: Value, reciprocal: Value) -> Value:
-    """x / divisor by the divisor's rounded reciprocal, for divisors of moderate size.
+def divided(v: Any, x: Value, divisor: Value, reciprocal: Value, shrinks: bool = False) -> Value:
+    """x / divisor by the divisor's rounded reciprocal, for divisors of moderate size; ``shrinks``
+    where it is known to be at least 1 in magnitude.
 
     A step of Markstein's (1990) corrects the product: with FMA it is the rounded quotient (exact
     where that is), without it is within an ulp. Zeros, infinities and NaN pass through.
     """
     q = x * reciprocal
     rest = v.fma(-q, divisor, x)
-    return v.select(v.abs(rest) < v.abs(x), v.fma(rest, reciprocal, q), q)
+    # The rest of an infinite x is NaN, that of an infinite product infinite: they keep the product.
+    mends = (rest < 0.0) | (rest > 0.0) if shrinks else v.abs(rest) < v.abs(x)
+    return v.select(mends, v.fma(rest, reciprocal, q), q)
 
 
 def pieces(x: str, *bits: int) -> tuple[float, ...]:

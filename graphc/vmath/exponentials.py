@@ -30,17 +30,18 @@ EXPM1 = {
 }  # fmt: skip
 
 
-def exp_reduce_high(v: Any, x: Value) -> tuple[Value, Value, Value]:
+def exp_reduce_high(v: Any, x: Value, up: int | None = None) -> tuple[Value, Value, Value]:
     """``(t, n, r)``: x = n ln2 + r but for n times the low part of ln2; see `exp_reduce`."""
-    magic = v.magic + 2 * v.bias
+    magic = v.magic + (2 * v.bias if up is None else up)
     t = v.fma(x, float(LOG2E), magic)
     n = t - magic
     return t, n, v.fma(n, -LN2_SPLIT[v.f32][0], x)
 
 
-def exp_reduce(v: Any, x: Value) -> tuple[Value, Value]:
-    """Return ``(t, r)``: x = n ln2 + r; the low bits of t's representation are n + 2*bias."""
-    t, n, r = exp_reduce_high(v, x)
+def exp_reduce(v: Any, x: Value, up: int | None = None) -> tuple[Value, Value]:
+    """Return ``(t, r)``: x = n ln2 + r; the low bits of t's representation are n + 2*bias, or
+    n + ``up``."""
+    t, n, r = exp_reduce_high(v, x, up)
     return t, v.fma(n, -LN2_SPLIT[v.f32][1], r)
 
 
@@ -55,10 +56,15 @@ def exp_poly(v: Any, r: Value) -> Value:
     return v.fma(poly(v, r, EXP[v.f32]), r * r, r) + 1.0
 
 
+def exp_times(v: Any, r: Value, power: Value) -> Value:
+    """``power`` exp(r)."""
+    return v.fma(v.fma(poly(v, r, EXP[v.f32]), r * r, r), power, power)
+
+
 def exp_clamped(v: Any, x: Value) -> Value:
     t, r = exp_reduce(v, x)
     a, b = two_powers(v, t)
-    return exp_poly(v, r) * a * b
+    return exp_times(v, r, a) * b
 
 
 def exp_range(v: Any) -> tuple[float, float]:
@@ -70,6 +76,13 @@ def exp(v: Any, x: Value) -> Value:
     """exp: x = n ln2 + r with a two-part ln2 (Cody & Waite), minimax polynomial on r."""
     lo, hi = exp_range(v)
     return exp_clamped(v, at_least(v, at_most(v, x, hi), lo))
+
+
+def exp_below(v: Any, x: Value) -> Value:
+    """exp of what is at most 0: 2**n in two factors of which one is constant."""
+    up = 30 if v.f32 else 60
+    t, r = exp_reduce(v, at_least(v, x, exp_range(v)[0]), v.bias + up)
+    return exp_times(v, r, v.from_bits(v.bits(t) << v.mant)) * 2.0**-up
 
 
 def _expm1_parts(v: Any, x: Value) -> tuple[Value, Value]:

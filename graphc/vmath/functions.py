@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.vmath.arithmetic import via_f64
 from graphc.vmath.error_functions import erf, erfc, erfcinv, erfinv, gaussian, gelu
-from graphc.vmath.exponentials import cosh, exp, exp2, expm1, sigmoid, sinh, tanh
+from graphc.vmath.exponentials import cosh, exp, exp2, exp_below, expm1, sigmoid, sinh, tanh
 from graphc.vmath.gamma import digamma, gammaln, zeta
 from graphc.vmath.llvm_ops import LLVMOps
 from graphc.vmath.logarithms import arccosh, arcsinh, arctanh, log, log1p, log2, log10, softplus
@@ -41,6 +41,7 @@ def _entry(name: str, impl: Callable[..., Value], f32: float, f64: float, arity:
 #: Name to entry.  Bounds are maxima seen in dense tests with and without FMA, rounded up.
 FUNCTIONS: dict[str, Function] = {}
 _entry("exp", exp, 1.1, 1.1)
+_entry("exp_below", exp_below, 1.1, 1.1)
 _entry("expm1", expm1, 1.5, 1.5)
 _entry("log", log, 1.0, 1.0)
 _entry("log2", log2, 1.9, 2.0)
