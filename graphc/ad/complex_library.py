@@ -12,6 +12,7 @@ left ones turn as much as the matrix makes both together.
 from __future__ import annotations
 
 from graphc.ad import jvp_rules
+from graphc.ad.guards import outside
 from graphc.ad.jvp_rules import Tangent
 from graphc.ad.library_rules import refuse_arbitrary
 from graphc.ad.rules import Cotangent, rule
@@ -48,7 +49,7 @@ def _sizes(node: Node) -> tuple:
 def _part(ct: Cotangent, grad: Parts) -> Cotangent:
     """Dead matrices of a batch stay dead; inside a matrix everything is mixed."""
     pairs = as_pairs(grad)
-    return Cotangent(pairs, frozenset(a for a in ct.zeros if a < pairs.ndim - 3))
+    return Cotangent(pairs, outside(ct.zeros, pairs.ndim - 3))
 
 
 # ------------------------------------------------------------------------------------------ qr

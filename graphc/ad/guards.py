@@ -7,7 +7,7 @@ must be 0: here is when that can happen, and the guarded product.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -37,12 +37,14 @@ ANYWHERE_ONLY: Zeros = frozenset([ANYWHERE])
 SOFT_ROWS = frozenset({"abs", "sqrt", "cbrt", "pow", "copysign", "arctan2"})
 
 
-def zeros_of(node: Node, derivative: Derivative) -> Zeros:
-    """Which zeros a derivative formula brings into what is multiplied by it."""
+def zeros_of(node: Node, position: int, derivative: Derivative, flow: Zeros) -> Zeros:
+    """Which zeros a derivative formula by one argument brings into a flow with zeros ``flow``."""
     if not derivative.branches:
         return CLEAN
     if node.op == "where":
-        return ANYWHERE_ONLY | hiding(node.inputs[0])
+        # Two masks together may leave nothing alive of a row that each leaves something of.
+        live = frozenset[int]() if flow - {HIDING, SOFT} else _live_axes(node.inputs[0], position)
+        return frozenset([live]) if live else ANYWHERE_ONLY | hiding(node.inputs[0])
     return frozenset([SOFT if node.op in SOFT_ROWS else ANYWHERE])
 
 
@@ -140,12 +142,46 @@ def through(node: Node, position: int, flow: Flow, env, suspect: set[Node]) -> F
     factors = [env[name] for name in derivative.factors]
     if needs_guard(node, factors, flow.zeros, suspect):
         product = guarded(flow.node, product)
-    return flow._replace(node=product, zeros=flow.zeros | zeros_of(node, derivative))
+    return flow._replace(
+        node=product, zeros=flow.zeros | zeros_of(node, position, derivative, flow.zeros)
+    )
 
 
 def hiding(choice: Node) -> Zeros:
     """Whether what ``choice`` (a condition, indices) leaves out may be NaN."""
     return CLEAN if is_constant(choice) else frozenset([HIDING])
+
+
+def _live_axes(condition: Node, position: int) -> frozenset[int]:
+    """Of a condition that is a constant: the axes along which it chooses operand ``position`` of
+    a ``where`` at least once, wherever one stands."""
+    dims = tuple(range(condition.ndim))
+    while condition.op == "broadcast":
+        below = condition.inputs[0]
+        dims = tuple(dims[a] for a in condition.attr("dims"))
+        condition = below
+    if condition.op != "const":
+        return frozenset()
+    chosen = condition.attr("value").array == (position == 1)
+    return frozenset(a for k, a in enumerate(dims) if chosen.any(axis=k).all())
+
+
+def outside(zeros: Zeros, rank: int) -> Zeros:
+    """What is left of ``zeros`` where all axes from ``rank`` on are mixed."""
+    return moved(zeros, lambda a: a if a < rank else None)
+
+
+def moved(zeros: Zeros, axis_of: Callable[[int], int | None]) -> Zeros:
+    """``zeros`` with its axes renamed; None drops an axis (it was summed over)."""
+    kept: set[int | frozenset[int]] = set()
+    for a in zeros:
+        if isinstance(a, frozenset):
+            axes = {axis_of(b) for b in a}
+            if None not in axes:
+                kept.add(frozenset(b for b in axes if b is not None and b >= 0) or ANYWHERE)
+        elif (place := a if a < 0 else axis_of(a)) is not None:
+            kept.add(place)
+    return CLEAN if kept == {HIDING} else frozenset(kept)
 
 
 def is_constant(node: Node) -> bool:

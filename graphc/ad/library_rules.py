@@ -12,6 +12,7 @@ vectors are not differentiable: such pairs contribute 0.
 
 from __future__ import annotations
 
+from graphc.ad.guards import outside
 from graphc.ad.rules import Cotangent, rule
 from graphc.errors import GradientError, SymbolicDimError
 from graphc.ir import build
@@ -64,7 +65,7 @@ def _implicit(node, ct, needs):
 
 def _part(ct: Cotangent, grad: Node) -> Cotangent:
     """Dead matrices of a batch stay dead; inside a matrix everything is mixed."""
-    return Cotangent(grad, frozenset(a for a in ct.zeros if a < grad.ndim - 2))
+    return Cotangent(grad, outside(ct.zeros, grad.ndim - 2))
 
 
 # -------------------------------------------------------------------------------------- rules

@@ -67,7 +67,10 @@ def _rows_of_matmul(node: Node, ct: Cotangent, k: int) -> Node | None:
 
 def _reaches(zeros: Zeros, whole: set[int]) -> bool:
     """Whether zeros can fill the axes ``whole``: not those of a slice along them alone."""
-    return any(a not in whole for a in zeros - {HIDING})
+    return any(
+        a.isdisjoint(whole) if isinstance(a, frozenset) else a not in whole
+        for a in zeros - {HIDING}
+    )
 
 
 def _elements_of_conv(node: Node, ct: Cotangent, k: int) -> Node | None:

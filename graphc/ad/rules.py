@@ -9,12 +9,12 @@ Beside the values a cotangent carries where it can be zero *by structure*: see :
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from graphc.ad.guards import ANYWHERE, CLEAN, HIDING, Zeros, hiding
+from graphc.ad.guards import ANYWHERE, CLEAN, HIDING, Zeros, hiding, moved
 from graphc.ir import build
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
@@ -27,8 +27,8 @@ class Cotangent(NamedTuple):
 
     ``zeros`` holds the axes along which positions are dead (a slice, an index or a maximum did
     not pick them), or the markers ``ANYWHERE`` and ``SOFT``, beside them ``HIDING``. A sum over
-    all those axes is alive again. Dead positions must stay zero whatever their operands are: the
-    walker pays for ``0 * inf`` only where this says so.
+    all those axes is alive again; a set of axes stands for any one of them. Dead positions must
+    stay zero whatever their operands are: the walker pays for ``0 * inf`` only where this says so.
     """
 
     node: Node
@@ -38,13 +38,6 @@ class Cotangent(NamedTuple):
 Rule = Callable[[Node, Cotangent, tuple[bool, ...]], list[Cotangent | None]]
 RULES: Rules[Rule] = Rules()
 rule = RULES.declare
-
-
-def _moved(zeros: Zeros, axis_of: Callable[[int], int | None]) -> Zeros:
-    """``zeros`` with its axes renamed; None drops an axis (it was summed over)."""
-    moved = (a if a < 0 else axis_of(a) for a in zeros)
-    kept = frozenset(a for a in moved if a is not None)
-    return CLEAN if kept == {HIDING} else kept
 
 
 def _position(axes: Iterable[int]) -> Callable[[int], int | None]:
@@ -84,20 +77,46 @@ def _passed_on(node, ct, needs):
 @rule("reshape")
 def _reshape(node, ct, needs):
     (x,) = node.inputs
-    kept_in = [a for a, d in enumerate(x.shape) if d != 1]
-    kept_out = [a for a, d in enumerate(node.shape) if d != 1]
-    if [x.shape[a] for a in kept_in] == [node.shape[a] for a in kept_out]:
-        axis_of = dict(zip(kept_out, kept_in, strict=True)).get
-    else:
-        axis_of = dict.fromkeys(kept_out, ANYWHERE).get
-    return [Cotangent(build.reshape(ct.node, x.shape), _moved(ct.zeros, axis_of))]
+    return [Cotangent(build.reshape(ct.node, x.shape), _reshaped(ct.zeros, x.shape, node.shape))]
+
+
+def _reshaped(zeros: Zeros, below: Sequence[DimLike], above: Sequence[DimLike]) -> Zeros:
+    """Zeros of an array of shape ``above`` after it is reshaped to ``below``. What lies along an
+    axis that becomes several lies along all of these."""
+    parts = {}
+    for axes, places in _common_parts(above, below):
+        whole = places if len(axes) == 1 or len(places) == 1 else [ANYWHERE]
+        parts |= dict.fromkeys(axes, whole)
+    kept: set[int | frozenset[int]] = set()
+    for zero in zeros:
+        if isinstance(zero, frozenset):
+            whole = {parts[a][0] for a in zero if len(parts.get(a, ())) == 1} - {ANYWHERE}
+            kept.add(frozenset(whole) or ANYWHERE)
+        else:
+            kept |= {zero} if zero < 0 else set(parts.get(zero, ()))
+    return CLEAN if kept == {HIDING} else frozenset(kept)
+
+
+def _common_parts(a: Sequence[DimLike], b: Sequence[DimLike]) -> list[tuple[list[int], list[int]]]:
+    """The axes of two shapes of as many elements, in groups of as many elements, the smallest
+    that there are; axes of size 1 are in none."""
+    axes = [[k for k, d in enumerate(shape) if d != 1] for shape in (a, b)]
+    ends = [
+        {product([shape[k] for k in kept[:n]]): n for n in range(1, len(kept) + 1)}
+        for shape, kept in zip((a, b), axes, strict=True)
+    ]
+    common = [(n, ends[1][size]) for size, n in ends[0].items() if size in ends[1]]
+    starts = [(0, 0), *common]
+    return [
+        (axes[0][i:k], axes[1][j:m]) for (i, j), (k, m) in zip(starts, common, strict=False)
+    ]  # fmt: skip
 
 
 @rule("transpose")
 def _transpose(node, ct, needs):
     perm = node.attr("perm")
     inverse = sorted(range(len(perm)), key=perm.__getitem__)
-    return [Cotangent(build.transpose(ct.node, inverse), _moved(ct.zeros, perm.__getitem__))]
+    return [Cotangent(build.transpose(ct.node, inverse), moved(ct.zeros, perm.__getitem__))]
 
 
 @rule("broadcast")
@@ -105,7 +124,7 @@ def _broadcast(node, ct, needs):
     dims = node.attr("dims")
     repeated = [a for a in range(node.ndim) if a not in dims]
     total = build.reduce("sum", ct.node, repeated)
-    return [Cotangent(total, _moved(ct.zeros, _position(dims)))]
+    return [Cotangent(total, moved(ct.zeros, _position(dims)))]
 
 
 @rule("slice")
@@ -152,7 +171,7 @@ def _windows(node, ct, needs):
         return a if a <= axis else max(axis, a - 1)
 
     dead = {axis} if stride > 1 or width == 1 else set()
-    return [Cotangent(total, _moved(ct.zeros, axis_of) | dead)]
+    return [Cotangent(total, moved(ct.zeros, axis_of) | dead)]
 
 
 @rule("pad")
@@ -168,7 +187,7 @@ def _pad(node, ct, needs):
         filled = build.pad(inside, low, high, interior, build.const(True))
         rest = _where(filled, ct.node, _zero(ct.node))
         total = build.reduce("sum", rest, range(node.ndim))
-        result[1] = Cotangent(total, _moved(ct.zeros, lambda axis: None))
+        result[1] = Cotangent(total, moved(ct.zeros, lambda axis: None))
     return result
 
 
@@ -176,7 +195,7 @@ def _pad(node, ct, needs):
 def _concat(node, ct, needs):
     axis = node.attr("axis")
     # A slice further up may have picked one part only: then the others are dead as a whole.
-    zeros = _moved(ct.zeros, lambda a: ANYWHERE if a == axis else a)
+    zeros = moved(ct.zeros, lambda a: ANYWHERE if a == axis else a)
     result: list[Cotangent | None] = []
     offset: DimLike = 0
     for x, need in zip(node.inputs, needs, strict=True):
@@ -199,7 +218,7 @@ def _take(node, ct, needs):
         return a if a < axis else max(axis, a - indices.ndim + 1)
 
     value = build.scatter_add(indices, ct.node, axis, x.shape[axis])
-    return [Cotangent(value, _moved(ct.zeros, axis_of) | {axis} | hiding(indices)), None]
+    return [Cotangent(value, moved(ct.zeros, axis_of) | {axis} | hiding(indices)), None]
 
 
 @rule("take_along")
@@ -231,7 +250,7 @@ def _scatter_add(node, ct, needs):
     def axis_of(a):
         return a if a < axis else ANYWHERE if a == axis else a + indices.ndim - 1
 
-    return [None, Cotangent(build.take(ct.node, indices, axis), _moved(ct.zeros, axis_of))]
+    return [None, Cotangent(build.take(ct.node, indices, axis), moved(ct.zeros, axis_of))]
 
 
 @rule("scatter_set")
@@ -252,7 +271,7 @@ def _scatter_set(node, ct, needs):
         dims = range(axis, axis + indices.ndim)
         taken = build.take(ct.node, indices, axis)
         value = _where(build.broadcast(wins, taken.shape, dims), taken, _zero(taken))
-        zeros = _moved(ct.zeros, lambda a: a if a < axis else ANYWHERE if a == axis
+        zeros = moved(ct.zeros, lambda a: a if a < axis else ANYWHERE if a == axis
                        else a + indices.ndim - 1)  # fmt: skip
         result[2] = Cotangent(value, zeros | {ANYWHERE})
     return result
@@ -318,7 +337,7 @@ def _dft(node, ct, needs):
 
 @rule("sum")
 def _sum(node, ct, needs):
-    return [Cotangent(_spread(node, ct.node), _moved(ct.zeros, _kept_axes(node).__getitem__))]
+    return [Cotangent(_spread(node, ct.node), moved(ct.zeros, _kept_axes(node).__getitem__))]
 
 
 @rule("max", "min")
@@ -329,7 +348,7 @@ def _extremum(node, ct, needs):
     ones = _where(attained, build.full_like(x, 1), _zero(x))
     count = build.reduce("sum", ones, node.attr("axes"))
     share = _spread(node, build.elementwise("div", ct.node, count))
-    zeros = _moved(ct.zeros, _kept_axes(node).__getitem__) | set(node.attr("axes"))
+    zeros = moved(ct.zeros, _kept_axes(node).__getitem__) | set(node.attr("axes"))
     return [Cotangent(_where(attained, share, _zero(x)), zeros)]
 
 
@@ -343,7 +362,7 @@ def _prod(node, ct, needs):
     """
     (x,) = node.inputs
     kept, axes = _kept_axes(node), list(node.attr("axes"))
-    zeros = _moved(ct.zeros, kept.__getitem__)
+    zeros = moved(ct.zeros, kept.__getitem__)
     count = product(x.shape[a] for a in axes)
     if not isinstance(count, int):
         others = build.make("implicit", (_others_by_count(node), x), rule="others")
@@ -406,11 +425,11 @@ def _matmul(node, ct, needs):
     if needs[0]:
         grad = build.matmul(b, ct.node, tb, 1) if ta else build.matmul(ct.node, b, 0, 1 - tb)
         kept = {rows: columns if ta else rows, columns: None}
-        result[0] = Cotangent(grad, _moved(ct.zeros, lambda axis: kept.get(axis, axis)))
+        result[0] = Cotangent(grad, moved(ct.zeros, lambda axis: kept.get(axis, axis)))
     if needs[1]:
         grad = build.matmul(ct.node, a, 1, ta) if tb else build.matmul(a, ct.node, 1 - ta, 0)
         kept_b = {rows: None, columns: rows if tb else columns}
-        result[1] = Cotangent(grad, _moved(ct.zeros, lambda axis: kept_b.get(axis, axis)))
+        result[1] = Cotangent(grad, moved(ct.zeros, lambda axis: kept_b.get(axis, axis)))
     return result
 
 
@@ -434,7 +453,7 @@ def _conv(node, ct, needs):
         spread = build.pad(ct.node, (0, 0, *reach), (0, 0, *high), (0, 0, *gaps))
         mirrored = build.transpose(build.flip(w, spatial), swap)
         grad = build.conv(spread, mirrored, None, dilations)
-        zeros = _moved(ct.zeros, lambda axis: None if axis == 1 else axis)
+        zeros = moved(ct.zeros, lambda axis: None if axis == 1 else axis)
         skipped = {a for a, t, u in zip(spatial, strides, unread, strict=True) if t > 1 or u != 0}
         result[0] = Cotangent(grad, zeros | skipped)
     if needs[1]:
@@ -442,5 +461,5 @@ def _conv(node, ct, needs):
         reached = build.slice_(x, (0,) * x.ndim, read, (1,) * x.ndim)
         batch_last = (build.transpose(v, swap) for v in (reached, ct.node))
         grad = build.transpose(build.conv(*batch_last, dilations, strides), swap)
-        result[1] = Cotangent(grad, _moved(ct.zeros, lambda axis: 0 if axis == 1 else None))
+        result[1] = Cotangent(grad, moved(ct.zeros, lambda axis: 0 if axis == 1 else None))
     return result

@@ -247,6 +247,51 @@ def test_only_masked_cotangents_are_guarded():
     )
 
 
+def attention_scores(masks, cut=None):
+    """A loss of q k^T under masks, where q and k are slices of one product."""
+
+    def loss(x):
+        both = (np.arcsin(x) @ np.ones((5, 8))).reshape(2, 3, 2, 4)
+        scores = both[:, :, 0] @ np.swapaxes(both[:, :, 1], 1, 2)
+        for mask in masks:
+            scores = np.where(mask, scores, 0.0)
+        return np.sum(scores[:, :cut] ** 2)
+
+    return loss
+
+
+CAUSAL, EMPTY_ROW = np.tril(np.ones((3, 3), bool)), np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1]]) > 0
+ALL_BUT_DIAGONAL = CAUSAL.T & ~np.eye(3, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("masks", "cut", "guards"),
+    [
+        ([CAUSAL], None, False),
+        ([CAUSAL[:, :1]], None, False),
+        ([EMPTY_ROW], None, True),
+        ([CAUSAL, CAUSAL.T], None, True),
+        ([CAUSAL, ALL_BUT_DIAGONAL], None, True),
+        ([CAUSAL], 2, True),
+    ],
+)
+def test_a_constant_mask_that_leaves_something_of_each_row_needs_no_guard(masks, cut, guards):
+    """Sums over rows and columns of the mask's cotangent reach all elements of the operands."""
+    traced = gc.grad(attention_scores(masks, cut))
+    assert ("isnan" in {n.op for n in traced.graph(np.zeros((6, 5))).order}) == guards
+
+
+def test_a_row_that_a_constant_mask_leaves_unread_has_gradient_0():
+    def loss(x):
+        scores = np.arcsin(x) @ np.arcsin(x[1:, :2] / 2)
+        return np.sum(np.where(EMPTY_ROW[:, :2], scores, 0.0) ** 2)
+
+    x = np.full((3, 2), 0.5)
+    x[1] = 1.0  # where arcsin has an infinite slope
+    plain = np.asarray(gc.interpret(gc.grad(loss))(x))
+    assert np.isfinite(plain).all() and plain[1].all()  # by the second operand alone
+
+
 def test_cross_entropy_of_a_relu_network_needs_no_guard():
     x, w1, w2 = np.ones((5, 4)), np.ones((4, 3)), np.ones((3, 2))
     label = np.zeros((5, 1), np.int64)
