@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from graphc.vmath.arithmetic import INF, LN2_SPLIT, LOG2E, NAN, at_most, poly, two_product
-from graphc.vmath.exponentials import EXPM1, exp, exp_poly, exp_reduce, two_powers
+from graphc.vmath.exponentials import BELOW, EXPM1, exp, exp_reduce, exp_times
 from graphc.vmath.logarithms import log
 from graphc.vmath.values import Value
 
-_ERF = (  # float32: erf(x) = x + x p(x**2), |x| <= 1
-    0.128379166, -0.37612626, 0.112835906, -0.026854476, 0.0051903883, -0.000803403789,
-    7.94726147e-05,
+_ERF = (  # float32: erf(x) = x + x p(x**2), |x| <= 0.90625
+    0.12837915, -0.37612516, 0.11282053, -0.026775524, 0.005006699, -0.00060619833,
 )  # fmt: skip
-_ERFQ = (  # log(erfc(1 + u)), 0 <= u <= 2.93
-    -1.84960556, -2.63896179, -0.843203008, -0.041014187, 0.00867803488,
-    -0.000411734829, -0.000558838132, 0.0001397343,
+_ERF_TAIL = (  # erfc(1 + u) exp((1 + u)**2), -0.094 <= u <= 2.93, error relative to erf
+    0.42758358, -0.27321365, 0.15437567, -0.07907207, 0.03656203, -0.014145687, 0.00379056,
+    -0.0004846641,
 )  # fmt: skip
 # float64: erf at multiples of 1 / steps and exp(-r**2), larger by some bits so that no entry is
 # subnormal, as many as an index may say; and where exp(-x**2) has become 0
@@ -103,13 +102,23 @@ _PHI_POLY = {
 }  # fmt: skip
 
 
+def _squared(v: Any, x: Value) -> tuple[Value, Value, Value]:
+    """|x| up to where exp(-x**2) has become 0 in float32, and its square in two."""
+    ax = at_most(v, v.abs(x), 10.2)
+    return ax, *two_product(v, ax, ax)
+
+
+def _gaussian_f32(v: Any, square: Value, rest: Value) -> Value:
+    t, r = exp_reduce(v, -square, v.bias + BELOW[True])
+    return exp_times(v, r - rest, v.from_bits(v.bits(t) << v.mant)) * 2.0 ** -BELOW[True]
+
+
 def _erf_f32(v: Any, x: Value) -> Value:
-    ax = v.abs(x)
-    small = v.fma(ax, poly(v, ax * ax, _ERF), ax)
-    t, r = exp_reduce(v, poly(v, at_most(v, ax, 3.93) - 1.0, _ERFQ))
-    a = v.from_bits((v.bits(t) - v.bias) << v.mant)
-    big = 1.0 - exp_poly(v, r) * a
-    return v.copysign(v.select(ax < 1.0, small, big), x)
+    ax, square, rest = _squared(v, x)
+    small = v.fma(ax, poly(v, square, _ERF), ax)
+    tail = poly(v, at_most(v, ax, 3.93) - 1.0, _ERF_TAIL)
+    big = v.fma(-_gaussian_f32(v, square, rest), tail, 1.0)
+    return v.copysign(v.select(ax < 0.90625, small, big), x)
 
 
 @functools.cache
@@ -151,7 +160,8 @@ def _beside(v: Any, x: Value) -> tuple[Value, Value, Value, Value]:
 
 def erf(v: Any, x: Value) -> Value:
     """From the nearest entry of a table, a Taylor series whose coefficients are polynomials in the
-    entry's place; float32: odd polynomial below 1, then 1 - exp of a polynomial."""
+    entry's place; float32: odd polynomial up to about 1, then 1 - `gaussian` times a polynomial,
+    whose exp those share that compute both."""
     if v.f32:
         return _erf_f32(v, x)
     _, n, d, entry = _beside(v, x)
@@ -168,11 +178,7 @@ def gaussian(v: Any, x: Value) -> Value:
     """exp(-x**2) with the square's rounding error; float64: by erf's table of it, whose entry and
     place in it the two share."""
     if v.f32:
-        ax = at_most(v, v.abs(x), 10.2)
-        square, rest = two_product(v, ax, ax)
-        t, r = exp_reduce(v, -square)
-        a, b = two_powers(v, t)
-        return exp_poly(v, r - rest) * a * b
+        return _gaussian_f32(v, *_squared(v, x)[1:])
     ax, n, d, entry = _beside(v, x)
     density = v.from_bits(v.table(_erf_tables()[1], entry))
     t = v.fma(n, -1.0 / _ERF_STEPS, -ax) * d  # -(r + x) d

@@ -78,9 +78,13 @@ def exp(v: Any, x: Value) -> Value:
     return exp_clamped(v, at_least(v, at_most(v, x, hi), lo))
 
 
+#: Bits by which 2**n is larger, so that no power is subnormal before the last multiplication.
+BELOW = {True: 30, False: 60}
+
+
 def exp_below(v: Any, x: Value) -> Value:
     """exp of what is at most 0: 2**n in two factors of which one is constant."""
-    up = 30 if v.f32 else 60
+    up = BELOW[v.f32]
     t, r = exp_reduce(v, at_least(v, x, exp_range(v)[0]), v.bias + up)
     return exp_times(v, r, v.from_bits(v.bits(t) << v.mant)) * 2.0**-up
 

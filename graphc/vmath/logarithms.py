@@ -12,14 +12,13 @@ from graphc.vmath.arithmetic import (
     LN2_SPLIT,
     LOG2E_SPLIT,
     NAN,
-    at_least,
     not_normal,
     pieces,
     poly,
     two_product,
     two_sum,
 )
-from graphc.vmath.exponentials import exp_clamped, exp_range
+from graphc.vmath.exponentials import exp_below
 from graphc.vmath.values import Value
 
 _LOG10E = "0.434294481903251827651128918916605082294397005803666566114453783"
@@ -159,7 +158,7 @@ def log1p(v: Any, x: Value) -> Value:
 
 def softplus(v: Any, x: Value) -> Value:
     """log(1 + exp(x)) as max(x, 0) + log1p(exp(-|x|))."""
-    e = exp_clamped(v, at_least(v, -v.abs(x), exp_range(v)[0]))
+    e = exp_below(v, -v.abs(x))
     big = e > math.sqrt(2.0) - 1.0  # then 1 + e = 2 (1 + (e - 1) / 2)
     f = v.select(big, v.fma(e, 0.5, -0.5), e)
     hi, lo = LN2_SPLIT[v.f32]
