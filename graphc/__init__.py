@@ -5,7 +5,8 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 _LAZY = {
-    "compile": "api", "interpret": "api", "stop_gradient": "api",
+    "compile": "api", "debug_print": "api", "interpret": "api",
+    "stop_gradient": "api",
     "grad": "transforms", "value_and_grad": "transforms", "jvp": "transforms",
     "vjp": "transforms", "hvp": "transforms", "elementwise_grad": "transforms",
     "hessian": "transforms", "jacfwd": "transforms", "jacobian": "transforms",

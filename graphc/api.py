@@ -11,6 +11,7 @@ from typing import Any
 from graphc import pipeline
 from graphc.compiled import CompiledFunction, name_of, with_own_options
 from graphc.ir import build
+from graphc.trace import printing
 from graphc.trace.tracing import Tracer, wrap
 from graphc.trace.tree import flatten, unflatten
 from graphc.transforms import value_and_grad
@@ -119,6 +120,30 @@ def stages(fn: Callable, *args, **kwargs) -> dict[str, Callable[[], str]]:
         )
     primal = compile(made.primal, static_argnames=sorted(made._static_names)).graph(*args, **kwargs)
     return pipeline.stages(primal, lambda: subject, subject)
+
+
+def debug_print(*args: Any, **named: Any) -> None:
+    """Print values of a compiled function after each of its calls, in the order of its lines.
+
+    ``debug_print("loss {:.3f}, w {w}", loss, w=params)`` fills a format as str.format does;
+    ``debug_print(x, y * 2)`` prints values with their names and the line. Arguments may be traced,
+    plain, or trees of both. In plain Python it prints at once.
+
+    Under derivatives it prints the values of the function, under :func:`vmap` those of all examples
+    with the batch as axis 0. A call that raises has printed nothing, unless ``checked=`` raised.
+    Calls with it take some microseconds more. Not for bodies of loops and sides of ``cond``
+    (TraceError), training steps and C functions (OptionError).
+
+    >>> import numpy as np, graphc as gc
+    >>> @gc.compile
+    ... def f(x):
+    ...     y = np.sin(x)
+    ...     gc.debug_print("sum {:.2f} of {}", y.sum(), y)
+    ...     return y * 2
+    >>> _ = f(np.zeros(2))
+    sum 0.00 of [0. 0.]
+    """
+    printing.debug_print(*args, **named)
 
 
 def stop_gradient(x: Any) -> Any:

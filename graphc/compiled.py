@@ -14,7 +14,7 @@ import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,6 +129,7 @@ class GuardedSpecialization(Specialization):
 
 
 def _rebuilt(traced: Traced, scalars, outputs: list[np.ndarray]) -> Any:
+    outputs = traced.show(outputs) if traced.shown else outputs
     for k, weak in scalars:
         outputs[k] = outputs[k].item() if weak else outputs[k][()]
     return unflatten(traced.out_tree, outputs)
@@ -248,7 +249,7 @@ class CompiledFunction:
         program = special.served_by(outputs)
         if self.checked:
             self._check(program[3], before, special.own(outputs))
-        elif isinstance(program[0], Executable):
+        elif isinstance(program[0], Executable) and not program[3].shown:
             call_key = (program[0], family_key, key, len(given[0]), *given[1])
             self._prepare_entry(call_key, *given, leaves, *program)
         return special.returned(outputs)
@@ -258,8 +259,10 @@ class CompiledFunction:
         numbered = unflatten(traced.out_tree, range(len(traced.out_weak)))
         paths = leaf_paths(numbered, "output")
         strict = self.checked == "strict"
-        error = explain(traced.graph, arrays, outputs, self._shown, paths, strict=strict)
+        own = outputs[: len(paths)]
+        error = explain(traced.graph, arrays, own, self._shown, paths, strict=strict)
         if error is not None:
+            traced.show(outputs)
             raise error
 
     def _variant(self, args, kwargs, statics, leaves, treedef, arrays, key):
@@ -331,6 +334,9 @@ class CompiledFunction:
                 "decides by traced values: write np.where or gc.cond"
             )  # fmt: skip
             raise OptionError(f"`{self._shown}` has no C function: it {why}")
+        if special.traced.shown:
+            place = special.traced.shown[0].source
+            raise OptionError(f"`{self._shown}` has no C function: it has debug_print at {place}")
         return CFunction(self.name, special.run, arrays, special.structure())
 
     @functools.cached_property
@@ -563,7 +569,7 @@ class CompiledFunction:
     def _with_donation(self, traced: Traced, request: Request) -> Graph:
         """Outputs take the memory of donated inputs of their type, in order."""
         if not self.donate:
-            return traced.graph
+            return traced.program
         args, kwargs = unflatten(request.treedef, range(len(request.types)))
         free, start = [], 0
         names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
@@ -574,8 +580,8 @@ class CompiledFunction:
                 free += range(start, start + count)
             start += count
         donated: dict[int, int] = {}
-        graph = traced.graph
-        for out, node in enumerate(graph.outputs):
+        graph = traced.program
+        for out, node in enumerate(traced.graph.outputs):
             match = next((i for i in free if graph.inputs[i].type == node.type), None)
             if match is not None:
                 donated[out] = match
@@ -653,7 +659,8 @@ class CompiledFunction:
         args, kwargs, statics = self._split_static(args, kwargs)
         leaves, treedef = flatten((args, kwargs))
         request = self._request(args, kwargs, statics, leaves, treedef)
-        return self._program(self._trace(request, _values(leaves)), request)[0]
+        traced = self._trace(request, _values(leaves))
+        return self._program(replace(traced, shown=()), request)[0]
 
 
 def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
@@ -743,7 +750,7 @@ def _scalars(traced: Traced, graph: Graph) -> tuple[tuple[int, bool], ...]:
     """Outputs that are no arrays to callers (the donated ones stay arrays); weak or not."""
     return tuple(
         (k, weak)
-        for k, (node, weak) in enumerate(zip(graph.outputs, traced.out_weak, strict=True))
+        for k, (node, weak) in enumerate(zip(graph.outputs, traced.out_weak))
         if not node.type.shape and (weak or k not in graph.donated)
     )
 

@@ -95,7 +95,8 @@ def test_transforms_keep_the_users_name(capsys):
     gc.value_and_grad(cube)(2.0)
     gc.grad(cube)(2.0)
     gc.grad(gc.compile(cube))(2.0)
-    assert capsys.readouterr().out == "<traced f64[] of `cube`>\n" * 3
+    told = "<traced f64[] x of `cube`> (its values: gc.debug_print)\n"
+    assert capsys.readouterr().out == told * 3
 
     def no_return(x):
         x * 2

@@ -18,6 +18,7 @@ from graphc.ir import build
 from graphc.ir.dims import Dim, DimLike
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType
+from graphc.trace import printing
 from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
 from graphc.trace.tracing import active_trace, current_trace, wrap
@@ -65,8 +66,9 @@ class _Run:
     def __call__(self, args: tuple, kwargs: dict):
         example = self._example(args, self._axes_of_arguments(args), "args")
         example_kwargs = self._example(kwargs, 0, "kwargs")
-        size = self._size()
+        size, before = self._size(), len(self.ctx.shown)
         result = self.fn(*example, **example_kwargs)
+        self._show_whole_batches(before, size)
         return self._batched(result, size)
 
     # ------------------------------------------------------------------------------ arguments
@@ -168,6 +170,13 @@ class _Run:
                 node = node if is_mapped else build.spread(node, size)
                 values.append(wrap(self.ctx, self._placed(node, axis)))
         return unflatten(structure, values)
+
+    def _show_whole_batches(self, first: int, size: DimLike) -> None:
+        """What the example prints is printed of all examples together."""
+        ctx, shown = self.ctx, self.ctx.shown[first:]
+        nodes = ctx.resolve(printing.nodes_of(shown))
+        found = [node for node, _ in batch(nodes, self.mapped, size, ctx.sources)]
+        ctx.shown[first:] = printing.with_nodes(shown, found)
 
     def _placed(self, node: Node, axis: int) -> Node:
         if not -node.ndim <= axis < node.ndim:

@@ -42,6 +42,8 @@ class TraceContext:
         self.decisions = Decisions(Values())  # what Python asked of traced values
         self.refusal: tuple[Exception, Source | None] | None = None  # the last, see blame.refuse
         self.augmented: tuple[Tracer, Tracer] | None = None  # x and mask of ``x[mask] += v``
+        self.shown: list = []  # by debug_print
+        self.body: str | None = None  # that is being traced: of a loop, or a side of a choice
         self._levels = 0
 
     def new_level(self) -> int:
@@ -57,6 +59,15 @@ class TraceContext:
             yield
         finally:
             self.decisions = kept
+
+    @contextmanager
+    def within(self, body: str):
+        """While the body of a loop or a side of a choice is traced."""
+        kept, self.body = self.body, body
+        try:
+            yield
+        finally:
+            self.body = kept
 
     def record(self, node: Node) -> Node:
         """Note the user's current line for ``node`` and what is new below it."""

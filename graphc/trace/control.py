@@ -90,7 +90,7 @@ def cond(ctx: TraceContext, pred: Any, on_true: Callable, on_false: Callable, op
     sides: list[list[Tracer]] = []
     trees = []
     for side in (on_true, on_false):
-        with ctx.undecided():
+        with ctx.undecided(), ctx.within("one side of cond"):
             leaves, tree = flatten(side(*operands))
         sides.append([ctx.lift(leaf) for leaf in leaves])
         trees.append(tree)
@@ -138,7 +138,8 @@ class _Carried:
         shapes = [t.shape for t in tracers]
         for _ in range(_ATTEMPTS):
             before = state
-            outputs = self._trace(step, condition, state, shapes, parts)
+            with ctx.within(f"the body of {name}"):
+                outputs = self._trace(step, condition, state, shapes, parts)
             state = [
                 self._next(kind, shape, out, path)
                 for kind, shape, out, path in zip(before, shapes, outputs, paths, strict=True)

@@ -304,13 +304,19 @@ class Tracer:
         raise AttributeError(f"'Tracer' object (a traced array) has no attribute {name!r}")
 
     def __repr__(self) -> str:
-        node = self._node
+        node, where = self._node, f"of `{self.context.name}`"
+        if node.op in ("input", "placeholder"):
+            where = f"{node.attr('name')} {where}"
+        elif source := self.context.sources.get(node):
+            where = f"{where}, made at {source}"
         shape = ",".join(map(str, node.shape))
-        where = f" of `{self.context.name}`"
-        return f"<traced {short_dtype(node.dtype)}[{shape}]{where}>"
+        return f"<traced {short_dtype(node.dtype)}[{shape}] {where}>"
+
+    def __str__(self) -> str:
+        return f"{self!r} (its values: gc.debug_print)"
 
     def __format__(self, spec) -> str:
-        return repr(self)
+        return str(self)
 
     def __reduce__(self):
         raise TraceError(located("a traced value cannot be pickled"))

@@ -15,7 +15,7 @@ from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph, Source, deep, topological
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, is_supported_dtype, tensor_type
-from graphc.trace import numpy_api, sizes  # noqa: F401  (fill the dispatch tables, sizes' rules)
+from graphc.trace import numpy_api, printing, sizes  # noqa: F401  (fill the dispatch tables, sizes' rules)
 from graphc.trace.context import (
     IN_LOOP,
     TOO_LARGE,
@@ -28,6 +28,7 @@ from graphc.trace.context import (
     wrap,
 )
 from graphc.trace.guards import Decisions, Guard, Values
+from graphc.trace.printing import Shown
 from graphc.trace.random_guard import RandomGuard
 from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
@@ -67,6 +68,21 @@ class Traced:
     out_weak: tuple[bool, ...]
     in_paths: tuple[str, ...]
     guards: tuple[Guard, ...] = ()
+    shown: tuple[Shown, ...] = ()  # by debug_print, of nodes over the inputs
+
+    @property
+    def program(self) -> Graph:
+        """``graph`` with what is shown as further outputs."""
+        graph = self.graph
+        if not self.shown:
+            return graph
+        outputs = (*graph.outputs, *printing.nodes_of(self.shown))
+        return Graph(graph.name, graph.inputs, outputs, graph.sources, graph.donated)
+
+    def show(self, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Print what a call of ``program`` has computed for that; the outputs of ``graph``."""
+        printing.show(self.shown, outputs[len(self.out_weak) :])
+        return list(outputs[: len(self.out_weak)])
 
 
 def spec_of(leaf: Any, path: str) -> ArgSpec:
@@ -156,6 +172,7 @@ def trace(
             result = fn(*new_args, **new_kwargs)
             guard.check(shown)
             outputs, out_tree, out_weak = _outputs(context, fn, result)
+            shown = _shown(context)
     except GraphcError:
         raise
     except Exception as error:
@@ -166,10 +183,12 @@ def trace(
     finally:
         context.alive = False
     guards = context.decisions.guards(context.sources)
-    sources = _reachable_sources(context, [*outputs, *(g.node for g in guards)])
+    sources = _reachable_sources(context, [
+        *outputs, *(g.node for g in guards), *printing.nodes_of(shown)
+    ])  # fmt: skip
     graph = Graph(name, tuple(inputs), outputs, sources)
     paths = tuple(i.attr("name") for i in inputs)
-    return Traced(graph, out_tree, out_weak, paths, guards)
+    return Traced(graph, out_tree, out_weak, paths, guards, shown)
 
 
 def _named_arguments(fn, args, kwargs) -> list[tuple[int | str, str, Any]]:
@@ -232,6 +251,12 @@ def _outputs(context, fn, result):
     nodes = calls.inline(context.resolve(nodes), context.sources)
     _refuse_stand_ins(context, nodes)
     return tuple(nodes), out_tree, tuple(weak)
+
+
+def _shown(context) -> tuple[Shown, ...]:
+    nodes = calls.inline(context.resolve(printing.nodes_of(context.shown)), context.sources)
+    _refuse_stand_ins(context, nodes)
+    return tuple(printing.with_nodes(context.shown, nodes))
 
 
 def _refuse_stand_ins(context, nodes) -> None:

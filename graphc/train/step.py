@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ad.transforms import value_and_grad
-from graphc.errors import DTypeError, NonFiniteError, SymbolicDimError
+from graphc.errors import DTypeError, NonFiniteError, OptionError, SymbolicDimError
 from graphc.ir.dims import symbol
 from graphc.ir.types import TensorType
 from graphc.nonfinite import explain
@@ -103,6 +103,11 @@ class TracedStep:
             shown=self._name,
             before_adjoint=before_adjoint,
         )
+        if traced.shown:
+            raise OptionError(
+                f"debug_print at {traced.shown[0].source}: steps run natively and print nothing.\n"
+                "Print in callback=, or call the loss itself on parameters and a batch."
+            )
         self._check_types(traced)
         return traced
 

@@ -505,4 +505,9 @@ def test_printing_a_tracer_helps():
         return x
 
     trace_like(fn, np.ones((2, 3), np.float32))
-    assert "<traced f32[2,3] of `fn`>" in seen[0]
+    (text,) = seen
+    assert text.startswith(
+        "<traced f32[2,3] x of `fn`> (its values: gc.debug_print) <traced f32[3]"
+    )
+    assert "<traced f32[3] of `fn`, made at test_trace_errors.py:" in text
+    assert text.endswith("<traced f32[2,3] x of `fn`>")
