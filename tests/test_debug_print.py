@@ -153,10 +153,13 @@ def test_bodies_of_loops_have_no_one_value(fn, where, capsys):
 
 def test_formats_that_do_not_fit_are_told_at_their_line():
     for text, values in (("{} {}", (1.0,)), ("{:.3f}", (X,)), ("{name}", ()), ("{", ())):
+
+        def f(x, text=text, values=values):
+            gc.debug_print(text, *[a * x for a in values])
+            return x
+
         with pytest.raises(TraceError, match=r"debug_print cannot format (?s:.)*one {} a value"):
-            gc.interpret(
-                lambda x, t=text, v=values: (gc.debug_print(t, *[a * x for a in v]), x)[1]
-            )(1.0)
+            gc.interpret(f)(1.0)
 
 
 def test_where_nothing_can_be_printed():
