@@ -95,16 +95,17 @@ def topological(roots: Iterable[Node], until: Container[Node] = ()) -> tuple[Nod
     """Post-order without recursion: graphs can be deeper than Python's stack. What is below
     nodes of ``until`` is left out."""
     order: dict[Node, None] = {}
-    stack = [(r, False) for r in reversed(tuple(roots))]
+    stack = list(reversed(tuple(roots)))
     while stack:
-        node, expanded = stack.pop()
-        if node in order:
-            continue
-        if expanded or node in until:
-            order[node] = None
-            continue
-        stack.append((node, True))
-        stack.extend((i, False) for i in reversed(node.inputs) if i not in order)
+        node = stack[-1]
+        if node not in order and node not in until:
+            pending = [i for i in node.inputs if i not in order]
+            if pending:  # the node comes again when they are done
+                pending.reverse()
+                stack += pending
+                continue
+        order[node] = None
+        stack.pop()
     return tuple(order)
 
 
@@ -130,9 +131,7 @@ def is_tape(node: Node) -> bool:
 
 def rebuild(node: Node, inputs: tuple[Node, ...]) -> Node:
     """``node`` over other inputs of the same types."""
-    if inputs == node.inputs:
-        return node
-    return _node.make(node.op, inputs, dict(node.attrs), node.type)
+    return node if inputs == node.inputs else _node.over(node, inputs)
 
 
 def transform(
@@ -170,16 +169,16 @@ def substitute(
     """
     roots = tuple(roots)
     new: dict[Node, Node] = dict(mapping)
-    stack = [(r, False) for r in reversed(roots)]
+    stack = list(reversed(roots))
     while stack:
-        node, expanded = stack.pop()
-        if node in new:
-            continue
-        if expanded:
-            new[node] = rebuild(node, tuple(new[i] for i in node.inputs))
+        node = stack[-1]
+        if node not in new:
+            pending = [i for i in node.inputs if i not in new]
+            if pending:  # the node comes again when they are done
+                stack += pending
+                continue
+            new[node] = rebuild(node, tuple([new[i] for i in node.inputs]))
             if sources is not None and node in sources:
                 sources.setdefault(new[node], sources[node])
-            continue
-        stack.append((node, True))
-        stack.extend((i, False) for i in node.inputs if i not in new)
+        stack.pop()
     return [new[r] for r in roots]

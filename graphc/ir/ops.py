@@ -793,7 +793,7 @@ _register(
 
 def infer(op: str, attrs: dict, inputs: tuple[Node, ...]) -> TensorType:
     """The result type of ``op``; raises ShapeError or DTypeError."""
-    return OPS[op].infer(attrs, *(i.type for i in inputs))
+    return OPS[op].infer(attrs, *[i.type for i in inputs])
 
 
 def is_elementwise(node: Node) -> bool:

@@ -16,11 +16,18 @@ _SHORT = {
     "complex64": "c64", "complex128": "c128",
 }  # fmt: skip
 _LONG = {short: np.dtype(name) for name, short in _SHORT.items()}
+# NumPy takes a microsecond to spell a dtype.
+_NAMES = {np.dtype(name): name for name in _SHORT}
+
+
+def dtype_name(dtype: np.dtype) -> str:
+    """``float32``, and so on."""
+    return _NAMES.get(dtype) or np.dtype(dtype).name
 
 
 def short_dtype(dtype: np.dtype) -> str:
     """``f32`` for float32, and so on."""
-    return _SHORT[np.dtype(dtype).name]
+    return _SHORT[dtype_name(dtype)]
 
 
 def named_dtype(name: str) -> np.dtype | None:
@@ -34,7 +41,7 @@ def dtype_names() -> list[str]:
 
 
 def is_supported_dtype(dtype) -> bool:
-    return np.dtype(dtype).name in _SHORT
+    return dtype in _NAMES or np.dtype(dtype).name in _SHORT
 
 
 @dataclass(frozen=True, slots=True)

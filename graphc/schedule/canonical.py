@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 from graphc.ir import build
-from graphc.ir import node as _node
 from graphc.ir.dims import product
 from graphc.ir.graph import Graph, rebuild, transform
 from graphc.ir.node import Node
@@ -63,9 +62,7 @@ def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
         return build.transpose(build.argsort(build.transpose(x, perm), x.ndim - 1), inverse)
     if node.op == "pad" and any(node.attr("interior")):
         return _pad_interior(node, *inputs)
-    if inputs == node.inputs:
-        return node
-    return _node.make(node.op, inputs, dict(node.attrs), node.type)
+    return rebuild(node, inputs)
 
 
 def _is_tiny(node: Node, a: Node, b: Node) -> bool:

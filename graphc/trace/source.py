@@ -19,11 +19,9 @@ _INTERNAL = frozenset({"graphc", "numpy", "scipy", "optree", "functools", "conte
 def user_frame() -> FrameType | None:
     """The innermost frame that the user wrote."""
     frame = sys._getframe(1)
-    while frame is not None:
-        if _package(frame) not in _INTERNAL:
-            return frame
+    while frame is not None and _is_internal(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
-    return None
+    return frame
 
 
 def is_user(frame: FrameType) -> bool:
@@ -59,7 +57,16 @@ def updates_item() -> bool:
 
 
 def _package(frame: FrameType) -> str:
-    return frame.f_globals.get("__name__", "").partition(".")[0]
+    return _package_of(frame.f_globals.get("__name__", ""))
+
+
+def _package_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_internal(module: str) -> bool:
+    return _package_of(module) in _INTERNAL
 
 
 def here() -> Source | None:
@@ -68,7 +75,12 @@ def here() -> Source | None:
     if frame is None:
         return None
     code = frame.f_code
-    return Source(code.co_filename, frame.f_lineno, code.co_name)
+    return _line(code.co_filename, frame.f_lineno, code.co_name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _line(file: str, line: int, function: str) -> Source:
+    return Source(file, line, function)
 
 
 def line_text(source: Source) -> str:
