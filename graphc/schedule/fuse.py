@@ -17,6 +17,7 @@ from graphc.schedule.deps import (
     Deps,
     Use,
     aligned_depth,
+    completes_rows,
     domain,
     is_call,
     is_opaque,
@@ -193,6 +194,8 @@ class Fusion:
         if any(reduced_axes(u) for u in b.members):
             return False
         if any(self.group_of[u.reader] is a for u in between):  # the loops wait for the value
+            return False
+        if any(completes_rows(u.unit) for u in between):  # what a call makes is in memory
             return False
         return all(u.unit.type.size == 1 for u in between)
 

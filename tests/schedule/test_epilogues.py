@@ -35,9 +35,18 @@ def range_of(shape, axis):
     return Graph("f", (x,), (E("sub", high, low),))
 
 
+def behind_a_convolution():
+    """Its only element is read by what would be computed after the loops of its operand."""
+    w = input_of(0, "w", (1, 3, 1))
+    moved = E("neg", w)
+    found = build.conv(build.iota((1, 3, 1), 0, np.float64), build.barrier(moved, moved))
+    angle = E("tan", found)
+    return Graph("f", (w,), (E("mul", angle, E("arctan", E("minimum", found, angle))),))
+
+
 @pytest.mark.parametrize("graph", [
     a_scalar_that_the_loops_read(), range_of((1, 3, 1), 1), range_of((3, 1), 0),
-    range_of((1, 3), 1),
+    range_of((1, 3), 1), behind_a_convolution(),
 ])  # fmt: skip
 def test_scalars_are_computed_after_what_they_need_and_before_what_reads_them(graph):
     rng = np.random.default_rng(0)
