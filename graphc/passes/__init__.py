@@ -9,7 +9,7 @@ from graphc.ir.node import Node
 from graphc.ir.verify import verify
 from graphc.passes.control import tidy_control
 from graphc.passes.loop_inputs import products_into_loops
-from graphc.passes.loop_sums import products_behind_loops
+from graphc.passes.loop_sums import products_behind_loops, sums_into_loops
 from graphc.passes.patterns import Rule
 from graphc.passes.reroll import reroll, reroll_nodes
 from graphc.passes.simplify import SIMPLIFY, simplify
@@ -33,6 +33,7 @@ PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
     ("simplify", simplify),
     ("loop sums", products_behind_loops),
     ("loop inputs", products_into_loops),
+    ("loop totals", sums_into_loops),
     ("control again", tidy_control),
 )
 

@@ -111,3 +111,86 @@ class _Sums:
 def _rows(stack: Node) -> Node:
     """All steps below each other."""
     return build.reshape(stack, (stack.shape[0] * stack.shape[1], stack.shape[2]))
+
+
+# ------------------------------------------------------------------------------ sums of results
+
+
+_MIN_BYTES = 1 << 20  # of all steps: less stays in the cache anyhow
+_MIN_TERMS = 8  # of a step, for each element that is added to
+
+
+def sums_into_loops(graph: Graph) -> Graph:
+    """``graph`` with sums over all steps of what a loop stacks (the gradient of a bias) added up
+    in the loop, while a step's terms are in the cache; those in bodies too."""
+    if not any(bodies(n) for n in graph.order):
+        return graph
+    wanted: dict[Node, dict[Node, tuple[int, tuple[int, ...]]]] = {}
+    for node in graph.order:
+        if (found := _sum_of_steps(node)) is not None:
+            wanted.setdefault(found[0], {})[node] = found[1:]
+    results: dict[Node, list[Node]] = {}
+    totals: dict[Node, Node] = {}
+
+    def visit(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node in totals:
+            return totals[node]
+        if node.op == "item" and node.inputs[0] in results:
+            return results[node.inputs[0]][node.attr("index")]
+        if not bodies(node):
+            return rebuild(node, inputs)
+        attrs = dict(node.attrs)
+        attrs.update((key, sums_into_loops(body)) for key, body in bodies(node))
+        made = build.make(node.op, inputs, **attrs)
+        if node in wanted:
+            results[node], found = _with_totals(made, list(wanted[node].values()))
+            totals.update(zip(wanted[node], found, strict=True))
+        return made
+
+    return transform(graph, visit)
+
+
+def _sum_of_steps(node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
+    """The loop, the number of the result and the axes of a step's part that a sum is over."""
+    if node.op != "sum" or 0 not in node.attr("axes"):
+        return None
+    (stack,), axes = node.inputs, node.attr("axes")
+    inner = tuple(a - 1 for a in axes if a)
+    if stack.op == "reshape":  # the rows of all steps below each other
+        (below,) = stack.inputs
+        if below.ndim != stack.ndim + 1 or below.shape[2:] != stack.shape[1:]:
+            return None
+        stack, inner = below, tuple(axes)
+    if stack.op != "item" or stack.inputs[0].op != "loop":
+        return None
+    (loop,), index = stack.inputs, stack.attr("index")
+    known = loop.attr("cond") is None and not loop.attr("counted") and not loop.attr("grow")
+    if not known or index < loop.attr("carries"):
+        return None
+    sizes = stack.type.nbytes, stack.type.size, stack.shape[0], node.type.size
+    if not all(isinstance(s, int) for s in sizes) or stack.type.nbytes < _MIN_BYTES:
+        return None
+    few = stack.type.size < _MIN_TERMS * stack.shape[0] * node.type.size
+    return None if few else (loop, index, inner)
+
+
+def _with_totals(loop: Node, sums: list[tuple[int, tuple[int, ...]]]):
+    """What the results of ``loop`` become where it adds up ``sums`` (of a result over the axes of a
+    step's part), and these sums."""
+    body, given, own = loop.attr("body"), control.operands(loop), control.parameters(loop)
+    carries = len(own.init)
+    before, after = [], []
+    for number, (index, axes) in enumerate(sums):
+        term = body.outputs[index]
+        term = build.reduce("sum", term, axes) if axes else term
+        before.append(build.input(len(body.inputs) + number, "step s", term.type))
+        after.append(build.elementwise("add", before[-1], term))
+    outputs = [*body.outputs[:carries], *after, *body.outputs[carries:]]
+    (made,), lifted = control.close([outputs], [*own.init, *before, *own.xs])
+    consts = substitute(lifted, dict(zip(own.consts, given.consts, strict=True)))
+    found = build.loop(
+        made, [*given.init, *(build.full_like(b, 0) for b in before)], given.xs, consts,
+        length=loop.attr("length"), reverse=loop.attr("reverse"), remat=loop.attr("remat"),
+    )  # fmt: skip
+    behind = carries + len(sums)
+    return [*found[:carries], *found[behind:]], list(found[carries:behind])

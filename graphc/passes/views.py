@@ -5,6 +5,8 @@ All exact. A symbolic dim is taken to be other than 1: at size 1 the same graph 
 
 from __future__ import annotations
 
+import functools
+
 from graphc.ir import build
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
@@ -278,25 +280,49 @@ def _joined(a: Node, b: Node, axis: int) -> Node | None:
 @rewrites("add")
 def add_of_pads(node: Node) -> Node | None:
     """The adjoint of a split: zero-padded parts side by side are one join, padded once."""
-    a, b = node.inputs
-    if a.op != "pad" or b.op != "pad":
+    parts = _summed(node)
+    if any(p.op != "pad" or constant(p.inputs[1]) != 0 or any(p.attr("interior")) for p in parts):
         return None
-    if any(constant(p.inputs[1]) != 0 or any(p.attr("interior")) for p in (a, b)):
-        return None
-    for first, second in ((a, b), (b, a)):
-        x, y = first.inputs[0], second.inputs[0]
-        low, high = first.attr("low"), list(first.attr("high"))
-        differ = [
-            k for k in range(node.ndim)
-            if (low[k], high[k]) != (second.attr("low")[k], second.attr("high")[k])
-        ]  # fmt: skip
-        if len(differ) != 1:
-            continue
-        (axis,) = differ
-        if second.attr("low")[axis] == low[axis] + x.shape[axis]:
-            high[axis] = second.attr("high")[axis]
-            return build.pad(build.concat((x, y), axis), low, high)
+    for k, first in enumerate(parts):
+        for j, second in enumerate(parts):
+            joined = _side_by_side(first, second)
+            if joined is not None:
+                rest = [p for i, p in enumerate(parts) if i not in (k, j)]
+                return functools.reduce(functools.partial(build.elementwise, "add"), rest, joined)
     return None
+
+
+_MAX_PARTS = 16  # of a sum
+
+
+def _summed(node: Node) -> list[Node]:
+    """What a sum of a few is the sum of, from left to right."""
+    found: list[Node] = []
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if node.op == "add" and len(stack) + len(found) < _MAX_PARTS:
+            stack += reversed(node.inputs)
+        else:
+            found.append(node)
+    return found
+
+
+def _side_by_side(first: Node, second: Node) -> Node | None:
+    """Two padded arrays as one, where the second begins at the end of the first."""
+    x, y = first.inputs[0], second.inputs[0]
+    low, high = first.attr("low"), list(first.attr("high"))
+    differ = [
+        k for k in range(first.ndim)
+        if (low[k], high[k]) != (second.attr("low")[k], second.attr("high")[k])
+    ]  # fmt: skip
+    if len(differ) != 1:
+        return None
+    (axis,) = differ
+    if second.attr("low")[axis] != low[axis] + x.shape[axis]:
+        return None
+    high[axis] = second.attr("high")[axis]
+    return build.pad(build.concat((x, y), axis), low, high)
 
 
 # --------------------------------------------------------------------- work before the broadcast

@@ -35,6 +35,7 @@ _OPAQUE = {
     "item",
 }  # fmt: skip
 _FOLDED_DEPTH = 40
+_MAX_PIECES, _MIN_PIECE = 16, 16  # of a join: how many, and elements of a row of each
 _MAX_FRAME = 1 << 16  # elements that are written twice while they are in the cache
 _VIRTUAL_FLOPS = 4
 _VIRTUAL_READS = 1.25  # elements read for one recomputed
@@ -85,7 +86,7 @@ def reduced_axes(unit: Node) -> tuple[int, ...]:
 
 def is_opaque(unit: Node) -> bool:
     """Units that are kernels of their own."""
-    in_loops = completes_rows(unit) or is_contraction(unit)
+    in_loops = completes_rows(unit) or is_contraction(unit) or is_join(unit)
     return (unit.op in _OPAQUE and not in_loops) or is_library(unit)
 
 
@@ -109,6 +110,17 @@ def is_frame(unit: Node) -> bool:
     if first_low != 0 or first_high != 0 or not all(isinstance(d, int) for d in inner):
         return False
     return min(low + high) >= 0 and product(inner) <= _MAX_FRAME
+
+
+def is_join(unit: Node) -> bool:
+    """Arrays side by side that a kernel computes itself, row by row: each is written where it
+    belongs (the gradients of gates, beside each other for the product with their weights)."""
+    if unit.op != "concat" or not unit.attr("axis") or len(unit.inputs) > _MAX_PIECES:
+        return False
+    inner = [product(i.shape[unit.attr("axis") :]) for i in unit.inputs]
+    if not all(isinstance(size, int) and size >= _MIN_PIECE for size in inner):
+        return False
+    return any(OPS[i.op].kind == "elementwise" for i in unit.inputs)
 
 
 def is_stack(unit: Node) -> bool:
@@ -222,7 +234,7 @@ def _too_deep(graph: Graph, stored: set[Node]) -> set[Node]:
         if depth[node] > _FOLDED_DEPTH and OPS[node.op].kind != "leaf":
             cuts.add(storage_root(node))
             depth[node] = 0
-        elif OPS[node.op].kind not in ("elementwise", "view", "indexing"):
+        elif OPS[node.op].kind not in ("elementwise", "view", "indexing") or is_join(node):
             depth[node] = 0
     return cuts
 
@@ -237,7 +249,7 @@ def _virtual(graph: Graph, stored: set[Node], made: set[Node]) -> set[Node]:
             facts[node] = (0, frozenset([node]))
             continue
         kind = OPS[node.op].kind
-        if kind not in ("elementwise", "view", "leaf"):
+        if kind not in ("elementwise", "view", "leaf") or is_join(node):
             facts[node] = None
             continue
         parts = [facts[i] for i in node.inputs]
@@ -385,4 +397,6 @@ def aligned_depth(use: Use) -> int:
         depth += 1
     if is_call(use.unit):
         return min(depth, 1)
+    if is_join(use.unit):  # its row is complete when all its pieces are
+        return min(depth, use.unit.attr("axis"))
     return min(depth, use.unit.ndim - 1) if is_product(use.unit) else depth

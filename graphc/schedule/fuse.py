@@ -20,6 +20,7 @@ from graphc.schedule.deps import (
     completes_rows,
     domain,
     is_call,
+    is_join,
     is_opaque,
     is_stack,
     reduced_axes,
@@ -100,6 +101,8 @@ def initial_depth(unit: Node) -> int:
         return 1
     if is_call(unit) or unit.op == "conv":
         return int(is_call(unit))
+    if is_join(unit):
+        return unit.attr("axis")
     if reduced and (reduced == tuple(range(rank - len(reduced), rank)) or _is_arg(unit)):
         return rank - len(reduced) or (0 if _is_arg(unit) else rank)
     return rank

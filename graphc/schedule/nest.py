@@ -21,6 +21,7 @@ from graphc.schedule.deps import (
     fill_value,
     is_call,
     is_frame,
+    is_join,
     is_stack,
     only_unit_axes,
     reduced_axes,
@@ -107,6 +108,7 @@ class NestBuilder:
         self.segment_of: dict[Node, int] = {}
         self.locals: dict[Node, str] = {}
         self.scratch: dict[Node, L.Buffer] = {}
+        self.joined: dict[Node, list[tuple[Node, DimLike]]] = {}  # in which joins, from where on
         self.counter = 0
         self.current = -1  # the segment being emitted
         self.block = 0  # rows of a block, where segments take turns by blocks (0: by rows)
@@ -128,7 +130,8 @@ class NestBuilder:
         if self.group.closed:
             body = self._scalars()
         else:
-            body = alone[first.op](first) if first.op in alone else self._fused()
+            by_itself = first.op in alone and len(self.group.members) == 1
+            body = alone[first.op](first) if by_itself else self._fused()
         body = L.collapse(body)
         reads, writes = _touched(body)
         symbols = sorted(
@@ -140,6 +143,7 @@ class NestBuilder:
     def _fused(self) -> list[L.Stmt]:
         self._place()
         self.block = self._block_rows()
+        self._join_pieces()
         self._choose_scratch()
         body: list[L.Stmt] = []
         packs: list[L.Stmt] = []
@@ -155,7 +159,7 @@ class NestBuilder:
                     body.append(made)
                 continue
             statements = self._segment(segment)
-            if self.block:
+            if self.block and statements:
                 rows = (_BLOCK, self.block)
                 statements = [L.For(self._last_var(), self.group.outer[-1], statements, rows)]
             body += statements
@@ -306,6 +310,29 @@ class NestBuilder:
             return False
         return use.axes == tuple(range(len(domain(unit))))
 
+    def _join_pieces(self) -> None:
+        """Note what is computed here and is a piece of a join."""
+        for join in filter(is_join, self.group.units):
+            offset: DimLike = 0
+            for piece in join.inputs:
+                if piece in self.segment_of and OPS[piece.op].kind == "elementwise":
+                    self.joined.setdefault(piece, []).append((join, offset))
+                offset = piece.shape[join.attr("axis")] + offset
+
+    def _is_joined(self, unit: Node, join: Node) -> bool:
+        return any(other is join for other, _ in self.joined.get(unit, ()))
+
+    def _reads_again(self, join: Node, unit: Node) -> bool:
+        """Whether a join reads ``unit`` for a piece that it does not write itself."""
+        stack = [piece for piece in join.inputs if not self._is_joined(piece, join)]
+        while stack:
+            node = stack.pop()
+            if node is unit:
+                return True
+            if node not in self.segment_of and node not in self.storage:
+                stack.extend(node.inputs)
+        return False
+
     def _choose_scratch(self) -> None:
         """Rows that a later segment needs and that are dear to recompute. What is read for the
         last time leaves its memory to what later segments make."""
@@ -333,7 +360,11 @@ class NestBuilder:
         """Readers in later segments."""
         position = self.segment_of[unit]
         readers = (u.reader for u in self.deps.used_by.get(unit, ()))
-        return [r for r in readers if self.segment_of.get(r, position) != position]
+        return [
+            r for r in readers
+            if self.segment_of.get(r, position) != position
+            and not (self._is_joined(unit, r) and not self._reads_again(r, unit))
+        ]  # fmt: skip
 
     def _own_rows(self, unit: Node) -> bool:
         """Whether the rows that a product reads are made here: there are none above them."""
@@ -468,11 +499,29 @@ class NestBuilder:
             self.body.append(L.Store(target, position, inside))
         return filled + _loops(self.body, "j", x.shape[rank:])
 
+    def _join(self, unit: Node) -> list[L.Stmt]:
+        """What the kernel has not written into its row yet."""
+        axis, rank, offset = unit.attr("axis"), len(self.group.outer), 0
+        self.source = self.deps.graph.sources.get(unit)
+        statements: list[L.Stmt] = []
+        for piece in unit.inputs:
+            if not self._is_joined(piece, unit):
+                index = self.outer_index + _loop_index("j", piece.shape[rank:])
+                self.body, self.memo = [], {}
+                value = self.value(piece, index)
+                for target, position in self._targets(unit, _moved(index, axis, offset)):
+                    self.body.append(L.Store(target, position, value))
+                statements += _loops(self.body, "j", piece.shape[rank:])
+            offset = piece.shape[axis] + offset
+        return statements
+
     def _segment(self, segment: Segment) -> list[L.Stmt]:
         if segment.closed:
             (unit,) = segment.units
             if unit.op == "conv":
                 return [self._convolution(unit)]
+            if is_join(unit):
+                return self._join(unit)
             return self._frame(unit) if is_frame(unit) else [self._pooling(unit)]
         depth = len(segment.inner)
         index = self.outer_index + _loop_index("j", segment.inner)
@@ -514,6 +563,8 @@ class NestBuilder:
             yield self.storage[unit], L.flatten_index(index, unit.shape)
         if unit in self.scratch:
             yield self.scratch[unit], self._scratch_position(unit, index)
+        for join, offset in self.joined.get(unit, ()):
+            yield from self._targets(join, _moved(index, join.attr("axis"), offset))
 
     def _scratch_position(self, unit: Node, index: Index) -> L.Affine:
         """Where scratch memory holds the value of a unit at ``index``."""
@@ -768,7 +819,7 @@ class NestBuilder:
         for piece in unit.inputs:
 
             def moved(index, offset=offset):
-                return tuple(i + offset if a == axis else i for a, i in enumerate(index))
+                return _moved(index, axis, offset)
 
             statements += self._copied(unit, piece, piece.shape, moved)
             offset = piece.shape[axis] + offset
@@ -826,6 +877,10 @@ def _loop_index(prefix: str, extents) -> Index:
     )
 
 
+def _moved(index: Index, axis: int, offset: DimLike) -> Index:
+    return tuple(i + offset if a == axis else i for a, i in enumerate(index))
+
+
 def _loops(body: list[L.Stmt], prefix: str, extents) -> list[L.Stmt]:
     """``body`` inside loops over ``_loop_index(prefix, extents)``."""
     for position, extent in reversed(list(enumerate(extents))):
@@ -849,7 +904,7 @@ def _by_block(unit: Node) -> bool:
 
 def _has_segment(unit: Node) -> bool:
     """Whether a unit is a segment of its own: one call."""
-    return unit.op == "conv" or is_call(unit)
+    return unit.op == "conv" or is_call(unit) or is_join(unit)
 
 
 def _shares_chunks(a: L.Product, b: L.Product) -> bool:

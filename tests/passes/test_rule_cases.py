@@ -162,6 +162,9 @@ SIMPLIFY = [
      " slice(a, (4, 0), (12, 32), (1, 1)))", "a"),
     ("concat_of_slices", "concat(0, concat(0, x, y), w)", "concat(0, x, y, w)"),
     ("add_of_pads", "add(pad(x, (0, 0), (0, 3)), pad(y, (0, 3), (0, 0)))", "concat(1, x, y)"),
+    ("add_of_pads",
+     "add(add(pad(x, (0, 6), (0, 0)), pad(y, (0, 0), (0, 6))), pad(w, (0, 3), (0, 3)))",
+     "concat(1, y, w, x)"),
     ("pad_of_pad", "pad(pad(a, (2, 0), (3, 0)), (1, 0), (0, 4))", "pad(a, (3, 0), (3, 4))"),
     ("where_of_pad", "where(gt(pad(exp(x), (1, 0), (0, 2)), full(1, n+1, 5)),"
      " pad(x, (1, 0), (0, 2)), full(0, n+1, 5))",
