@@ -280,7 +280,8 @@ def _joined(a: Node, b: Node, axis: int) -> Node | None:
 @rewrites("add")
 def add_of_pads(node: Node) -> Node | None:
     """The adjoint of a split: zero-padded parts side by side are one join, padded once."""
-    parts = _summed(node)
+    small = isinstance(node.type.size, int) and node.type.size < _FEW_ELEMENTS
+    parts = list(node.inputs) if small else _summed(node)
     if any(p.op != "pad" or constant(p.inputs[1]) != 0 or any(p.attr("interior")) for p in parts):
         return None
     for k, first in enumerate(parts):
@@ -293,6 +294,7 @@ def add_of_pads(node: Node) -> Node | None:
 
 
 _MAX_PARTS = 16  # of a sum
+_FEW_ELEMENTS = 16  # fit a register as they are
 
 
 def _summed(node: Node) -> list[Node]:
