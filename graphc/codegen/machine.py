@@ -131,7 +131,9 @@ def _math(name):
 def _product_words(product: ProductFunction) -> dict[str, object]:
     def multiply(a, *rest):
         *arrays, m, k, count = rest
-        assert len(arrays) % 2 == (product.method in ("panel", "chunks"))
+        also = 2 * len(product.columns)
+        row = also + 2 * len(product.sums)
+        assert len(arrays) == row + product.row + (product.method in ("panel", "chunks"))
         step = a.itemsize
         strides = (step, m * step) if product.ta else (k * step, step)
         left = np.lib.stride_tricks.as_strided(a, (count, k), strides)
@@ -139,6 +141,14 @@ def _product_words(product: ProductFunction) -> dict[str, object]:
             right = b[: k * n].reshape((n, k)).T if product.tb else b[: k * n].reshape((k, n))
             result = c[: count * n].reshape((count, n))
             result[...] = result + left @ right if product.adds else left @ right
+        n, result = product.n, arrays[1][: count * product.n].reshape((count, product.n))
+        for k, a, b in zip(
+            product.sums, arrays[also:row:2], arrays[also + 1 : row : 2], strict=True
+        ):
+            right = b[: k * n].reshape((n, k)).T if product.tb else b[: k * n].reshape((k, n))
+            result += a[: count * k].reshape((count, k)) @ right
+        if product.row:
+            result += arrays[row][:n]
 
     def pack(b, work, k):  # the layout of the pack is the native code's own
         work[: k * product.n] = b[: k * product.n]

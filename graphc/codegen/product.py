@@ -36,8 +36,10 @@ def products_module(products: Sequence[ProductFunction], registers: Registers, t
 
 
 def argument_types(product: ProductFunction) -> list[ir.Type]:
-    """What a product's function takes: a, each b and c, perhaps work, then m, k, count."""
-    pointers = 1 + 2 * len(product.columns) + (product.method in ("panel", "chunks"))
+    """What a product's function takes: a, each b and c, each further a and b, perhaps a row,
+    perhaps work, then m, k, count."""
+    pointers = 1 + 2 * (len(product.columns) + len(product.sums)) + product.row
+    pointers += product.method in ("panel", "chunks")
     return [REALS[product.kind][0].as_pointer()] * pointers + [I64] * 3
 
 
@@ -66,8 +68,11 @@ class _Product:
         self.squares = _transposing_pack(v) if packs and p.tb else None
         function = v.function(p.name, argument_types(p))
         self.a, *arrays, m, k, self.count = function.args
-        self.pairs = list(zip(arrays[::2], arrays[1::2], strict=False))  # each b and c
-        (self.b, self.c), work = self.pairs[0], arrays[-1:] if packs else []
+        rest = iter(arrays)
+        self.pairs = [(next(rest), next(rest)) for _ in p.columns]  # each b and c
+        self.also = [(next(rest), next(rest), I64(k)) for k in p.sums]
+        self.row = next(rest) if p.row else None
+        (self.b, self.c), work = self.pairs[0], list(rest)
         self.m = m if p.m is None else I64(p.m)
         self.k = k if p.k is None else I64(p.k)
         self.a_row, self.a_step = (I64(1), self.m) if p.ta else (self.k, I64(1))
@@ -95,24 +100,25 @@ class _Product:
         p, v = self.product, self.v
         b_step = I64(p.n if p.method == "direct" else panel.vectors * v.lanes)
         if p.method == "direct":
-            source = v.at(self.b, column)
+            sources = [v.at(b, column) for b in (self.b, *(b for _, b, _ in self.also))]
         else:
-            source = work or v.at(self.b, v.builder.mul(column, self.k))
+            sources = [work or v.at(self.b, v.builder.mul(column, self.k))]
+            sources += [v.at(b, v.builder.mul(column, k)) for _, b, k in self.also]
         rows = self.tiling.rows
         if p.adds:
-            self._disjoint_tiles(panel, rows, column, source, b_step)
+            self._disjoint_tiles(panel, rows, column, sources, b_step)
             return
         if rows == 1 or p.m is not None:
-            self._tiles(panel, rows, column, source, b_step)
+            self._tiles(panel, rows, column, sources, b_step)
             return
         enough = v.builder.icmp_signed(">=", self.m, I64(rows))
         with v.builder.if_else(enough) as (many, few):
             with many:
-                self._tiles(panel, rows, column, source, b_step)
+                self._tiles(panel, rows, column, sources, b_step)
             with few:
-                self._tiles(panel, 1, column, source, b_step)
+                self._tiles(panel, 1, column, sources, b_step)
 
-    def _tiles(self, panel: Panel, rows: int, column, source, b_step) -> None:
+    def _tiles(self, panel: Panel, rows: int, column, sources, b_step) -> None:
         """Tiles below each other; one that would reach beyond the last row is moved up, perhaps
         above the first, and what two tiles cover is computed twice."""
         p, v = self.product, self.v
@@ -121,33 +127,37 @@ class _Product:
             row = b.mul(loop.index, I64(rows))
             if rows > 1 and not (p.exact and p.rows % rows == 0):
                 row = self._moved_up(row, rows, self.count)
-            a = v.at(self.a, b.mul(row, self.a_row))
-            c = v.at(self.c, b.add(b.mul(row, I64(p.n)), column))
-            self._tile(panel, rows, a, source, b_step, c)
+            self._tile(panel, rows, row, column, sources, b_step)
 
-    def _disjoint_tiles(self, panel: Panel, rows: int, column, source, b_step) -> None:
+    def _disjoint_tiles(self, panel: Panel, rows: int, column, sources, b_step) -> None:
         """Tiles of all rows, each row in one tile: what is added must be added once."""
-        v, b = self.v, self.v.builder
+        b = self.v.builder
         whole, rest = divmod(self.product.m, rows)
         with Loop(b, I64(whole)) as loop:
-            row = b.mul(loop.index, I64(rows))
-            c = v.at(self.c, b.add(b.mul(row, I64(self.product.n)), column))
-            self._tile(panel, rows, v.at(self.a, b.mul(row, self.a_row)), source, b_step, c)
+            self._tile(panel, rows, b.mul(loop.index, I64(rows)), column, sources, b_step)
         if rest:
-            row = I64(whole * rows)
-            c = v.at(self.c, b.add(v.times(row, I64(self.product.n)), column))
-            self._tile(panel, rest, v.at(self.a, v.times(row, self.a_row)), source, b_step, c)
+            self._tile(panel, rest, I64(whole * rows), column, sources, b_step)
 
-    def _tile(self, panel: Panel, rows: int, a, source, b_step, c) -> None:
-        v = self.v
+    def _tile(self, panel: Panel, rows: int, row, column, sources, b_step) -> None:
+        """``rows`` rows from ``row`` on, of the columns of a panel."""
+        v, n, live = self.v, I64(self.product.n), _live(panel, self.v)
+        c = v.at(self.c, v.builder.add(v.times(row, n), column))
         places = [
-            (v.at(c, I64(r * self.product.n + j * v.lanes)), live)
-            for r in range(rows) for j, live in enumerate(_live(panel, v))
+            (v.at(c, I64(r * n.constant + j * v.lanes)), lanes)
+            for r in range(rows) for j, lanes in enumerate(live)
         ]  # fmt: skip
-        totals = [v.load(*place) for place in places] if self.product.adds else None
-        left = (a, self.a_row, self.a_step)
-        sums = self._sums(panel, rows, left, source, b_step, self.k, totals)
-        for value, place in zip(sums, places, strict=True):
+        totals = None
+        if self.product.adds:
+            totals = [v.load(*place) for place in places]
+        elif self.row is not None:
+            start = v.at(self.row, column)
+            totals = [v.load(v.at(start, I64(j * v.lanes)), x) for j, x in enumerate(live)] * rows
+        lefts = [(self.a, self.a_row, self.a_step, self.k)]
+        lefts += [(a, k, I64(1), k) for a, _, k in self.also]
+        for (a, a_row, a_step, k), source in zip(lefts, sources, strict=True):
+            left = v.at(a, v.times(row, a_row)), a_row, a_step
+            totals = self._sums(panel, rows, left, source, b_step, k, totals)
+        for value, place in zip(totals, places, strict=True):
             v.store(value, *place)
 
     def _sums(self, panel: Panel, rows: int, left, source, b_step, k, totals=None) -> list:

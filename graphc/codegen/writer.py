@@ -57,7 +57,9 @@ class ProductFunction:
     to 15 rows above the first again. With the method ``whole`` it takes for b what
     ``name_pack(b, work, k)`` makes of it; with ``panel`` and ``chunks``, work memory behind c. If
     it ``adds``, c keeps what it has, and all its rows are computed. With ``chunks`` there may be
-    more products of a: of ``beside`` columns, each with its b and c behind the first c."""
+    more products of a: of ``beside`` columns, each with its b and c behind the first c. To others
+    products may be added, of as many terms as ``sums`` has, each with its a and b behind c, and a
+    ``row``."""
 
     name: str
     kind: str
@@ -70,6 +72,8 @@ class ProductFunction:
     method: str
     adds: bool = False
     beside: tuple[int, ...] = ()
+    sums: tuple[int, ...] = ()
+    row: bool = False
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -95,6 +99,13 @@ class ProductFunction:
             operands += [b, c]
             right = f"{b}[{n}, {k}].T" if self.tb else f"{b}[{k}, {n}]"
             results.append(f"{c}[{m}, {n}] {sign} {a} @ {right}")
+        for number, terms in enumerate(self.sums, 1):
+            operands += [f"a{number}", f"b{number}"]
+            right = f"[{self.n}, {terms}].T" if self.tb else f"[{terms}, {self.n}]"
+            results[0] += f" + a{number}[{m}, {terms}] @ b{number}{right}"
+        if self.row:
+            operands.append("row")
+            results[0] += f" + row[{self.n}]"
         work = "work, " if self.method in ("panel", "chunks") else ""
         call = f"{self.name}(a, {', '.join(operands)}, {work}m, k, count)"
         text = f"# {call}: count rows of {self.kind} {', '.join(results)}"
@@ -576,6 +587,11 @@ class _Body:
         for other in p.beside:
             places = zip((other.b, other.c), other.starts[1:], strict=True)
             c = ", ".join([c, *(self._part(buffer, start) for buffer, start in places)])
+        for other in p.also:
+            places = zip((other.a, other.b), other.starts[:2], strict=True)
+            c = ", ".join([c, *(self._part(buffer, start) for buffer, start in places)])
+        if p.row:
+            c = f"{c}, {self._part(*p.row)}"
         work = ""
         if p.method == "whole":
             b = self.names[p.work]
@@ -731,8 +747,10 @@ def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> Product
     elif m is not None and rows is not None:
         rows = min(m, rows)
     how = "whole" if p.method == "packed" else p.method  # the same code
-    beside = tuple(other.n for other in p.beside) if isinstance(p, L.Product) else ()
-    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how, adds, beside)
+    more: tuple = ()
+    if isinstance(p, L.Product):
+        more = tuple(o.n for o in p.beside), tuple(o.k for o in p.also), p.row is not None
+    key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how, adds, *more)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 
 

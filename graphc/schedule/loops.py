@@ -278,7 +278,8 @@ class Product:
     where these rows of a and c begin, and b. ``method``: see ``products``. With ``own_rows`` there
     is nothing before the first row of a. With ``adds`` the block is one of rows of a and b, whose
     number is k, and ``a.T @ b`` of it is added to all of c. ``beside`` are products of the same a,
-    which is packed for all of them at once."""
+    which is packed for all of them at once. ``also`` are products added to this one while a tile of
+    it is in registers, and ``row`` is where the tile's columns begin."""
 
     a: Buffer
     b: Buffer
@@ -297,11 +298,13 @@ class Product:
     own_rows: bool = False
     adds: bool = False
     beside: tuple[Product, ...] = ()
+    also: tuple[Product, ...] = ()
+    row: tuple[Buffer, Affine] | None = None
 
     @property
     def all(self) -> tuple[Product, ...]:
-        """The product itself and those beside it."""
-        return (self, *self.beside)
+        """The product itself, those beside it and those added to it."""
+        return (self, *self.beside, *self.also)
 
 
 @dataclass
@@ -560,6 +563,8 @@ def indices(stmt: Stmt) -> Iterator[Affine]:
         yield stmt.index
     elif isinstance(stmt, Product):
         yield from (start for p in stmt.all for start in p.starts)
+        if stmt.row:
+            yield stmt.row[1]
     elif isinstance(stmt, Convolve | Pool):
         yield from stmt.starts
     elif isinstance(stmt, Pack):
@@ -655,8 +660,11 @@ def rename(stmt: Stmt, mapping: Mapping[str, Affine]) -> Stmt:
     if isinstance(stmt, Product | Convolve | Pool):
         starts = tuple(_rename_index(i, mapping) for i in stmt.starts)
         if isinstance(stmt, Product):
-            beside = tuple(rename(p, mapping) for p in stmt.beside)
-            return replace(stmt, starts=starts, beside=beside)
+            beside, also = (
+                tuple(rename(p, mapping) for p in more) for more in (stmt.beside, stmt.also)
+            )
+            row = stmt.row and (stmt.row[0], _rename_index(stmt.row[1], mapping))
+            return replace(stmt, starts=starts, beside=beside, also=also, row=row)
         return replace(stmt, starts=starts)
     if isinstance(stmt, Pack):
         return Pack(rename(stmt.product, mapping))

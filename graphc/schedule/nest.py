@@ -108,6 +108,8 @@ class NestBuilder:
         self.segment_of: dict[Node, int] = {}
         self.locals: dict[Node, str] = {}
         self.scratch: dict[Node, L.Buffer] = {}
+        self.sums: dict[Node, tuple[list[Node], Node | None]] = {}  # of products, and of a row
+        self.in_sums: set[Node] = set()  # what is computed nowhere else
         self.joined: dict[Node, list[tuple[Node, DimLike]]] = {}  # in which joins, from where on
         self.counter = 0
         self.current = -1  # the segment being emitted
@@ -141,6 +143,7 @@ class NestBuilder:
         return L.LoopKernel(name, body, reads, writes, members, tuple(symbols))
 
     def _fused(self) -> list[L.Stmt]:
+        self._find_sums()
         self._place()
         self.block = self._block_rows()
         self._join_pieces()
@@ -152,7 +155,7 @@ class NestBuilder:
             if segment.products:
                 for unit, made in self._products(segment):
                     pack = [L.Pack(made)] if made.method == "whole" else []
-                    if in_one_block(unit):  # its B may be of this kernel
+                    if unit.op == "matmul" and in_one_block(unit):  # its B may be of this kernel
                         body += pack
                     else:
                         packs += pack
@@ -217,11 +220,75 @@ class NestBuilder:
     def _inner(self, unit: Node) -> tuple[DimLike, ...]:
         return domain(unit)[len(self.group.outer) :]
 
+    @property
+    def units(self) -> list[Node]:
+        """What is computed, each by itself."""
+        return [u for u in self.group.units if u not in self.in_sums]
+
+    def _find_sums(self) -> None:
+        """Sums of products: a tile goes through all of them and begins with the bias, so none of
+        them is in memory by itself. What products read is complete when the kernel begins."""
+        uses = [u.unit for unit in self.members for u in self.deps.uses[unit]]
+        read = {self.storage[u] for u in uses if u in self.storage}
+        for unit in () if self.team else reversed(self.group.units):
+            if unit in self.in_sums or (found := self._summed(unit)) is None:
+                continue
+            if self.storage.get(unit) in read:  # in place: what is there may be read after it
+                continue
+            products, row, inside = found
+            if len({self._kind_of(p) for p in products}) == 1:
+                self.sums[unit] = products, row
+                self.in_sums |= inside
+
+    def _summed(self, unit: Node) -> tuple[list[Node], Node | None, set[Node]] | None:
+        """The products that a sum adds up, a row added to all rows, and all that is for it alone;
+        None for other units."""
+        if unit.op != "add" or unit.ndim != 2 or unit.dtype.kind != "f":
+            return None
+        products: list[Node] = []
+        rows: list[Node] = []
+        inside: set[Node] = set()
+        stack = list(reversed(unit.inputs))
+        while stack:
+            node = stack.pop()
+            if node.op == "broadcast" and node.attr("dims") == (1,):
+                rows.append(node.inputs[0])
+                if not self._is_complete(node.inputs[0]) or len(rows) > 1:
+                    return None
+                continue
+            if node not in self.members or node in self.storage:
+                return None
+            if len(self.deps.used_by[node]) != 1 or node in inside:
+                return None
+            inside.add(node)
+            if node.op == "add":
+                stack.extend(reversed(node.inputs))
+            elif is_product(node) and all(map(self._is_complete, node.inputs)):
+                products.append(node)
+            else:
+                return None
+        row = rows[0] if rows else None
+        return (products, row, inside) if len(products) > 1 else None
+
+    def _is_complete(self, node: Node) -> bool:
+        root = storage_root(node)
+        return root in self.storage and root not in self.members
+
+    def _kind_of(self, unit: Node) -> object:
+        """What products of one sum have in common; nothing is like those that cannot be in one."""
+        _, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
+        b = self.storage[storage_root(unit.inputs[1])]
+        ta, tb = unit.attr("ta"), unit.attr("tb")
+        often = self.packing(b) is not None
+        how = method(ta, tb, m, n, k, unit.dtype.itemsize, often=often)
+        fits = how in ("direct", "packed") and isinstance(k, int) and not ta
+        return (how, tb) if fits else unit
+
     def _place(self) -> None:
         """Put each unit into the first segment of its shape that comes late enough. A product
         reads what is complete for its block of rows."""
-        for unit in self.group.units:
-            by_block = _by_block(unit)
+        for unit in self.units:
+            by_block = _by_block(unit) or unit in self.sums
             inner = () if by_block else self._inner(unit)
             earliest = 0
             for use in self.deps.uses[unit]:
@@ -296,7 +363,7 @@ class NestBuilder:
         whole = [i for i in read if i.shape[:1] == (rows,) and storage_root(i) not in self.members]
         from_memory = sum(nominal(product(i.shape[1:])) * i.dtype.itemsize for i in whole)
         held = [from_memory] * len(self.segments)
-        for unit in self.group.units:
+        for unit in self.units:
             later = [self.segment_of[r] for r in self._readers_behind(unit)]
             if later:
                 size = nominal(product(self._value_inner(unit))) * unit.dtype.itemsize
@@ -338,7 +405,7 @@ class NestBuilder:
         last time leaves its memory to what later segments make."""
         free: dict[tuple, list[L.Buffer]] = {}
         held: list[tuple[int, tuple, L.Buffer]] = []  # the segment of the last read
-        for unit in sorted(self.group.units, key=self.segment_of.__getitem__):
+        for unit in sorted(self.units, key=self.segment_of.__getitem__):
             position = self.segment_of[unit]
             row = self._value_inner(unit)
             if unit in self.storage or not (row or self.block):
@@ -372,7 +439,8 @@ class NestBuilder:
 
     def _rows_above(self, unit: Node) -> int:
         """Rows of scratch memory before the first: the last tile of a block may begin there."""
-        return TILE_ROWS if is_product(unit) and not self._own_rows(unit) else 0
+        made = unit in self.sums or (is_product(unit) and not self._own_rows(unit))
+        return TILE_ROWS if made else 0
 
     def _value_inner(self, unit: Node) -> tuple[DimLike, ...]:
         """Inner axes of a unit's value."""
@@ -384,6 +452,8 @@ class NestBuilder:
         """Whether recomputing reads only memory or scalars of the outer loops."""
         if OPS[unit.op].kind != "elementwise" or OPS[unit.op].cost > _RECOMPUTE_FLOPS:
             return False
+        if unit in self.sums:
+            return False
         for use in self.deps.uses[unit]:
             if use.unit in self.segment_of and (self.block or self._value_inner(use.unit)):
                 return False
@@ -393,8 +463,9 @@ class NestBuilder:
         """The products of a segment; those in chunks that share A are one, beside each other."""
         made: list[tuple[Node, L.Product]] = []
         for unit in segment.units:
-            if is_contraction(unit):
-                made.append((unit, self._contraction(unit)))
+            if is_contraction(unit) or unit in self.sums:
+                by_itself = self._sum if unit in self.sums else self._contraction
+                made.append((unit, by_itself(unit)))
                 continue
             product, shared = self._product(unit), None
             if product.method == "chunks" and not self.team:
@@ -406,7 +477,15 @@ class NestBuilder:
                 shared.beside = (*shared.beside, replace(product, work=None))
         return made
 
-    def _product(self, unit: Node) -> L.Product:
+    def _sum(self, unit: Node) -> L.Product:
+        products, row = self.sums[unit]
+        first, *more = (self._product(p, unit) for p in products)
+        place = row and (self.storage[storage_root(row)], L.Affine())
+        return replace(first, also=tuple(more), row=place)
+
+    def _product(self, unit: Node, target: Node | None = None) -> L.Product:
+        """A block of a product, or of what it is added up to with others."""
+        target = target or unit
         ta, tb, itemsize = unit.attr("ta"), unit.attr("tb"), unit.dtype.itemsize
         batch, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
         number = L.flatten_index(self.outer_index[: len(batch)], batch)
@@ -416,10 +495,10 @@ class NestBuilder:
         size = work_size(how, n, k)
         work = self.new_temp("work", unit.dtype, size) if size != 0 else None
         first = L.variable(_BLOCK) * self.block
-        if unit in self.storage:
-            c, c_start = self.storage[unit], number * (m * n) + first * n
+        if target in self.storage:
+            c, c_start = self.storage[target], number * (m * n) + first * n
         else:
-            c, c_start = self.scratch[unit], L.Affine((), self._rows_above(unit) * n)
+            c, c_start = self.scratch[target], L.Affine((), self._rows_above(target) * n)
         own_rows = not batch and self._own_rows(unit)
         if own_rows:
             a, a_start = self._block_of(unit.inputs[0])
@@ -936,6 +1015,8 @@ def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:
         if isinstance(stmt, L.Store | L.ScatterAdd | L.AccumulateInto):
             writes[stmt.buffer] = None
         elif isinstance(stmt, L.Product):
+            if stmt.row:
+                reads[stmt.row[0]] = None
             for p in stmt.all:
                 reads.update({p.a: None, p.b: None})
                 writes.update({p.c: None, **({p.work: None} if p.work else {})})

@@ -185,6 +185,42 @@ def test_products_in_chunks_beside_each_other(machine, kind):
             np.testing.assert_array_equal(result, _expected(a, b, 1, tb), err_msg=product.text)
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("method", ["direct", "whole"])
+def test_sums_of_products_in_one_tile(machine, method):
+    """Further products, and a row to begin with; edges of tiles, all rows or blocks of them."""
+    rng = np.random.default_rng(0)
+    cases = [
+        (tb, m, n, known, row)
+        for tb in {0, int(method == "whole")}
+        for m, n in [(1, 5), (9, 40), (16, 67)]
+        for known in (True, False) for row in (True, False)
+    ]  # fmt: skip
+    sums = (11, 4, 3)  # terms of each
+    products = [
+        ProductFunction(f"p{i}", "f32", 0, tb, m if known else None, n, sums[0],
+                        m if known else None, method, sums=sums[1:], row=row)
+        for i, (tb, m, n, known, row) in enumerate(cases)
+    ] + [ProductFunction(f"q{i}_{k}", "f32", 0, tb, m if known else None, n, k,
+                         m if known else None, "whole")
+         for i, (tb, m, n, known, _) in enumerate(cases) for k in sums]  # fmt: skip
+    compiled = _Compiled(products, MACHINES[machine])
+    for i, (tb, m, n, _, row) in enumerate(cases):
+        c, bias = np.full((m, n), 77, np.float32), rng.integers(-4, 5, n).astype(np.float32)
+        terms, expected = [], np.zeros((m, n)) + (bias if row else 0)
+        for k in sums:
+            a, b = _operands(rng, np.float32, 0, tb, m, n, k)
+            expected += _expected(a, b, 0, tb)
+            if method == "whole":
+                work = np.full(work_size(method, n, k), np.nan, np.float32)
+                compiled._call(f"q{i}_{k}_pack", [b, work], [k])
+                b = work
+            terms += [a, b]
+        operands = [*terms[:2], c, *terms[2:], *([bias] if row else [])]
+        compiled._call(f"p{i}", operands, [m, sums[0], m])
+        np.testing.assert_array_equal(c, expected, err_msg=products[i].text)
+
+
 @pytest.mark.parametrize("ta", [0, 1])
 @pytest.mark.parametrize("known", [True, False])
 def test_rows_in_parts_make_the_whole(ta, known):

@@ -60,7 +60,7 @@ def packs(kernels):
     """Weights packed by these kernels, and how their products read them."""
     statements = [s for k in L.leaves(kernels) for s in statements_of(k)]
     packed = [s.product for s in statements if isinstance(s, L.Pack)]
-    read = [s for s in statements if isinstance(s, L.Product)]
+    read = [p for s in statements if isinstance(s, L.Product) for p in s.all]
     return packed, read + [k for k in L.leaves(kernels) if isinstance(k, L.GemmKernel)]
 
 
@@ -122,6 +122,7 @@ def test_a_step_of_the_lstm_is_what_must_be_done_at_each_step():
         assert not packed and [p.method for p in read] == ["packed"] * products
         assert len(list(L.leaves(loop.kernels))) <= kernels
     _, outside = packs(made.kernels)
-    (shared,) = [p for p in outside if p.method == "chunks"]  # the gates' gradients, packed once
-    assert sorted((p.m, p.n, p.k) for p in shared.all) == [(512, 64, 800), (512, 128, 800)]
+    shared = [p for p in outside if p.method == "chunks"]
+    assert sorted((p.m, p.n, p.k) for p in shared) == [(512, 64, 800), (512, 128, 800)]
+    assert [len(p.beside) for p in shared] == [1, 0]  # the gates' gradients are packed once
     assert all(p.method for p in outside)  # none is left to OpenBLAS
