@@ -21,6 +21,7 @@ from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_elementwise
 from graphc.ir.types import TensorType
 from graphc.passes import stabilize_nodes
+from graphc.passes.patterns import constant
 from graphc.trace.source import line_text
 
 CHECKED = (False, True, "strict")
@@ -151,7 +152,25 @@ class Search:
             cleaned.append(value)
         if found is None or (test(self._evaluate(node, cleaned)) & mask).any():
             return None  # bad with good operands too
+        if node.op == "where" and constant(found[0]) is not None:
+            return self._chosen_for(node.inputs[0], mask) or found
         return found
+
+    def _chosen_for(self, condition: Node, mask) -> tuple[Node, np.ndarray] | None:
+        """What is bad among what a condition asks: an infinite constant was chosen because of it
+        (the modulus of a complex infinity)."""
+        waiting, seen = [condition], set()
+        while waiting:
+            node = waiting.pop()
+            if node in seen or not (is_elementwise(node) or node is condition):
+                continue
+            seen.add(node)
+            for i in node.inputs:
+                if i.dtype.kind == "b":
+                    waiting.append(i)
+                elif (_bad(self.values[i]) & mask).any() and constant(i) is None:
+                    return i, _one(_bad(self.values[i]) & mask)
+        return None
 
     def _relevant(self, node: Node, operand: Node, mask: np.ndarray) -> np.ndarray:
         """Which elements of an operand can have made the elements ``mask`` of ``node``."""

@@ -202,3 +202,26 @@ def test_inside_of_loops_and_choices():
     assert "step 6 of the loop" in message(grows, 2.0)
     with pytest.raises(NonFiniteError, match="argument `x` holds nan"):
         checked(lambda x: gc.fori_loop(0, 3, lambda i, c: c * 2, x))(np.nan)
+
+
+def test_a_rule_of_the_users_own_is_the_backward_pass():
+    @gc.custom_vjp
+    def doubled(x):
+        return 2 * x
+
+    @doubled.backward
+    def _(ct, result, x):
+        return ct / (x - 1)
+
+    text = message(checked(gc.grad(lambda x: np.sum(doubled(x)))), np.array([1.0, 2.0]))
+    assert "in the backward pass of `doubled`: `div`(1, 0) = inf" in text
+    assert "return ct / (x - 1)" in text
+
+
+def test_a_complex_infinity_is_followed_behind_its_modulus():
+    text = message(checked(lambda x: np.abs(np.log(x + 0j)).sum()), np.array([1.0, 0.0]))
+    assert "`log`(0) = -inf" in text
+
+
+def test_a_difference_of_infinities_is_not_lost_in_a_sum():
+    assert np.isnan(gc.compile(lambda x: np.sum(np.exp(x) - np.exp(x)))(np.array([1e4, 1.0])))

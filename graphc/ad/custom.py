@@ -10,6 +10,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from graphc.ad import reverse
@@ -202,9 +203,14 @@ class _Custom(_Linear):
         for i, x, weak in zip(self.tracers, calls.arguments_of(node), self.weak, strict=True):
             leaves[i] = wrap(self.ctx, x, weak)
         args, kwargs = unflatten(self.structure, leaves)
+        known = len(self.ctx.sources)
         made = backward(
             unflatten(self.result, given), unflatten(self.result, results), *args, **kwargs
         )
+        for new in list(self.ctx.sources)[known:]:
+            line = self.ctx.sources[new]
+            label = line.direction or f"backward pass of `{self.token.name}`"
+            self.ctx.sources[new] = replace(line, direction=label)
         return self._fitting(made, args, kwargs, calls.arguments_of(node))
 
     def _fitting(self, made: Any, args: tuple, kwargs: dict, nodes) -> list[Node | None]:

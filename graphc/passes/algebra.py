@@ -37,6 +37,8 @@ IDENTITIES = (
     rule("add_twice", "add(add(x, y), y)", "add(x, mul(y, 2))", where=is_float),
     rule("int_mul_zero", "mul(x, 0)", "0", where=is_integer),
     rule("int_sub_self", "sub(x, x)", "0", where=is_integer),
+    # The same value, NaN for what is not finite; LLVM leaves ``x - x`` itself out of a sum.
+    rule("float_sub_self", "sub(x, x)", "mul(abs(x), 0)", where=is_float),
     rule("reciprocal_rsqrt", "div(1, rsqrt(x))", "sqrt(x)", where=is_float),
     rule("reciprocal_sqrt", "div(1, sqrt(x))", "rsqrt(x)", where=is_float),
     # The derivative of log(y / z) by y arrives in this form: a rounding less, and none of the

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from graphc.ir import build
 from graphc.ir.graph import Graph, Source
 from graphc.ir.node import Node
@@ -104,6 +106,22 @@ def logsumexp(node: Node) -> Node | None:
     filled = build.make("where", (build.make("lt", (total, one)), one, total))
     total = build.make("implicit", (filled, total), rule="same")
     return build.make("add", (build.make("log", (total,)), largest))
+
+
+@rewrites("log")
+def log_cosh(node: Node) -> Node | None:
+    """``log(cosh(x))`` with ``m = |x|`` taken off the exponentials, held constant: it cancels."""
+    (inside,) = node.inputs
+    if inside.op != "cosh" or not is_float(node):
+        return None
+    (x,) = inside.inputs
+    size = build.make("stop_gradient", (build.make("abs", (x,)),))
+    zero, finite = build.full_like(size, 0), build.make("isfinite", (size,))
+    m = build.make("where", (finite, size, zero))
+    up = build.make("exp", (build.make("sub", (x, m)),))
+    down = build.make("exp", (build.make("neg", (build.make("add", (x, m)),)),))
+    total = build.make("log", (build.make("add", (up, down)),))
+    return build.make("add", (total, build.make("sub", (m, build.full_like(m, np.log(2))))))
 
 
 @rewrites("div")
@@ -232,6 +250,7 @@ NEAR_ZERO = (
 _STABLE = (
     log_of_view,
     logsumexp,
+    log_cosh,
     softmax,
     log_softmax_own_shift,
     logsumexp_own_shift,

@@ -9,6 +9,8 @@ from graphc.ir.graph import Graph
 from graphc.passes import rule_sets
 from graphc.passes.rewrite import rewrite_nodes
 
+_ABS = "stop_gradient(abs(x))"
+_SIZE = f"where(isfinite({_ABS}), {_ABS}, full(0, n, 3))"
 _U = "broadcast(u, (0,), n, 3)"  # a value for each row
 
 
@@ -38,6 +40,7 @@ SIMPLIFY = [
     ("add_twice", "add(y, add(x, y))", "add(x, mul(y, 2))"),
     ("int_mul_zero", "add(i, mul(j, 0))", "i"),
     ("int_sub_self", "add(i, sub(j, j))", "i"),
+    ("float_sub_self", "sub(x, x)", "mul(abs(x), 0)"),
     ("maximum_self", "maximum(x, x)", "x"),
     ("relu", "maximum(x, 0)", "relu(x)"),
     ("minimum_self", "minimum(x, x)", "x"),
@@ -276,6 +279,8 @@ STABILIZE = [
     ("log1p_minus_sigmoid", "log1p(neg(sigmoid(x)))", "neg(softplus(x))"),
     ("softplus", "log(add(1, exp(x)))", "softplus(x)"),
     ("softplus_log1p", "log1p(exp(x))", "softplus(x)"),
+    ("log_cosh", "log(cosh(x))", f"add(log(add(exp(sub(x, {_SIZE})), exp(neg(add(x, {_SIZE}))))), "
+     f"sub({_SIZE}, full({np.log(2)}, n, 3)))"),
     ("softplus_own_shift", "add(maximum(x, 0), log1p(exp(neg(abs(x)))))", "softplus(x)"),
     ("log1p", "log(add(1, x))", "log1p(x)"),
     ("log1p_minus", "log(sub(1, x))", "log1p(neg(x))"),
@@ -293,7 +298,6 @@ UNCHANGED = [
     "eq(add(mul(x, y), 0.5), 0)",
     "mul(x, broadcast(div(sum(y, 1), u), (0,), n, 3))",
     "mul(x, 0)",
-    "sub(x, x)",
     "div(x, x)",
     "logical_not(lt(x, y))",
     "div(x, 3)",
