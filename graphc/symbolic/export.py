@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -172,7 +173,13 @@ def _evaluated(graph: Graph, elements: Mapping[Node, np.ndarray]) -> list[np.nda
     return [values[o] for o in graph.outputs]
 
 
-def _value(graph: Graph, node: Node, operands: list[np.ndarray]) -> np.ndarray:
+def _value(graph: Graph, node: Node, operands: list) -> Any:
+    if node.op == "item":
+        return operands[0][node.attr("index")]
+    if node.op == "cond":
+        return _choice(node, *operands)
+    if node.op == "loop":
+        return _unrolled(graph, node, operands)
     kind = OPS[node.op].kind
     size = node.type.size
     if not isinstance(size, int) or size > _MANY:
@@ -181,6 +188,8 @@ def _value(graph: Graph, node: Node, operands: list[np.ndarray]) -> np.ndarray:
         return _objects(np.frompyfunc(exact, 1, 1)(node.attr("value").array))
     if node.op == "cast":
         return _cast(graph, node, operands[0])
+    if node.op in _LOGIC and node.dtype == bool:
+        return _objects(np.frompyfunc(_LOGIC[node.op], len(operands), 1)(*operands))
     if kind == "elementwise":
         if not OPS[node.op].formula:
             raise _refused(graph, node, "has no formula")
@@ -190,6 +199,49 @@ def _value(graph: Graph, node: Node, operands: list[np.ndarray]) -> np.ndarray:
     if node.op == "matmul" or kind in ("view", "leaf") or node.op == "take":
         return _objects(_moved(graph, node, operands))
     raise _refused(graph, node, "has no formula")
+
+
+def _of_body(body: Graph, given: list) -> list:
+    return _evaluated(body, dict(zip(body.inputs, given, strict=True)))
+
+
+def _choice(node: Node, condition, *given) -> tuple:
+    """Both sides, as cases."""
+    sides = (_of_body(node.attr(side), list(given)) for side in ("on_true", "on_false"))
+    cases = np.frompyfunc(_applied("where"), 3, 1)
+    return tuple(_objects(cases(condition[()], a, b)) for a, b in zip(*sides, strict=True))
+
+
+def _unrolled(graph: Graph, node: Node, operands: list) -> tuple:
+    """The last carries of a loop whose steps are known, and what its steps stacked."""
+    length, cond, counted = node.attr("length"), node.attr("cond"), node.attr("counted")
+    carries, xs = node.attr("carries"), node.attr("xs")
+    limit = operands[0][()] if counted else length
+    if isinstance(length, int) and counted and getattr(limit, "is_Integer", False):
+        limit = min(limit, length)
+    if limit is not None and not isinstance(limit, int | sympy.Integer):
+        raise _refused(graph, node, "has a number of steps that depends on an argument")
+    given = operands[counted:]
+    carry, parts, constants = given[:carries], given[carries : carries + xs], given[carries + xs :]
+    stacked: dict[int, list] = {}
+    for step in itertools.count() if limit is None else range(int(limit)):
+        if step == _MANY:
+            raise _refused(graph, node, f"takes more than {_MANY} steps")
+        if cond is not None:
+            (again,) = _of_body(cond, [*carry, *constants])
+            if again[()] not in (sympy.true, sympy.false):
+                raise _refused(graph, node, "has a number of steps that depends on an argument")
+            if again[()] == sympy.false:
+                break
+        at = int(limit) - 1 - step if node.attr("reverse") else step
+        outputs = _of_body(
+            node.attr("body"), [*carry, *(_objects(x[at]) for x in parts), *constants]
+        )
+        carry, stacked[at] = outputs[:carries], outputs[carries:]
+    ys = zip(*(stacked[at] for at in sorted(stacked)), strict=True)
+    rows = [_objects(np.stack(y)) for y in ys]
+    kinds = node.type.items[carries:]
+    return (*carry, *(rows or [np.empty(t.shape, object) for t in kinds]))
 
 
 def _moved(graph: Graph, node: Node, operands: list[np.ndarray]) -> np.ndarray:
@@ -256,6 +308,15 @@ _ARITHMETIC: dict[str, Callable] = {
 }  # fmt: skip
 
 
+_LOGIC: dict[str, Callable] = {  # symbols stand for finite numbers
+    "isnan": lambda a: sympy.true if a is sympy.nan else sympy.false,
+    "isinf": lambda a: sympy.true if a in (sympy.oo, -sympy.oo) else sympy.false,
+    "isfinite": lambda a: sympy.false if a in (sympy.nan, sympy.oo, -sympy.oo) else sympy.true,
+    "bitwise_and": lambda a, b: sympy.And(a, b), "bitwise_or": lambda a, b: sympy.Or(a, b),
+    "bitwise_xor": lambda a, b: sympy.Xor(a, b), "invert": lambda a: sympy.Not(a),
+}  # fmt: skip
+
+
 @functools.cache
 def _applied(op: str) -> Callable:
     """What an op makes of expressions, by its formula."""
@@ -303,7 +364,8 @@ def _refused(graph: Graph, node: Node, why: str) -> SymbolicError:
     where = f" ({graph.sources[node]})" if node in graph.sources else ""
     return SymbolicError(
         f"{node.op} : {node.type}{where} {why}, so `{graph.name}` has no expression.\n"
-        "to_sympy takes elementwise functions, sums, products and views of small arrays."
+        "to_sympy takes elementwise functions, sums, products, views of small arrays, choices, and "
+        "loops\nof a known number of steps."
     )
 
 

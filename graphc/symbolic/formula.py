@@ -109,8 +109,8 @@ def _check_call(call: ast.Call, text: str) -> None:
 
 
 _PARTS = (
-    ast.BinOp, ast.UnaryOp, ast.Compare, ast.Constant, ast.Tuple, ast.operator, ast.unaryop,
-    ast.cmpop, ast.expr_context,
+    ast.BinOp, ast.UnaryOp, ast.Compare, ast.Constant, ast.IfExp, ast.Tuple, ast.operator,
+    ast.unaryop, ast.cmpop, ast.expr_context,
 )  # fmt: skip
 _REFUSED = (ast.BitXor, ast.FloorDiv, ast.MatMult, ast.LShift, ast.RShift, ast.Is, ast.In)
 
@@ -122,7 +122,8 @@ def _check_part(part: ast.AST, text: str) -> None:
     if not isinstance(part, _PARTS) or isinstance(part, _REFUSED) or not number:
         raise SymbolicError(
             f"the formula {text!r} has {ast.unparse(part) or type(part).__name__!r}; it takes "
-            "numbers, names, + - * / **,\ncomparisons, & | ~, where(c, a, b) and functions."
+            "numbers, names, + - * / **,\ncomparisons, & | ~, a if c else b, where(c, a, b) and "
+            "functions."
         )
 
 
@@ -158,6 +159,8 @@ def _value(tree: ast.expr, text: str, env: Mapping):
                 for o, a, b in zip(ops, sides, sides[1:], strict=False)
             ]
             return sympy.And(*relations)
+        case ast.IfExp(test=test, body=body, orelse=other):
+            return sympy.Piecewise((of(body), of(test)), (of(other), True))
         case ast.Tuple(elts=elements):
             return tuple(of(e) for e in elements)
         case ast.Call():

@@ -52,10 +52,6 @@ def _piecewise(*parts):
     return result
 
 
-def _ite(condition, a, b):
-    return np.logical_or(np.logical_and(condition, a), np.logical_and(np.logical_not(condition), b))
-
-
 # What a function of SymPy is, on arrays. Add, Mul, Pow and numbers have rules of their own.
 FUNCTIONS: dict[type, Callable] = {
     sympy.exp: np.exp, sympy.log: np.log, sympy.sin: np.sin, sympy.cos: np.cos,
@@ -74,7 +70,7 @@ FUNCTIONS: dict[type, Callable] = {
     sympy.digamma: special.digamma, sympy.polygamma: special.polygamma, sympy.beta: special.beta,
     sympy.zeta: lambda s, a=1.0: special.zeta(s, a),
     sympy.factorial: lambda x: special.gamma(x + 1.0),
-    sympy.Piecewise: _piecewise, sympy.ITE: _ite,
+    sympy.Piecewise: _piecewise, sympy.ITE: np.where,
     sympy.StrictLessThan: np.less, sympy.LessThan: np.less_equal,
     sympy.StrictGreaterThan: np.greater, sympy.GreaterThan: np.greater_equal,
     sympy.Equality: np.equal, sympy.Unequality: np.not_equal,

@@ -110,15 +110,59 @@ def test_latex():
 @pytest.mark.parametrize(
     "f, args, message",
     [
-        (np.isnan, (x,), "isnan"),
+        (lambda x: np.sort(np.stack([x, -x])), (x,), "argsort"),
         (lambda v: np.argmax(v), (np.ones(3),), "argmax"),
         (lambda A: np.linalg.inv(A), (np.eye(2),), "has no formula"),
         (lambda v: v.sum(), (np.ones(5000),), "writes out at most 4096"),
         (lambda *a: a[0], (), "names no parameters"),
     ],
-    ids=["isnan", "argmax", "inv", "large", "names"],
+    ids=["sort", "argmax", "inv", "large", "names"],
 )
 def test_errors(f, args, message):
     with pytest.raises(SymbolicError) as caught:
         to_sympy(f, *args)
     assert message in str(caught.value) and len(str(caught.value).splitlines()) <= 8
+
+
+def counted(s, x):
+    return s[0] + 1, s[1] * x
+
+
+def steps(carry, x):
+    return carry * x + 1, carry + x
+
+
+def power(x):
+    return gc.fori_loop(0, 3, lambda i, s: s * x + i, 1.0)
+
+
+FACTORS = np.arange(1.0, 4)
+CONTROL = {
+    "Piecewise((x**2, x > 0), (-x, True))": lambda x: gc.cond(
+        x > 0, lambda x: x**2, lambda x: -x, x
+    ),
+    "x*(x**2 + 1) + 2": power,
+    "x**3": lambda x: gc.while_loop(lambda s: s[0] < 3, lambda s: counted(s, x), (0, 1.0))[1],
+    "4*x + 10": lambda x: gc.scan(steps, x, FACTORS)[1].sum(),
+    "6*x + 4": lambda x: gc.scan(steps, x, FACTORS, reverse=True)[1][0],
+    "x": lambda x: gc.scan(steps, x, np.zeros(0))[1].sum() + x,
+    "3*x**2 + 1": gc.grad(power),
+    "Piecewise((x, x <= 5), (0, True))": lambda x: np.where(
+        np.isnan(x) | (np.isfinite(x) & ~(x > 5)), x, 0.0
+    ),
+}
+
+
+@pytest.mark.parametrize("expected", CONTROL)
+def test_choices_loops_and_logic(expected):
+    assert str(to_sympy(CONTROL[expected], 0.5)) == expected
+
+
+def test_hypot_is_a_root():
+    assert latex(lambda x, y: np.hypot(x, y)) == r"f\left(x, y\right) = \sqrt{x^{2} + y^{2}}"
+
+
+@pytest.mark.parametrize("start", [lambda x: x, lambda x: 0 * x], ids=["argument", "endless"])
+def test_loops_of_unknown_length_have_no_expression(start):
+    with pytest.raises(SymbolicError, match="steps"):
+        to_sympy(lambda x: gc.while_loop(lambda s: s < 9, lambda s: s * x, start(x)), 3.0)
