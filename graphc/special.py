@@ -30,17 +30,29 @@ __all__ = [
     "beta",
     "betaln",
     "digamma",
+    "ellipe",
+    "ellipk",
     "entr",
     "erf",
     "erfc",
     "erfcinv",
     "erfinv",
+    "exp1",
     "exp10",
+    "expi",
     "expit",
+    "fresnel",
     "gamma",
     "gammaln",
     "gammasgn",
+    "i0",
+    "i0e",
+    "i1",
+    "i1e",
+    "j0",
+    "j1",
     "kl_div",
+    "lambertw",
     "log_expit",
     "log_ndtr",
     "log_softmax",
@@ -51,10 +63,14 @@ __all__ = [
     "polygamma",
     "psi",
     "rel_entr",
+    "sici",
     "softmax",
     "softplus",
+    "spence",
     "xlog1py",
     "xlogy",
+    "y0",
+    "y1",
     "zeta",
 ]
 
@@ -121,6 +137,16 @@ def digamma(x: Any) -> Any:
     return _elementwise("digamma", x)
 
 
+def ellipe(m: Any) -> Any:
+    """Complete elliptic integral of the second kind, of the parameter m <= 1."""
+    return _elementwise("ellipe", m)
+
+
+def ellipk(m: Any) -> Any:
+    """Complete elliptic integral of the first kind, of the parameter m < 1."""
+    return _elementwise("ellipk", m)
+
+
 def entr(x: Any) -> Any:
     """Entropy ``-x log(x)``; 0 at 0, -inf below."""
     return _elementwise("entr", x)
@@ -146,14 +172,29 @@ def erfinv(y: Any) -> Any:
     return _elementwise("erfinv", y)
 
 
+def exp1(x: Any) -> Any:
+    """The exponential integral E1 of x > 0."""
+    return _elementwise("exp1", x)
+
+
 def exp10(x: Any) -> Any:
     """10**x."""
     return _elementwise("exp10", x)
 
 
+def expi(x: Any) -> Any:
+    """The exponential integral Ei."""
+    return _elementwise("expi", x)
+
+
 def expit(x: Any) -> Any:
     """The logistic function ``1 / (1 + exp(-x))``."""
     return _elementwise("expit", x)
+
+
+def fresnel(x: Any) -> Any:
+    """The integrals ``(S, C)`` of sin and cos of ``pi t**2 / 2`` from 0 to x."""
+    return _elementwise("fresnel", x)
 
 
 def gamma(x: Any) -> Any:
@@ -171,9 +212,44 @@ def gammasgn(x: Any) -> Any:
     return _elementwise("gammasgn", x)
 
 
+def i0(x: Any) -> Any:
+    """Modified Bessel function of the first kind, order 0."""
+    return _elementwise("i0", x)
+
+
+def i0e(x: Any) -> Any:
+    """``exp(-|x|) i0(x)``."""
+    return _elementwise("i0e", x)
+
+
+def i1(x: Any) -> Any:
+    """Modified Bessel function of the first kind, order 1."""
+    return _elementwise("i1", x)
+
+
+def i1e(x: Any) -> Any:
+    """``exp(-|x|) i1(x)``."""
+    return _elementwise("i1e", x)
+
+
+def j0(x: Any) -> Any:
+    """Bessel function of the first kind, order 0."""
+    return _elementwise("j0", x)
+
+
+def j1(x: Any) -> Any:
+    """Bessel function of the first kind, order 1."""
+    return _elementwise("j1", x)
+
+
 def kl_div(x: Any, y: Any) -> Any:
     """``x log(x / y) - x + y``."""
     return _elementwise("kl_div", x, y)
+
+
+def lambertw(x: Any) -> Any:
+    """Principal branch of the inverse of ``w exp(w)``, of real x >= -1/e."""
+    return _elementwise("lambertw", x)
 
 
 def log_expit(x: Any) -> Any:
@@ -206,9 +282,19 @@ def rel_entr(x: Any, y: Any) -> Any:
     return _elementwise("rel_entr", x, y)
 
 
+def sici(x: Any) -> Any:
+    """The sine and cosine integrals ``(Si, Ci)``."""
+    return _elementwise("sici", x)
+
+
 def softplus(x: Any) -> Any:
     """``log(1 + exp(x))``."""
     return _elementwise("softplus", x)
+
+
+def spence(x: Any) -> Any:
+    """The dilogarithm of 1 - x, x >= 0."""
+    return _elementwise("spence", x)
 
 
 def xlog1py(x: Any, y: Any) -> Any:
@@ -219,6 +305,16 @@ def xlog1py(x: Any, y: Any) -> Any:
 def xlogy(x: Any, y: Any) -> Any:
     """``x log(y)``, 0 where x = 0."""
     return _elementwise("xlogy", x, y)
+
+
+def y0(x: Any) -> Any:
+    """Bessel function of the second kind, order 0, of x > 0."""
+    return _elementwise("y0", x)
+
+
+def y1(x: Any) -> Any:
+    """Bessel function of the second kind, order 1, of x > 0."""
+    return _elementwise("y1", x)
 
 
 def zeta(s: Any, q: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 import graphc as gc
 from graphc import special
-from graphc.errors import GradientError, TraceError
+from graphc.errors import DTypeError, GradientError, TraceError
 
 scipy_special = pytest.importorskip("scipy.special")
 
@@ -15,6 +15,9 @@ POINTS = {"erfinv": (-0.9, 0.2, 0.99), "logit": (0.1, 0.5, 0.9), "ndtri": (0.01,
           "erfcinv": (0.01, 0.9, 1.7)}  # fmt: skip
 ONE = ["digamma", "entr", "erf", "erfc", "erfcinv", "erfinv", "exp10", "expit", "gamma", "gammaln",
        "gammasgn", "log_expit", "log_ndtr", "logit", "ndtr", "ndtri", "psi"]  # fmt: skip
+ONE += ["ellipe", "ellipk", "exp1", "expi", "fresnel", "i0", "i0e", "i1", "i1e", "j0", "j1",
+        "sici", "spence", "y0", "y1"]  # fmt: skip
+POINTS |= dict.fromkeys(("ellipk", "ellipe"), (-2.5, 0.3, 0.99))
 TWO = ["beta", "betaln", "kl_div", "rel_entr", "xlog1py", "xlogy", "zeta"]
 
 
@@ -22,11 +25,11 @@ TWO = ["beta", "betaln", "kl_div", "rel_entr", "xlog1py", "xlogy", "zeta"]
 def test_plain_arrays_of_one_argument(name):
     x = np.array(POINTS.get(name, (0.3, 1.7, 12.5)))
     found = getattr(special, name)(x)
-    assert type(found) is np.ndarray
     np.testing.assert_allclose(found, getattr(scipy_special, name)(x), 1e-12)
-    small = getattr(special, name)(x.astype(np.float32))
-    assert small.dtype == np.float32
-    assert isinstance(getattr(special, name)(0.25), float)
+    small, number = getattr(special, name)(x.astype(np.float32)), getattr(special, name)(0.25)
+    if name in ("fresnel", "sici"):
+        (found, _), (small, _), (number, _) = found, small, number
+    assert type(found) is np.ndarray and small.dtype == np.float32 and isinstance(number, float)
 
 
 @pytest.mark.parametrize("name", TWO)
@@ -61,6 +64,58 @@ def test_derivatives_of_the_gamma_family_also_below_zero(x):
     third = gc.interpret(gc.grad(gc.grad(lambda x: special.digamma(x))))(x)
     for order, found in enumerate((first, second, third)):
         np.testing.assert_allclose(found, float(mpmath.polygamma(order, x)), 1e-12)
+
+
+FAMILIES = {  # the function, mpmath's, points: also inside of and around the series of a derivative
+    "i0": (lambda x: mpmath.besseli(0, x), (-3.0, -0.1, 0.0, 1e-6, 0.24, 0.26, 9.0)),
+    "i1": (lambda x: mpmath.besseli(1, x), (-3.0, -0.1, 0.0, 1e-6, 0.24, 0.26, 9.0)),
+    "i0e": (lambda x: mpmath.besseli(0, x) * mpmath.exp(-abs(x)), (-3.0, 0.24, 0.26, 9.0, 40.0)),
+    "i1e": (lambda x: mpmath.besseli(1, x) * mpmath.exp(-abs(x)), (-3.0, 0.24, 0.26, 9.0, 40.0)),
+    "j0": (lambda x: mpmath.besselj(0, x), (-3.0, -0.1, 0.0, 1e-6, 0.24, 0.26, 9.0)),
+    "j1": (lambda x: mpmath.besselj(1, x), (-3.0, -0.1, 0.0, 1e-6, 0.24, 0.26, 9.0)),
+    "y0": (lambda x: mpmath.bessely(0, x), (0.3, 5.5)),
+    "y1": (lambda x: mpmath.bessely(1, x), (0.3, 5.5)),
+    "exp1": (mpmath.e1, (0.01, 0.3, 5.0, 30.0)),
+    "expi": (mpmath.ei, (-3.0, -0.1, 0.01, 0.3725, 5.0, 30.0)),
+    "spence": (lambda x: mpmath.re(mpmath.polylog(2, 1 - x)), (0.01, 0.3, 0.985, 1.0, 1.019, 9.0)),
+    "ellipk": (mpmath.ellipk, (-9.0, -0.3, -0.019, 0.0, 1e-6, 0.021, 0.3, 0.99)),
+    "ellipe": (mpmath.ellipe, (-9.0, -0.3, -0.019, 0.0, 1e-6, 0.021, 0.3, 0.99)),
+    "lambertw": (mpmath.lambertw, (-0.3, -0.01, 0.0, 0.3, 9.0, 1e4)),
+    "sici": (mpmath.si, (-3.0, -0.1, 0.0, 1e-6, 0.24, 0.26, 9.0)),
+    "fresnel": (mpmath.fresnels, (-3.0, -0.1, 0.0, 1e-6, 0.4, 2.3, 9.0)),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_three_derivatives(name):
+    reference, points = FAMILIES[name]
+
+    def f(x):
+        value = getattr(special, name)(x)
+        return value[0] if isinstance(value, tuple) else value
+
+    slope = f
+    for order in range(1, 4):
+        slope = gc.elementwise_grad(slope)
+        found = gc.interpret(slope)(np.array(points))
+        with mpmath.workdps(30):
+            exact = [mpmath.re(mpmath.diff(reference, mpmath.mpf(x), order)) for x in points]
+        np.testing.assert_allclose(found, np.array(exact, float), 1e-10, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["j0", "expi", "ellipk", "spence", "lambertw"])
+def test_in_batches_loops_and_compiled(name):
+    x = np.array([0.11, 0.37, 0.52, 0.9])
+    f = getattr(special, name)
+    compiled = gc.compile(gc.vmap(gc.value_and_grad(lambda v: f(v))))(x)
+    steps = gc.interpret(lambda x: gc.map(gc.grad(lambda v: f(v)), x))(x)
+    np.testing.assert_allclose(compiled[0], f(x), 1e-13)
+    np.testing.assert_allclose(compiled[1], steps, 1e-12)
+
+
+def test_scipys_lambertw_is_complex():
+    with pytest.raises(DTypeError, match=r"graphc\.special\.lambertw"):
+        gc.interpret(lambda x: scipy_special.lambertw(x))(np.ones(3))
 
 
 def test_third_derivatives_of_erfinv():

@@ -45,7 +45,9 @@ _VECTOR_MATH = {
     "arcsin",
     "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
     "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc", "gammaln", "digamma", "zeta",
-    "erfinv", "erfcinv", "gaussian",
+    "erfinv", "erfcinv", "gaussian", "exp1", "expi", "sine_integral", "cosine_integral", "fresnels",
+    "fresnelc", "spence", "ellipk", "ellipe", "ellipd", "lambertw",
+    *(f"bessel_{kind}{order}" for kind in "ijy" for order in (0, 1)), "bessel_i0e", "bessel_i1e",
 }  # fmt: skip
 # What a program calls its own things: buffers, loop variables, locals, words of the machine.
 _TAKEN = re.compile(

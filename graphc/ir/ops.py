@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import comb, factorial, pi
 
 import numpy as np
 
@@ -209,6 +210,77 @@ _e("erfinv", "erfinv(x)", _vmath("erfinv"), ("0.886226925452758*exp(z*z)",),
    "Inverse error function.", singular=True, cost=200)  # fmt: skip
 _e("erfcinv", "erfinv(1 - x)", _vmath("erfcinv"), ("-0.886226925452758*exp(z*z)",),
    "Inverse complementary error function.", singular=True, cost=200)  # fmt: skip
+
+
+def _near(
+    point: float, width: float, series, formula: str, variable: str = "x*x", factor: str = "1"
+) -> str:
+    """``formula``, but a power series around ``point``, where it would cancel."""
+    text = repr(series[-1])
+    for coefficient in reversed(series[:-1]):
+        text = f"{coefficient!r} + {variable}*({text})"
+    return f"where(({point - width} < x) & (x < {point + width}), {factor}*({text}), {formula})"
+
+
+def _bessel_series(sign: int) -> list[float]:
+    """The derivative of J1 (sign -1) or I1 in x**2."""
+    return [(2 * k + 1) * sign**k / (2 ** (2 * k + 1) * factorial(k) * factorial(k + 1))
+            for k in range(7)]  # fmt: skip
+
+
+_SINC = [(-1) ** k / factorial(2 * k + 1) for k in range(7)]
+# Of D = (K - E) / m: integrals of sine powers.
+_ELLIPD = [(k + 1) * pi / 2 * comb(2 * k + 2, k + 1) * comb(2 * k + 4, k + 2) / 4 ** (2 * k + 3)
+           for k in range(9)]  # fmt: skip
+_LOG_OVER = [-((-1) ** k) / (k + 1) for k in range(10)]
+
+_I_SERIES = _bessel_series(1)
+for _name, _formula, _slope, _row in (
+    ("i0", "besseli(0, x)", "bessel_i1(x)", {"singular": True}),
+    ("i1", "besseli(1, x)", _near(0, 0.25, _I_SERIES, "bessel_i0(x) - z/x"), {"singular": True}),
+    ("i0e", "exp(-Abs(x))*besseli(0, x)", "bessel_i1e(x) - sign(x)*z", {}),
+    (
+        "i1e",
+        "exp(-Abs(x))*besseli(1, x)",
+        "-sign(x)*z + " + _near(0, 0.25, _I_SERIES, "bessel_i0e(x) - z/x", factor="exp(-abs(x))"),
+        {},
+    ),
+    ("j0", "besselj(0, x)", "-bessel_j1(x)", {}),
+    ("j1", "besselj(1, x)", _near(0, 0.25, _bessel_series(-1), "bessel_j0(x) - z/x"), {}),
+    ("y0", "bessely(0, x)", "-bessel_y1(x)", {"singular": True}),
+    ("y1", "bessely(1, x)", "bessel_y0(x) - z/x", {"singular": True}),
+):
+    _e(f"bessel_{_name}", _formula, _vmath(f"bessel_{_name}"), (_slope,),
+       f"Bessel function {_formula}{'; NaN below 0' * _name.startswith('y')}.", cost=150,
+       **_row)  # fmt: skip
+_e("exp1", "expint(1, x)", _vmath("exp1"), ("-exp(-x)/x",),
+   "Exponential integral E1; NaN below 0.", singular=True, cost=120)  # fmt: skip
+_e("expi", "Ei(x)", _vmath("expi"), ("exp(x)/x",), "Exponential integral Ei.", singular=True,
+   cost=300)  # fmt: skip
+_e("sine_integral", "Si(x)", _vmath("sine_integral"), (_near(0, 0.25, _SINC, "sin(x)/x"),),
+   "Integral of sin(t)/t from 0.", cost=200)  # fmt: skip
+_e("cosine_integral", "Ci(Abs(x))", _vmath("cosine_integral"), ("cos(x)/x",),
+   "Euler's constant + log|x| + the integral of (cos(t) - 1)/t from 0.", singular=True,
+   cost=220)  # fmt: skip
+_e("fresnels", "fresnels(x)", _vmath("fresnels"), ("sin(1.5707963267948966*x*x)",),
+   "Integral of sin(pi t**2 / 2) from 0.", cost=200)  # fmt: skip
+_e("fresnelc", "fresnelc(x)", _vmath("fresnelc"), ("cos(1.5707963267948966*x*x)",),
+   "Integral of cos(pi t**2 / 2) from 0.", cost=200)  # fmt: skip
+_e("spence", "polylog(2, 1 - x)", _vmath("spence"),
+   (_near(1, 0.02, _LOG_OVER, "log(x)/(1 - x)", "(x - 1)"),),
+   "Dilogarithm of 1 - x; NaN below 0.", singular=True, cost=90)  # fmt: skip
+_e("ellipk", "elliptic_k(x)", _vmath("ellipk"), ("0.5*(z - ellipd(x))/(1 - x)",),
+   "Complete elliptic integral of the first kind, of the parameter m = x; NaN above 1.",
+   singular=True, cost=120)  # fmt: skip
+_e("ellipe", "elliptic_e(x)", _vmath("ellipe"), ("-0.5*ellipd(x)",),
+   "Complete elliptic integral of the second kind; NaN above 1.", singular=True,
+   cost=120)  # fmt: skip
+_e("ellipd", "(elliptic_k(x) - elliptic_e(x))/x", _vmath("ellipd"),
+   (_near(0, 0.02, _ELLIPD, "0.5*((ellipk(x) - z)/(1 - x) - z)/x", "x"),),
+   "(K - E) / m of the elliptic integrals; NaN above 1.", singular=True, cost=120)  # fmt: skip
+_e("lambertw", "LambertW(x)", _vmath("lambertw"), ("exp(-z)/(1 + z)",),
+   "Principal branch of the inverse of w exp(w); NaN below -1/e.", singular=True,
+   cost=150)  # fmt: skip
 _e("stop_gradient", "x", lambda x: x, None, "The value; its derivative is cut.", result="same",
    cost=0)  # fmt: skip
 

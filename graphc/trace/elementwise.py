@@ -157,6 +157,11 @@ def special_handler(ufunc: np.ufunc) -> Callable | None:
     return _handler(ufunc, f"scipy.special.{name}", special.RULES[name])
 
 
+@implements(np.i0)
+def i0(context, x):
+    return special.twin(context, "i0", x)
+
+
 def rule(*ufuncs: np.ufunc | None):
     """Declare the rule of ufuncs: nodes of the resolved dtypes and one shape -> node(s)."""
 

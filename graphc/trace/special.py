@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from graphc.errors import GradientError
+from graphc.errors import DTypeError, GradientError
 from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.build import full_like
@@ -39,7 +39,11 @@ def _for_each(names: str) -> None:
         RULES[name] = lambda *nodes, name=name: op(name, *nodes)
 
 
-_for_each("erf erfc exp2 expm1 log1p cbrt erfinv erfcinv")
+_for_each("erf erfc exp2 expm1 log1p cbrt erfinv erfcinv exp1 expi spence ellipk ellipe")
+for _name in ("i0", "i0e", "i1", "i1e", "j0", "j1", "y0", "y1"):
+    RULES[_name] = lambda x, row=f"bessel_{_name}": op(row, x)
+RULES["sici"] = lambda x: (op("sine_integral", x), op("cosine_integral", x))
+RULES["fresnel"] = lambda x: (op("fresnels", x), op("fresnelc", x))
 RULES["expit"] = lambda x: op("sigmoid", x)
 RULES["log_expit"] = lambda x: op("neg", op("softplus", op("neg", x)))
 RULES["softplus"] = lambda x: op("softplus", x)
@@ -50,6 +54,16 @@ RULES["exp10"] = lambda x: op("pow", full_like(x, 10), x)
 def _ndtr(x: Node) -> Node:
     """The normal distribution function: erfc(-x / sqrt(2)) / 2."""
     return op("mul", op("erfc", op("mul", x, full_like(x, -math.sqrt(0.5)))), full_like(x, 0.5))
+
+
+@_rule
+def _lambertw(x: Node, *branch: Node) -> Node:
+    if branch:
+        raise DTypeError(
+            "scipy.special.lambertw is complex.\nWrite graphc.special.lambertw(x), the principal "
+            "branch of real x >= -1/e."
+        )
+    return op("lambertw", x)
 
 
 @_rule
@@ -377,4 +391,5 @@ def twin(context, name: str, *values):
     dtype = common_dtype(*tracers)
     dtype = np.dtype(np.float64) if dtype.kind in "biu" else dtype
     shape = broadcast_shapes(f"special.{name}", *(t.shape for t in tracers))
-    return context.wrap(RULES[name](*(fit(t, dtype, shape) for t in tracers)))
+    found = RULES[name](*(fit(t, dtype, shape) for t in tracers))
+    return tuple(map(context.wrap, found)) if isinstance(found, tuple) else context.wrap(found)

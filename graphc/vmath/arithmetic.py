@@ -64,6 +64,12 @@ def poly(v: Any, x: Value, coefs: Sequence[float]) -> Value:
     return v.fma(poly(v, z, coefs[1::2]), x, poly(v, z, coefs[0::2]))
 
 
+def poly_over(v: Any, x: Value, low: float, high: float, coefs: Sequence[float]) -> Value:
+    """A polynomial of [low, high], scaled to [-1, 1], at what of ``x`` is in it."""
+    inner = at_least(v, at_most(v, x, high), low)
+    return poly(v, (inner - (high + low) / 2) * (2 / (high - low)), coefs)
+
+
 def at_most(v: Any, x: Value, hi: float) -> Value:
     return v.select(x > hi, hi, x)
 

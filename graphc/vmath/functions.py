@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +10,21 @@ from typing import Any
 import numpy as np
 
 from graphc.vmath.arithmetic import via_f64
+from graphc.vmath.bessel import bessel_i, bessel_j, bessel_y
+from graphc.vmath.elliptic import ellipd, ellipe, ellipk
 from graphc.vmath.error_functions import erf, erfc, erfcinv, erfinv, gaussian, gelu
 from graphc.vmath.exponentials import cosh, exp, exp2, exp_below, expm1, sigmoid, sinh, tanh
 from graphc.vmath.gamma import digamma, gammaln, zeta
+from graphc.vmath.integrals import (
+    cosine_integral,
+    exp1,
+    expi,
+    fresnelc,
+    fresnels,
+    sine_integral,
+    spence,
+)
+from graphc.vmath.lambert import lambertw
 from graphc.vmath.llvm_ops import LLVMOps
 from graphc.vmath.logarithms import arccosh, arcsinh, arctanh, log, log1p, log2, log10, softplus
 from graphc.vmath.numpy_ops import NumpyOps
@@ -25,17 +38,31 @@ class Function:
     """An entry: its argument count, formula, and error bound in ulp by dtype.
 
     ``impl.__doc__`` names the method.  The bound holds over the whole range, subnormal arguments
-    and results included; special values are NumPy's.
+    and results included; special values are NumPy's or SciPy's.  Of what oscillates, an error is
+    told in ulp of ``amplitude(x)`` where that is larger than the result.
     """
 
     name: str
     arity: int
     impl: Callable[..., Value]
     ulp: dict[str, float]
+    amplitude: Callable[[float], float] | None = None
 
 
-def _entry(name: str, impl: Callable[..., Value], f32: float, f64: float, arity: int = 1) -> None:
-    FUNCTIONS[name] = Function(name, arity, impl, {"float32": f32, "float64": f64})
+def _entry(
+    name: str, impl: Callable[..., Value], f32: float, f64: float, arity: int = 1, amplitude=None
+) -> None:
+    bounds = {"float32": f32, "float64": f64}
+    FUNCTIONS[name] = Function(name, arity, impl, bounds, amplitude)
+
+
+def _of_bessel(x: float) -> float:
+    """The amplitude of J and Y around and beyond their first zeros."""
+    return math.sqrt(2 / math.pi / abs(x)) if abs(x) > 0.5 else 0.0
+
+
+def _of_cosine_integral(x: float) -> float:
+    return 1 / (1 + abs(x)) if abs(x) > 0.2 else 0.0
 
 
 #: Name to entry.  Bounds are maxima seen in dense tests with and without FMA, rounded up.
@@ -76,6 +103,22 @@ _entry("digamma", via_f64(digamma), 0.51, 6.0)
 _entry("zeta", via_f64(zeta), 0.51, 8.0, 2)
 _entry("erfinv", via_f64(erfinv), 0.51, 5.0)
 _entry("erfcinv", via_f64(erfcinv), 0.51, 5.0)
+for _order in (0, 1):
+    _entry(f"bessel_i{_order}", via_f64(bessel_i(_order, False)), 0.51, 5.0)
+    _entry(f"bessel_i{_order}e", via_f64(bessel_i(_order, True)), 0.51, 4.0)
+    _entry(f"bessel_j{_order}", via_f64(bessel_j(_order)), 0.51, 7.0, amplitude=_of_bessel)
+    _entry(f"bessel_y{_order}", via_f64(bessel_y(_order)), 0.51, 8.0, amplitude=_of_bessel)
+_entry("exp1", via_f64(exp1), 0.51, 6.0)
+_entry("expi", via_f64(expi), 0.51, 6.0)
+_entry("sine_integral", via_f64(sine_integral), 0.51, 4.0)
+_entry("cosine_integral", via_f64(cosine_integral), 0.51, 12.0, amplitude=_of_cosine_integral)
+_entry("fresnels", via_f64(fresnels), 0.51, 9.0)
+_entry("fresnelc", via_f64(fresnelc), 0.51, 7.0)
+_entry("spence", via_f64(spence), 0.51, 4.0)
+_entry("ellipk", via_f64(ellipk), 0.51, 5.0)
+_entry("ellipe", via_f64(ellipe), 0.51, 5.0)
+_entry("ellipd", via_f64(ellipd), 0.51, 11.0)
+_entry("lambertw", via_f64(lambertw), 0.51, 6.0)
 
 
 def emit(

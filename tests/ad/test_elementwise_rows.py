@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 
 import mpmath
 import numpy as np
@@ -33,6 +34,8 @@ DOMAIN = {
     **dict.fromkeys(("arcsin", "arccos", "arctanh"), UNIT),
     **dict.fromkeys(("gammaln", "digamma"), POSITIVE),
     "erfinv": UNIT,
+    **dict.fromkeys(("bessel_y0", "bessel_y1", "exp1", "spence", "lambertw"), POSITIVE),
+    **dict.fromkeys(("ellipk", "ellipe", "ellipd"), ("-2.3", "-0.6", "0.3", "0.61")),
     "erfcinv": ("0.2", "0.6", "1.1", "1.7"),
     "zeta": ("1.3", "1.9", "2.7", "4.2"),
     "arccosh": ("1.1", "1.6", "2.5", "4.2"),
@@ -47,9 +50,16 @@ FUNCTIONS = {
     "gaussian": lambda a: sympy.exp(-a * a),
     "copysign": lambda a, b: sympy.Abs(a) * sympy.sign(b),
     "where": lambda c, a, b: sympy.Piecewise((a, c), (b, True)),
-}
+    "abs": sympy.Abs,
+    **{f"bessel_{kind}{order}": functools.partial(function, order) for order in (0, 1)
+       for kind, function in (("i", sympy.besseli), ("j", sympy.besselj), ("y", sympy.bessely))},
+    "bessel_i0e": lambda a: sympy.exp(-sympy.Abs(a)) * sympy.besseli(0, a),
+    "bessel_i1e": lambda a: sympy.exp(-sympy.Abs(a)) * sympy.besseli(1, a),
+    "ellipk": sympy.elliptic_k,
+    "ellipd": lambda m: (sympy.elliptic_k(m) - sympy.elliptic_e(m)) / m,
+}  # fmt: skip
 CONSTANTS = (sympy.log(2), 1 / sympy.log(2), 1 / sympy.log(10), 2 / sympy.sqrt(sympy.pi),
-             sympy.sqrt(sympy.pi) / 2)  # fmt: skip
+             sympy.sqrt(sympy.pi) / 2, sympy.pi / 2)  # fmt: skip
 
 
 def formula_of(name):

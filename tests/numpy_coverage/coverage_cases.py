@@ -596,6 +596,8 @@ _ONE = {
     "expit": N, "logit": between, "log_expit": N, "erf": N, "erfc": N, "erfinv": U,
     "erfcinv": between, "gammaln": P, "gamma": P, "digamma": P, "psi": P, "ndtr": N,
     "ndtri": between, "log_ndtr": N, "entr": P, "exp10": N, "softplus": N,
+    **dict.fromkeys(("i0", "i0e", "i1", "i1e", "j0", "j1", "expi", "fresnel"), N),
+    **dict.fromkeys(("y0", "y1", "exp1", "sici", "spence"), P), "ellipk": between, "ellipe": U,
 }  # fmt: skip
 for _name, _x in _ONE.items():
     for _ns in ("sp", "gc.special"):
@@ -623,6 +625,8 @@ case("graphc.special.polygamma", "gc.special.polygamma(1, x)", "gc.special.polyg
 case("graphc.special.digamma", "gc.special.digamma(x)", "gc.special.gammaln(x)",
      "gc.special.polygamma(1, x)", x=N(3, 4))  # fmt: skip
 case("scipy.special.zeta", "sp.zeta(2.5, x)", x=P(3))
+case("np.i0", "np.i0(x)", x=N(3, 4))
+case("graphc.special.lambertw", "gc.special.lambertw(x)", x=P(3, 4))
 for _call in (
     "loggamma(x)", "rgamma(y)", "poch(x, y)", "binom(x, y)", "cosm1(y)", "huber(x, y)",
     "pseudo_huber(x, y)", "boxcox(x, y)", "boxcox1p(x, y)", "boxcox(x, 0.0)",
