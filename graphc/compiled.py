@@ -60,6 +60,7 @@ _OPTIONS = (
 )  # fmt: skip
 _KEPT_ENTRIES = 16
 _PYTHON_NUMBERS = (bool, int, float, complex)
+_VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -173,7 +174,7 @@ class CompiledFunction:
         self.name = name
         self.primal = primal  # what a derivative was taken of
         self._warned = False
-        self.donate = (donate,) if isinstance(donate, int) else tuple(donate)
+        self.donate = (donate,) if isinstance(donate, int | str) else tuple(donate)
         self.dims = dict(dims or {})
         if engine not in _ENGINES:
             raise unknown_name("engine", engine, _ENGINES)
@@ -190,6 +191,7 @@ class CompiledFunction:
         self._static_names = self._resolve_static(static_argnums, static_argnames)
         self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
         self._donated_names = self._resolve_donated()
+        self._check_dims()
         self._families: dict[Any, _Family] = {}
         self._compiling = forks.lock()
         self._asked: Request | None = None  # what was compiled last
@@ -209,6 +211,11 @@ class CompiledFunction:
         return frozenset([*(names[i] for i in argnums), *argnames])
 
     def _resolve_donated(self) -> frozenset[str]:
+        wrong = next((d for d in self.donate if not isinstance(d, int)), None)
+        if wrong is not None:
+            raise OptionError(
+                f"donate takes positions of arguments, such as donate=0, not {wrong!r}"
+            )
         names = [p.name for p in self._parameters if p.kind in _POSITIONAL]
         if any(i >= len(names) for i in self.donate):
             raise OptionError(
@@ -220,6 +227,15 @@ class CompiledFunction:
             both = ", ".join(sorted(donated & self._static_names))
             raise OptionError(f"donate: `{both}` of `{self._shown}` is static and has no memory")
         return donated
+
+    def _check_dims(self) -> None:
+        kinds = {p.kind for p in self._parameters}
+        names = [p.name for p in self._parameters]
+        for path in self.dims if names and not kinds & _VARIADIC else ():
+            if path.split("[")[0].split(".")[0] not in names:
+                raise UnknownNameError(
+                    f"dims: `{self._shown}` has no parameter {path!r}; it has {', '.join(names)}"
+                )
 
     @property
     def _shown(self) -> str:
@@ -663,8 +679,11 @@ class CompiledFunction:
         return self._program(replace(traced, shown=()), request)[0]
 
 
-def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict]:
-    """A compiled function hands on its options, where no others are given.
+def with_own_options(
+    fn, options: dict, *inherited: str, named: Sequence[str] = ()
+) -> tuple[Callable, dict]:
+    """A compiled function hands on its options, where no others are given. ``named``: those that
+    the transform has as parameters.
 
     Raises UnknownNameError for an option that there is not, TraceError where ``fn`` is none.
     """
@@ -673,7 +692,7 @@ def with_own_options(fn, options: dict, *inherited: str) -> tuple[Callable, dict
         raise TraceError(located(f"{message}: pass `f` itself, as in `gc.grad(f)(x)`, not `f(x)`"))
     for name in options:
         if name not in _OPTIONS:
-            raise unknown_name("option", name, _OPTIONS)
+            raise unknown_name("option", name, (*named, *_OPTIONS))
     if not isinstance(fn, CompiledFunction):
         return fn, options
     given = {k: v for k, v in options.items() if v is not None and v != ()}

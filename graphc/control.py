@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import OptionError
+from graphc.errors import OptionError, TraceError
 from graphc.trace import control as _traced
+from graphc.trace.source import located
+from graphc.trace.tracer import Tracer
 from graphc.trace.tracing import active_trace, current_trace
 from graphc.trace.tree import flatten, unflatten
 
@@ -48,6 +50,7 @@ def scan(
     >>> running_sum(np.array([1.0, 2.0, 3.0]))
     array([1., 3., 6.])
     """
+    _functions("scan", "gc.scan(lambda c, x: (c, y), start, xs)", f)
     ctx = current_trace(init, xs) or active_trace()
     if ctx is None:
         return _scan(f, init, xs, length, reverse)
@@ -67,6 +70,7 @@ def fori_loop(lower: int, upper: int, body: Callable, init: Any, checkpoint: boo
     >>> float(power(2.0, 10))
     1024.0
     """
+    _functions("fori_loop", "gc.fori_loop(0, n, lambda i, c: ..., start)", body)
     ctx = current_trace(init, lower, upper) or active_trace()
     if ctx is not None and checkpoint:
         start = (ctx.lift(lower).astype(np.int64), init)
@@ -102,6 +106,7 @@ def while_loop(
     """
     if max_steps is not None and (not isinstance(max_steps, int | np.integer) or max_steps < 1):
         raise OptionError(f"max_steps={max_steps!r} is not a positive integer")
+    _functions("while_loop", "gc.while_loop(lambda c: ..., lambda c: ..., start)", cond, body)
     ctx = current_trace(init) or active_trace()
     if ctx is not None:
         return _traced.while_loop(ctx, cond, body, init, max_steps, checkpoint)
@@ -121,6 +126,7 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
     >>> float(f(1.0)), float(f(-1.0))
     (0.0, -2.0)
     """
+    _functions("cond", "np.where(pred, a, b) chooses between values", true_fn, false_fn)
     ctx = current_trace(pred)
     if ctx is None:
         return (true_fn if pred else false_fn)(*operands)
@@ -135,6 +141,13 @@ def map(f: Callable, xs: Any) -> Any:
     array([ 5., 25.])
     """
     return scan(lambda _, x: ((), f(x)), (), xs)[1]
+
+
+def _functions(name: str, how: str, *given: Any) -> None:
+    other = next((g for g in given if not callable(g)), None)
+    if other is not None:
+        kind = "traced values" if isinstance(other, Tracer) else f"a {type(other).__name__}"
+        raise TraceError(located(f"{name} needs functions, not {kind}: {how}"))
 
 
 # ----------------------------------------------------------------------------------- on arrays

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 
 class GraphcError(Exception):
     """Base of all graphc errors."""
@@ -100,7 +102,16 @@ class CompileWarning(UserWarning):
 
 def unknown_name(kind: str, name: object, available) -> UnknownNameError:
     """The error for a name that is not in a fixed set."""
-    return UnknownNameError(f"unknown {kind} {name!r}; available: {', '.join(sorted(available))}")
+    names = sorted(available)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.7)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    return UnknownNameError(f"unknown {kind} {name!r}; available: {', '.join(names)}{meant}")
+
+
+def no_attribute(module: str, name: str, hint: str) -> AttributeError:
+    """For a module's ``__getattr__``: plain for what Python itself looks for."""
+    hint = "" if name.startswith("_") else f"; {hint}"
+    return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
 
 
 __all__ = [name for name, value in globals().items() if isinstance(value, type)]

@@ -19,12 +19,19 @@ from typing import Any
 import numpy as np
 
 from graphc import interp
+from graphc.errors import no_attribute
 from graphc.trace import matrices, numpy_api  # noqa: F401  (fills the dispatch tables)
 from graphc.trace.context import active_trace, any_tracer, current_trace
 from graphc.trace.dispatch import Located
 from graphc.trace.tracing import spec_of, trace
 
 __all__ = ["cho_factor", "cho_solve", "expm", "solve_triangular"]
+
+
+def __getattr__(name: str):
+    known = hasattr(np.linalg, name)
+    hint = f"write np.linalg.{name}, which traces" if known else f"it has {', '.join(__all__)}"
+    raise no_attribute(__name__, name, hint)
 
 
 def __dir__() -> list[str]:

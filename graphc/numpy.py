@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.errors import no_attribute
 from graphc.trace import creation, numpy_api  # noqa: F401  (fills the dispatch tables)
 from graphc.trace.context import active_trace, any_tracer, current_trace
 from graphc.trace.dtypes import cast
@@ -36,6 +37,11 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+
+def __getattr__(name: str):
+    hint = "only twins are here" if not hasattr(np, name) else f"write np.{name}, which traces"
+    raise no_attribute(__name__, name, hint)
 
 
 def __dir__() -> list[str]:

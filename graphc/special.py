@@ -14,12 +14,14 @@ array([0.5, 0.5])
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from graphc import interp
+from graphc.errors import no_attribute
 from graphc.trace import special as _special
 from graphc.trace.context import any_tracer, current_trace
 from graphc.trace.dispatch import Located
@@ -73,6 +75,12 @@ __all__ = [
     "y1",
     "zeta",
 ]
+
+
+def __getattr__(name: str):
+    close = difflib.get_close_matches(name, __all__, n=3, cutoff=0.5)
+    hint = f"nearest: {', '.join(close)}" if close else "see dir(graphc.special)"
+    raise no_attribute(__name__, name, hint)
 
 
 def __dir__() -> list[str]:

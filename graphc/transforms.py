@@ -22,6 +22,8 @@ from graphc.errors import GradientError
 from graphc.trace.tracing import active_trace
 from graphc.trace.tree import map_instances
 
+_NAMED = ("argnums", "has_aux")
+
 
 def grad(fn: Callable, argnums: Argnums = 0, has_aux: bool = False, **options):
     """The compiled gradient of a scalar function with respect to ``argnums``.
@@ -101,7 +103,7 @@ def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunct
     array([2., 4., 6.])
     """
     argnums = check_argnums(argnums, "gc.elementwise_grad(f)(x)")
-    fn, options = with_own_options(fn, options, "static_argnames", "dims")
+    fn, options = with_own_options(fn, options, "static_argnames", "dims", named=("argnums",))
     name = f"elementwise_grad_{name_of(fn)}"
     return CompiledFunction(
         transforms.elementwise_grad(fn, argnums), name=name, primal=fn, **options
@@ -254,14 +256,16 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> Compil
     >>> gc.vmap(np.dot, in_axes=(0, None))(np.eye(3), np.array([1.0, 2.0, 3.0]))
     array([1., 2., 3.])
     """
-    fn, options = with_own_options(fn, options, "static_argnames", "dims")
+    fn, options = with_own_options(
+        fn, options, "static_argnames", "dims", named=("in_axes", "out_axes")
+    )
     mapped = batching_vmap(fn, in_axes, out_axes)
     return CompiledFunction(mapped, name=f"vmap_{name_of(fn)}", **options)
 
 
 def _directional(transform, direction, fn, argnums, has_aux, options) -> CompiledFunction:
     argnums = check_argnums(argnums, f"gc.{transform.__name__}(f)(x, {direction})")
-    fn, options = with_own_options(fn, options, "static_argnames", "dims")
+    fn, options = with_own_options(fn, options, "static_argnames", "dims", named=_NAMED)
     name = f"{transform.__name__}_{name_of(fn)}"
     primal = without_direction(fn, direction)
     return CompiledFunction(transform(fn, argnums, has_aux), name=name, primal=primal, **options)
@@ -269,7 +273,7 @@ def _directional(transform, direction, fn, argnums, has_aux, options) -> Compile
 
 def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
     argnums = check_argnums(argnums, f"gc.{label}(f)(x)")
-    fn, options = with_own_options(fn, options, "static_argnames", "dims")
+    fn, options = with_own_options(fn, options, "static_argnames", "dims", named=_NAMED)
     derivative = transform(fn, argnums, has_aux)
     derivative.argnums = argnums  # for those who show the derivative
     return CompiledFunction(derivative, name=f"{label}_{name_of(fn)}", primal=fn, **options)

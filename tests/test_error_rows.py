@@ -345,7 +345,7 @@ def test_row_33_unknown_names():
     text = message(lambda: gc.compile(norm, device="gpu"), line=False)
     assert "unknown device 'gpu'; available: cpu, cuda" in text
     text = message(lambda: gc.grad(norm, fast=True), line=False)
-    assert "unknown option 'fast'; available: checked, device" in text
+    assert "unknown option 'fast'; available: argnums, checked, device" in text
     text = message(lambda: optim.get("adamm"), line=False)
     assert "unknown optimizer 'adamm'; available: adam" in text
     text = message(lambda: gc.Trainer(norm, optim.sgd(0.1), engine="gpu"), line=False)

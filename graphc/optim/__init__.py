@@ -26,5 +26,9 @@ def get(name: str) -> type:
 __all__ = ["SGD", "Adam", "AdamState", "adam", "get", "sgd"]
 
 
+def __getattr__(name: str):
+    raise errors.no_attribute(__name__, name, f"available: {', '.join(_BY_NAME)}")
+
+
 def __dir__() -> list[str]:
     return __all__

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.optim.common import fraction, positive, update_leaves, zeros_like
+from graphc.optim.common import fraction, named_options, positive, update_leaves, zeros_like
 
 
 class AdamState(NamedTuple):
@@ -18,6 +18,7 @@ class AdamState(NamedTuple):
     square: Any
 
 
+@named_options
 @dataclass(frozen=True)
 class Adam:
     """Adam, algorithm 1 of Kingma and Ba, "Adam: a method for stochastic optimization" (2015).

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import OptionError, ShapeError
+from graphc.errors import OptionError, ShapeError, unknown_name
 from graphc.trace.tree import flatten, unflatten
+
+
+def named_options(optimizer: type) -> type:
+    """The dataclass, whose unknown options raise an error that lists those there are."""
+    init, options = optimizer.__init__, [f.name for f in dataclasses.fields(optimizer)]
+
+    @functools.wraps(init)
+    def checked(self, *args, **named):
+        for name in named:
+            if name not in options:
+                raise unknown_name(f"option of {optimizer.__name__.lower()}", name, options)
+        init(self, *args, **named)
+
+    optimizer.__init__ = checked
+    return optimizer
 
 
 def positive(optimizer: str, option: str, value: float) -> None:

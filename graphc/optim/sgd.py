@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from graphc.optim.common import fraction, positive, update_leaves, zeros_like
+from graphc.optim.common import fraction, named_options, positive, update_leaves, zeros_like
 
 
+@named_options
 @dataclass(frozen=True)
 class SGD:
     """Gradient descent, with heavy-ball momentum if ``momentum`` is not 0.

@@ -83,7 +83,7 @@ def _check_dtypes(graph: Graph) -> None:
             name = node.attr("name") if node.op == "input" else node.op
             raise DTypeError(
                 f"`{name}` : {node.type}" + (f" at {where}" if where else "")
-                + ": compiled code takes bool, integers, float32 and float64.\n"
+                + ": compiled code takes bool, integers, float32, float64 and complex values.\n"
                 "Convert with .astype(np.float32), or evaluate with graphc.interpret(f)."
             )  # fmt: skip
 

@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from graphc.errors import EscapedTracerError, SymbolicDimError, TraceError
+from graphc.errors import EscapedTracerError, SymbolicDimError, TraceAttributeError, TraceError
 from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Node
-from graphc.trace import dispatch
+from graphc.trace import dispatch, foreign
 from graphc.trace import source as _source
 from graphc.trace.source import located
 
@@ -188,11 +188,6 @@ def _has_slice(subscript: ast.Subscript) -> bool:
     return any(isinstance(n, ast.Slice) for n in ast.walk(subscript.slice))
 
 
-_SCIPY_TWINS = frozenset({"expm", "solve_triangular", "cho_factor", "cho_solve"})
-# Functions of scipy.special that are Python code with checks of their own, and have a twin.
-_OF_SPECIAL = frozenset({"logsumexp", "softmax", "log_softmax", "polygamma"})
-
-
 def to_array(tracer) -> NoReturn:
     """A plain NumPy function asked a tracer for its elements."""
     inputs = depends_on(tracer.node)
@@ -207,18 +202,14 @@ def to_array(tracer) -> NoReturn:
         refuse(tracer, _indexed_constant(found, inputs))
     name = ast.unparse(found.func) if isinstance(found, ast.Call) else ""
     short = name.rsplit(".", 1)[-1]
-    from_scipy = _source.called_module().startswith("scipy.linalg")
+    twin = foreign.instead(_source.called_function(), name)
     if short in ("array", "asarray", "asanyarray", "ascontiguousarray", "full"):
         twin = "asarray" if short.startswith("as") else short
         hint = f"Write graphc.numpy.{twin}(...), which takes traced values."
-    elif from_scipy and short in _SCIPY_TWINS:
-        hint = f"Write graphc.linalg.{short}(...), which takes traced values."
-    elif from_scipy and getattr(np.linalg, short, None) in dispatch.FUNCTIONS:
-        hint = f"Write np.linalg.{short}(...), which takes traced values."
+    elif twin is not None:
+        hint = twin
     elif short in np.sctypeDict and hasattr(np, short):
         hint = f"Write x.astype(np.{short})."
-    elif short in _OF_SPECIAL:
-        hint = f"Write graphc.special.{short}(...), which takes traced values."
     elif getattr(np, short, None) in dispatch.FUNCTIONS and short != "linspace":
         hint = f"Pass one array instead of a list: {name}(np.stack([...]))."
     else:
@@ -305,6 +296,58 @@ def _holds(value, tracer) -> bool:
     if isinstance(value, dict):
         value = list(value.values())
     return isinstance(value, list | tuple) and any(v is tracer for v in value)
+
+
+# What others' arrays have.
+_ATTRIBUTES = {
+    "append": "A list can be appended to; of arrays write np.append(x, v) or np.concatenate.",
+    "at": "Write x[i] = v or x[i] += v: the caller's array stays as it is.",
+    "backward": "Gradients are functions: gc.grad(loss)(params), outside this one.",
+    "block_until_ready": "Leave it out: calls return when their results are there.",
+    "cpu": "Leave it out: everything is on the CPU.",
+    "cuda": "Leave it out: everything is on the CPU.",
+    "detach": "Write gc.stop_gradient(x) to cut the gradient.",
+    "device": "Leave it out: everything is on the CPU.",
+    "dim": "Write x.ndim.",
+    "exp": "Write np.exp(x).",
+    "float": "Write x.astype(np.float32).",
+    "double": "Write x.astype(np.float64).",
+    "long": "Write x.astype(np.int64).",
+    "grad": "Gradients are functions: gc.grad(loss)(params), outside this one.",
+    "matmul": "Write x @ y.",
+    "mm": "Write x @ y.",
+    "numpy": "Leave it out: it is one already.",
+    "permute": "Write x.transpose(...).",
+    "requires_grad": "Gradients are functions: gc.grad(loss)(params), outside this one.",
+    "t": "Write x.T.",
+    "to": "Leave it out: everything is on the CPU; x.astype(dtype) converts.",
+    "unsqueeze": "Write x[:, None] or np.expand_dims(x, axis).",
+    "values": "Leave it out: it is an array already.",
+}
+
+
+def foreign_attribute(name: str) -> str | None:
+    """The message for an attribute of other libraries' arrays; None for all else."""
+    if name not in _ATTRIBUTES:
+        return None
+    return located(f"traced arrays have no `.{name}`, as NumPy's have none.\n{_ATTRIBUTES[name]}")
+
+
+def reshaped_in_place() -> NoReturn:
+    raise TraceAttributeError(
+        located("the shape of a traced array is fixed; write x = x.reshape(...)")
+    )
+
+
+def unhashable(tracer) -> NoReturn:
+    inputs = depends_on(tracer.node)
+    refuse(
+        tracer,
+        "a traced value cannot be the key of a dict or in a set: it depends on input "
+        f"{inputs}.\nWrite int(x) for a whole number (each is a path of its own), or take from an "
+        "array:\ngraphc.numpy.asarray(table)[x]. For functools.cache make the array hashable "
+        "outside.",
+    )
 
 
 def no_attribute(name: str, supported: list[str]) -> str:

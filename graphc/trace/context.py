@@ -21,6 +21,7 @@ from graphc.ir.graph import Source, inherit, substitute
 from graphc.ir.node import Node
 from graphc.ir.types import is_supported_dtype
 from graphc.trace import source as _source
+from graphc.trace.dtypes import unknown_dtype
 from graphc.trace.guards import Decisions, Values
 from graphc.trace.tracer import Tracer
 from graphc.trace.tree import flatten
@@ -112,10 +113,7 @@ class TraceContext:
             raise DTypeError(_source.located(f"an int {TOO_LARGE}"))
         if not is_supported_dtype(array_value.dtype):
             raise DTypeError(
-                _source.located(
-                    f"a {type(value).__name__} of dtype {array_value.dtype} cannot be used in a "
-                    "traced function; convert it to numbers first"
-                )
+                _source.located(unknown_dtype(f"a {type(value).__name__}", array_value.dtype))
             )
         return Tracer(self, _constant(array_value), weak)
 

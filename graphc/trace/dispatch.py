@@ -25,7 +25,15 @@ DATA_DEPENDENT = frozenset({
 # What to write for functions that are not supported, where NumPy has it another way.
 INSTEAD = {
     "apply_over_axes": "the function with a tuple as axis",
-    "vectorize": "the function on the whole array",
+    "vectorize": "the function on the whole array, or gc.vmap of it",
+    "polyfit": "np.linalg.lstsq(np.vander(x, degree + 1), y)[0]",
+    "save": "np.save(file, f(x)) outside: return the value",
+    "savez": "np.savez(file, f(x)) outside: return the value",
+    "savez_compressed": "np.savez_compressed(file, f(x)) outside: return the value",
+    "savetxt": "np.savetxt(file, f(x)) outside: return the value",
+    "array_str": "gc.debug_print(x), which prints its values after the call",
+    "array_repr": "gc.debug_print(x), which prints its values after the call",
+    "array2string": "gc.debug_print(x), which prints its values after the call",
     "eig": "np.linalg.eigh for a symmetric matrix; eigenvalues of a general one are complex",
     "eigvals": "np.linalg.eigvalsh for a symmetric matrix; those of a general one are complex",
 }

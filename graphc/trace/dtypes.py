@@ -62,3 +62,14 @@ def cast(node: Node, dtype) -> Node:
     if node.op == "size" and dtype.kind in "iuf":
         return build.size(node.attr("dim"), dtype)
     return build.cast(node, dtype)
+
+
+def unknown_dtype(what: str, dtype: np.dtype, otherwise: str = "") -> str:
+    """Of a value whose dtype is none of graphc's."""
+    if dtype.kind not in "fc":
+        return f"{what} has dtype {dtype}; encode it as numbers{otherwise}"
+    name, plain = ("longdouble", "float64") if dtype.kind == "f" else ("clongdouble", "complex128")
+    return (
+        f"{what} has dtype {dtype} (np.{name}), in which graphc does not compute.\n"
+        f"Convert it with .astype(np.{plain})."
+    )

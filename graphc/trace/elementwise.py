@@ -14,9 +14,10 @@ from graphc.ir.build import full_like
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 from graphc.ir.parts import Parts, is_complex, join, modulus, parts_of
+from graphc.ir.types import is_supported_dtype
 from graphc.trace import special
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, implements
-from graphc.trace.dtypes import cast, common_dtype, promotion_key, resolve
+from graphc.trace.dtypes import cast, common_dtype, promotion_key, resolve, unknown_dtype
 from graphc.trace.source import operand_texts
 
 _SYMBOLS = {
@@ -626,6 +627,8 @@ def angle(context, z, deg=False):
 @implements(np.astype)
 def astype(context, x, dtype, *, copy=True):
     node, dtype = context.lift(x).node, np.dtype(dtype)
+    if not is_supported_dtype(dtype):
+        raise DTypeError(unknown_dtype("the result", dtype))
     if node.op == "const" and not node.ndim:  # integers out of range wrap around, unlike in cast
         with np.errstate(all="ignore"):
             return context.wrap(build.const(node.attr("value").array.astype(dtype)))

@@ -9,11 +9,16 @@ import itertools
 import linecache
 import sys
 from types import FrameType
+from typing import Any
 
 from graphc.ir.graph import Source
 
 _LONGEST_QUOTE = 120
-_INTERNAL = frozenset({"graphc", "numpy", "scipy", "optree", "functools", "contextlib", "copy"})
+# Nobody's own lines: what is said is about the line that calls into these.
+_INTERNAL = frozenset({
+    "graphc", "numpy", "scipy", "optree", "functools", "contextlib", "copy", "sklearn", "pandas",
+    "matplotlib", "torch", "jax", "seaborn", "statsmodels", "joblib", "tqdm",
+})  # fmt: skip
 
 
 def user_frame() -> FrameType | None:
@@ -30,12 +35,24 @@ def is_user(frame: FrameType) -> bool:
     return package not in _INTERNAL and package not in sys.stdlib_module_names
 
 
-def called_module() -> str:
-    """The module of the function that the user's line calls, empty where it calls none."""
-    frame, inner = sys._getframe(1), None
-    while frame is not None and _package(frame) in _INTERNAL:
-        frame, inner = frame.f_back, frame
-    return inner.f_globals.get("__name__", "") if inner is not None else ""
+def called_function() -> Any:
+    """What the user's line calls, if it is a name or an attribute of one; else None."""
+    call, _ = current_expression()
+    frame = user_frame()
+    if not isinstance(call, ast.Call) or frame is None:
+        return None
+    attributes, node = [], call.func
+    while isinstance(node, ast.Attribute):
+        attributes.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    found = frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+    for name in reversed(attributes):
+        if hasattr(found, "__graphc_leaf__"):
+            return None
+        found = getattr(found, name, None)
+    return found
 
 
 def stores_item() -> bool:

@@ -121,7 +121,7 @@ class Tracer:
         self._node = self.context.record(node)
         self._seen = self._storage.version
 
-    shape = property(lambda self: self.node.shape)
+    shape = property(lambda self: self.node.shape, lambda self, _: blame.reshaped_in_place())
     dtype = property(lambda self: self.node.dtype)
     ndim = property(lambda self: self.node.ndim)
     size = property(lambda self: self.node.type.size)
@@ -161,7 +161,6 @@ class Tracer:
     __lt__, __le__ = _binary(np.less), _binary(np.less_equal)
     __gt__, __ge__ = _binary(np.greater), _binary(np.greater_equal)
     __eq__, __ne__ = _binary(np.equal), _binary(np.not_equal)  # type: ignore[assignment]
-    __hash__ = None  # type: ignore[assignment]  # as ndarray: == is elementwise
     __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
     __invert__ = _unary(np.invert)
     __iadd__, __isub__, __imul__ = _inplace(np.add), _inplace(np.subtract), _inplace(np.multiply)
@@ -280,6 +279,9 @@ class Tracer:
 
     # ------------------------------------------------------------------ what cannot be traced
 
+    def __hash__(self):  # as ndarray, whose == is elementwise
+        return blame.unhashable(self)
+
     def __bool__(self):
         return blame.to_bool(self)
 
@@ -301,6 +303,9 @@ class Tracer:
         self.check_alive()
         if name in _NDARRAY:
             raise TraceAttributeError(blame.no_attribute(name, _SUPPORTED))
+        told = blame.foreign_attribute(name)
+        if told is not None:
+            raise TraceAttributeError(told)
         raise AttributeError(f"'Tracer' object (a traced array) has no attribute {name!r}")
 
     def __repr__(self) -> str:

@@ -27,6 +27,7 @@ from graphc.trace.context import (
     running,
     wrap,
 )
+from graphc.trace.dtypes import unknown_dtype
 from graphc.trace.guards import Decisions, Guard, Values
 from graphc.trace.printing import Shown
 from graphc.trace.random_guard import RandomGuard
@@ -96,9 +97,7 @@ def spec_of(leaf: Any, path: str) -> ArgSpec:
             refuse_lossy(leaf, f"`{path}`")
             # By name: the one object that plain arrays carry, which native calls compare with.
             return ArgSpec(TensorType(np.dtype(leaf.dtype.name), leaf.shape))
-        raise TraceError(
-            located(f"`{path}` has dtype {leaf.dtype}; encode it as numbers, or mark it static")
-        )
+        raise TraceError(located(unknown_dtype(f"`{path}`", leaf.dtype, ", or mark it static")))
     if isinstance(leaf, np.generic) and is_supported_dtype(leaf.dtype):
         return ArgSpec(tensor_type(leaf.dtype))
     if is_python_number(leaf):

@@ -135,7 +135,12 @@ class Trainer:
 
             optim.get(self.optimizer)  # raises for an unknown name
             raise OptionError(f"Trainer: pass graphc.optim.{self.optimizer}(learning_rate=...)")
-        if isinstance(self.optimizer, type) or not hasattr(self.optimizer, "update"):
+        if isinstance(self.optimizer, type) and hasattr(self.optimizer, "update"):
+            name = self.optimizer.__name__.lower()
+            raise OptionError(
+                f"Trainer: call the optimizer, graphc.optim.{name}(learning_rate=...)"
+            )
+        if not hasattr(self.optimizer, "update"):
             raise OptionError(
                 f"Trainer: the optimizer must have init and update, not be {self.optimizer!r}"
             )
@@ -150,7 +155,7 @@ class Trainer:
         self,
         params: Any,
         data: Any,
-        *,
+        *more: Any,
         epochs: int,
         batch_size: int,
         shuffle: bool = True,
@@ -179,6 +184,8 @@ class Trainer:
         or parameters that are not finite end it too, with a warning and the last good
         parameters. Raises DataError for data that cannot be used, OptionError for options.
         """
+        if more:
+            raise OptionError("fit: the parts of the data are one tuple: fit(params, (x, y), ...)")
         epochs = _positive_int("epochs", epochs)
         batch_size = _positive_int("batch_size", batch_size)
         seed = _int("seed", seed)
@@ -187,6 +194,8 @@ class Trainer:
             progress = _bool("progress", progress)
         metrics = _checked_metrics(metrics)
         data = _as_tuple(data, self.loss)
+        _check_count(self.loss, len(data))
+        _check_callback(callback)
         names = _batch_names(self.loss, len(data))
         _refuse_lossy(data, names)
         data, samples = check_data(data, names)
@@ -434,6 +443,39 @@ def _positional_count(fn: Callable) -> int | None:
         return None
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(p.kind in kinds and p.default is p.empty for p in parameters)
+
+
+def _check_count(loss: Callable, parts: int) -> None:
+    """DataError where the loss takes another number of arguments."""
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*[None] * (1 + parts))
+    except TypeError:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise DataError(
+            f"`{name}` takes {signature}, of which the first are the parameters, but the data has "
+            f"{parts} part{'s' * (parts != 1)}.\nGive fit(params, (x, y), ...) a tuple with an "
+            "array for each of the others."
+        ) from None
+
+
+def _check_callback(callback: Any) -> None:
+    if callback is None:
+        return
+    told = "callback must be a function of (epoch, history, params)"
+    if not callable(callback):
+        raise OptionError(f"{told}, not a {type(callback).__name__}")
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(0, None, None)
+    except TypeError:
+        raise OptionError(f"{told}; this one takes {signature}") from None
 
 
 def _refuse_lossy(data: tuple, names: list[str]) -> None:

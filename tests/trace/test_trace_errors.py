@@ -400,7 +400,7 @@ def range_from_data(i):
     return range(i[0])
 
 
-@case("-", "dtype <U1 cannot be used in a traced function", error=DTypeError)
+@case("-", "has dtype <U1; encode it as numbers", error=DTypeError)
 def text_operand(x):
     return x + np.array(["a"])
 

@@ -436,7 +436,7 @@ def test_bad_trainer():
         Trainer(mse, "admm")
     with pytest.raises(OptionError, match=r"pass graphc\.optim\.adam\(learning_rate"):
         Trainer(mse, "adam")
-    with pytest.raises(OptionError, match="must have init and update"):
+    with pytest.raises(OptionError, match="call the optimizer, graphc"):
         Trainer(mse, optim.adam)
     with pytest.raises(OptionError, match="the loss must be a function"):
         Trainer(3, optim.adam())
