@@ -463,6 +463,32 @@ def test_rare_arguments_leave_their_neighbours_alone(dtype):
     assert np.array_equal(mixed, run_llvm("pow", dtype, x[both], y[both]))
 
 
+def test_square_roots_are_rounded_correctly():
+    """All of float32 in two binades; of float64 those nearest to the middle between two numbers,
+    which alone an error of 2**-104 could move: x = m (m + 1) + c for roots m + 1/2."""
+    x = np.arange(1 << 24, dtype=np.uint32) + np.float32(1).view(np.uint32)
+    x = x.view(np.float32)
+    assert np.array_equal(run_llvm("sqrt", "float32", x), np.sqrt(x))
+    hard = []
+    for c in range(-100, 101, 2):
+        for bits, low in ((52, 104), (53, 105)):  # x is a multiple of 2**bits
+            roots = [0, 1]  # m (m + 1) is even
+            for k in range(1, bits):  # r modulo 2**k: each solution has one of twice the modulus
+                modulus = 1 << (k + 1)
+                roots = [t for r in roots for t in (r, r + (1 << k))
+                         if (t * (t + 1) + c) % modulus == 0]  # fmt: skip
+            for r in roots:
+                for m in range(r, 1 << 53, 1 << bits):
+                    number = m * (m + 1) + c
+                    if m >= 1 << 52 and number >> low == 1:
+                        hard.append(math.ldexp(number >> bits, bits - 104))
+    assert len(hard) > 100
+    x = np.concatenate([np.array(hard) * 4.0**k for k in (-440, -3, 0, 200)])
+    x = np.concatenate([x, samples("sqrt", "float64", 100_000), special_values("float64")])
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(run_llvm("sqrt", "float64", x), np.sqrt(x), equal_nan=True)
+
+
 def test_power_of_two_logarithms_are_exact():
     for dtype, lo, hi in (("float32", -149, 128), ("float64", -1074, 1024)):
         k = np.arange(lo, hi)

@@ -81,7 +81,8 @@ def lower_kernel(
         name for name, kind in zip(names, kinds, strict=True)
         if isinstance(kind, Buffer) and name in lowering.single
     }  # fmt: skip
-    lowering.out_of_line = text.count("\n") >= _LONG and _is_straight(tree)
+    lowering.builder.straight = _is_straight(tree)  # vector math then has nothing to vectorise
+    lowering.out_of_line = text.count("\n") >= _LONG and lowering.builder.straight
     lowering.run(kinds, function.args)
     lowering.builder.ret_void()
     if len(kinds) > _MANY_PARAMETERS and lowering.only_moves and not in_place:

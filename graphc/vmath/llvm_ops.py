@@ -28,6 +28,15 @@ def host_fuses() -> bool:
     return bool(binding.get_host_cpu_features().get("fma"))
 
 
+@functools.cache
+def _host_estimates() -> bool:
+    """Whether this processor has AVX-512's estimates, for vectors of any length."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return bool(features.get("avx512f") and features.get("avx512vl"))
+
+
 class LLVMOps(Ops):
     """The operation set as LLVM instructions appended to an llvmlite ``IRBuilder``.
 
@@ -130,6 +139,55 @@ class LLVMOps(Ops):
         p = bd.mul(bd.zext(a.raw, w), bd.zext(b.raw, w))
         return Value(self, "i", bd.trunc(bd.lshr(p, self.ir.Constant(w, self.width)), self.it))
 
+    @property
+    def estimates(self) -> bool:
+        # Code without a loop has the plain instruction rather than a call of two ways.
+        straight = getattr(self.builder, "straight", False)
+        return self.fuses and _host_estimates() and not straight
+
+    def rsqrt_estimate(self, x: Value) -> Value:
+        """1 / sqrt(x) to 14 bits (AVX-512)."""
+        ir, b = self.ir, self.builder
+        if self.lanes == 1:  # as vectors have it, to the bit
+            wide = LLVMOps(b, self.dtype, 128 // self.width, self.fuses)
+            first, nothing = ir.IntType(32)(0), ir.Constant(wide.ft, ir.Undefined)
+            found = wide.rsqrt_estimate(wide.arg(b.insert_element(nothing, x.raw, first)))
+            return Value(self, "f", b.extract_element(found.raw, first))
+        mask = ir.IntType(max(self.lanes, 8))
+        name = f"llvm.x86.avx512.rsqrt14.p{'s' if self.f32 else 'd'}.{self.lanes * self.width}"
+        function = b.module.globals.get(name) or ir.Function(
+            b.module, ir.FunctionType(self.ft, [self.ft, self.ft, mask]), name
+        )
+        zero = self.const(0.0).raw
+        return Value(self, "f", b.call(function, [x.raw, zero, ir.Constant(mask, -1)]))
+
+    def by_vectors(self, name: str, one: Callable[..., Value], many: Callable[..., Value],
+                   x: Value) -> Value:  # fmt: skip
+        """``many(x)`` where a loop is vectorised, ``one(x)`` in scalar code: two ways to the same
+        bits."""
+        if self.lanes > 1:
+            return many(self, x)
+        base, known = f"graphc_{name}_f{self.width}", self.builder.module.globals
+        if base not in known:
+            lanes = self._variant_lanes()
+            for n in lanes:
+                o = self._define(f"{base}_v{n}", n, 1)
+                o.builder.ret(many(o, o.arg(o.function.args[0])).raw)
+            o = self._define(base, 1, 1)
+            o.builder.ret(one(o, o.arg(o.function.args[0])).raw)
+            _add_attributes(o.function, *self._scalar_attributes(base, lanes, 1))
+        return Value(self, "f", self.builder.call(known[base], [x.raw]))
+
+    def _variant_lanes(self) -> list[int]:
+        """What the vectoriser may choose; the narrower ones are for the rest of a loop."""
+        most = _vector_bits() // self.width
+        return [n for n in (most, most // 2, most // 4) if n > 1]
+
+    def _scalar_attributes(self, base: str, lanes: Sequence[int], arity: int) -> list[str]:
+        variants = ",".join(f"_ZGV_LLVM_N{n}{'v' * arity}_{base}({base}_v{n})" for n in lanes)
+        attribute = f'"vector-function-abi-variant"="{variants}"'
+        return ["noinline", attribute, "memory(none)", "willreturn"]
+
     def table(self, words: tuple[int, ...], index: Value) -> Value:
         ir, mod = self.ir, self.builder.module
         name = f"graphc.table.{abs(hash(words)):x}"
@@ -180,7 +238,7 @@ class LLVMOps(Ops):
     def _define_rare(self, base: str, f: Any, needed: Any, arity: int, lane_by_lane: bool) -> None:
         # The lanes call a function without variants of its own: the vectoriser would turn their
         # loop into a call of the variant that it stands in, an endless recursion.
-        one = self._define(f"{base}_one", 1, arity)
+        one = self._define(f"{base}_one", 1, arity + 1)
         b = one.builder
         *xs, y = (one.arg(a) for a in one.function.args)
         with b.if_then(needed(one, *xs).raw, likely=False):
@@ -188,22 +246,17 @@ class LLVMOps(Ops):
         b.ret(y.raw)
         _add_attributes(one.function, "noinline", "memory(none)", "willreturn")
 
-        scalar = self._define(base, 1, arity)
+        scalar = self._define(base, 1, arity + 1)
         scalar.builder.ret(scalar.builder.call(one.function, scalar.function.args))
-        # What the vectoriser may choose; the narrower ones are for the rest of a loop.
-        most = _vector_bits() // self.width
-        lanes = [n for n in (most, most // 2, most // 4) if n > 1]
+        lanes = self._variant_lanes()
         for n in lanes:
             self._define_variant(base, n, f, needed, arity, lane_by_lane)
-        kinds = "v" * (arity + 1)
-        variants = ",".join(f"_ZGV_LLVM_N{n}{kinds}_{base}({base}_v{n})" for n in lanes)
-        attribute = f'"vector-function-abi-variant"="{variants}"'
-        _add_attributes(scalar.function, "noinline", attribute, "memory(none)", "willreturn")
+        _add_attributes(scalar.function, *self._scalar_attributes(base, lanes, arity + 1))
 
     def _define_variant(
         self, base: str, lanes: int, f: Any, needed: Any, arity: int, lane_by_lane: bool
     ) -> None:
-        o = self._define(f"{base}_slow{lanes}", lanes, arity)
+        o = self._define(f"{base}_slow{lanes}", lanes, arity + 1)
         slow = o.function
         if lane_by_lane:
             _lane_loop(o, self.builder.module.globals[f"{base}_one"])
@@ -212,7 +265,7 @@ class LLVMOps(Ops):
             o.builder.ret(o.select(needed(o, *xs), f(o, *xs), y).raw)
         _add_attributes(slow, "noinline", "memory(none)", "willreturn")
 
-        o = self._define(f"{base}_v{lanes}", lanes, arity)
+        o = self._define(f"{base}_v{lanes}", lanes, arity + 1)
         b, args = o.builder, o.function.args
         first, many, done = b.block, *(o.function.append_basic_block(t) for t in ("s", "d"))
         wanted = b.bitcast(needed(o, *map(o.arg, args[:-1])).raw, self.ir.IntType(lanes))
@@ -228,10 +281,10 @@ class LLVMOps(Ops):
         b.ret(out)
 
     def _define(self, name: str, lanes: int, arity: int) -> LLVMOps:
-        """Operations that append to a new function of so many arguments and a value."""
+        """Operations that append to a new function of so many arguments."""
         ir, mod = self.ir, self.builder.module
         o = LLVMOps(None, self.dtype, lanes, self.fuses)
-        o.function = ir.Function(mod, ir.FunctionType(o.ft, [o.ft] * (arity + 1)), name)
+        o.function = ir.Function(mod, ir.FunctionType(o.ft, [o.ft] * arity), name)
         o.function.linkage = "weak_odr"  # kept until the vectoriser has looked for variants
         o.function.attributes.add("nounwind")
         o.builder = ir.IRBuilder(o.function.append_basic_block("entry"))

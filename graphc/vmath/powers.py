@@ -23,9 +23,35 @@ from graphc.vmath.logarithms import log_split
 from graphc.vmath.values import Value
 
 
-def sqrt(v: Any, x: Value) -> Value:
-    """The correctly rounded hardware square root."""
+def _sqrt_one(v: Any, x: Value) -> Value:
     return v.sqrt(x)
+
+
+def _sqrt_many(v: Any, x: Value) -> Value:
+    """Goldschmidt's iterations from an estimate of 1 / sqrt(x), and a last one of Markstein's
+    (1990), which rounds correctly: it needs sqrt(x) and half of 1 / sqrt(x) to about a unit, and
+    the remainder of the root without error. A divider takes two or three times as long."""
+    zero = x == 0.0
+    y = v.select(zero, v.const(0.0), v.rsqrt_estimate(x))
+    g, h = x * y, y * 0.5
+    for _ in range(1 if v.f32 else 2):
+        rest = v.fma(-h, g, 0.5)
+        g, h = v.fma(g, rest, g), v.fma(h, rest, h)
+    y = v.fma(v.remainder(x, g, g), h, g)
+    least = 2.0 ** (54 - v.bias) if v.f32 else 2.0 ** (108 - v.bias)  # remainders are normal
+    return v.rare("sqrt", _sqrt_one, lambda v, x: ~((x >= least) & (x < INF) | (x == 0.0)), [x], y)
+
+
+def sqrt(v: Any, x: Value) -> Value:
+    """The correctly rounded square root: the processor's, or in vectors an estimate mended."""
+    if not v.estimates:
+        return v.sqrt(x)
+    return v.by_vectors("sqrt", _sqrt_one, _sqrt_many, x)
+
+
+def _halley(v: Any, x: Value, y: Value) -> Value:
+    rest = v.fma(-(x * y), y, 1.0)
+    return v.fma(y * rest, v.fma(rest, 0.375, 0.5), y)
 
 
 def _rsqrt_near(v: Any, x: Value) -> Value:
@@ -34,8 +60,7 @@ def _rsqrt_near(v: Any, x: Value) -> Value:
     guess = 0x5F3759DF if v.f32 else 0x5FE6EB50C7B537A9
     y = v.from_bits(v.iconst(guess) - (v.bits(x) >> 1))
     for _ in range(2 if v.f32 else 3):
-        rest = v.fma(-(x * y), y, 1.0)
-        y = v.fma(y * rest, v.fma(rest, 0.375, 0.5), y)
+        y = _halley(v, x, y)
     return y
 
 
@@ -49,8 +74,17 @@ def _rsqrt_general(v: Any, x: Value) -> Value:
     return v.select(x == 0.0, v.copysign(v.const(INF), x), y)
 
 
+def _rsqrt_estimated(v: Any, x: Value) -> Value:
+    y = v.rsqrt_estimate(x)
+    for _ in range(1 if v.f32 else 2):
+        y = _halley(v, x, y)
+    return v.rare("rsqrt", _rsqrt_general, not_normal, [x], y)
+
+
 def rsqrt(v: Any, x: Value) -> Value:
-    """1 / sqrt(x) from an exponent-halving bit trick and Halley's iterations."""
+    """1 / sqrt(x) from an estimate or an exponent-halving bit trick, and Halley's iterations."""
+    if v.estimates:
+        return v.by_vectors("rsqrt", _rsqrt_estimated, _rsqrt_estimated, x)
     return v.rare("rsqrt", _rsqrt_general, not_normal, [x], _rsqrt_near(v, x))
 
 

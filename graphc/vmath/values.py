@@ -103,6 +103,7 @@ class Ops:
     width: int  # bits
     mant: int  # explicit significand bits
     bias: int
+    estimates = False  # of 1 / sqrt(x), by an instruction
 
     def __init__(self, dtype: str) -> None:
         if dtype not in ("float32", "float64"):
