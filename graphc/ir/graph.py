@@ -9,6 +9,8 @@ from functools import cached_property
 from graphc.ir import node as _node
 from graphc.ir.node import Node
 
+FEW = 64  # elements that a processor can hold in registers
+
 
 @dataclass(frozen=True)
 class Source:
@@ -76,6 +78,12 @@ class Graph:
     def deep_order(self) -> tuple[Node, ...]:
         """``order``, each node preceded by those of its bodies."""
         return deep(self.outputs)
+
+    @cached_property
+    def has_few_elements(self) -> bool:
+        """Whether each array that it computes has :data:`FEW` elements or less, of known number."""
+        sizes = (n.type.size for n in self.order if n.op != "input")
+        return all(isinstance(size, int) and size <= FEW for size in sizes)
 
     def input_name(self, index: int) -> str:
         return self.inputs[index].attr("name")

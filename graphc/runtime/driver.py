@@ -19,7 +19,7 @@ from graphc.runtime.support import support_function
 # Words of the control block.
 STOP, STATUS, DONE, LIMIT, SAMPLES, BATCH, EPOCHS, EPOCHS_DONE = range(8)
 SHUFFLE, RANDOM, STREAMS, WIDE_LOSS, SYMBOLIC, FULL_STEP, LAST_STEP = range(8, 15)
-FULL_ARENA, LAST_ARENA, CONTROL_WORDS = range(15, 18)
+FULL_ARENA, LAST_ARENA, TURNS, CONTROL_WORDS = range(15, 19)
 # Words of a stream: where its rows are, where a batch is gathered, bytes a row, argument number.
 SOURCE, GATHERED, ROW_BYTES, ARGUMENT, STREAM_WORDS = range(5)
 # Values of STATUS.
@@ -34,7 +34,9 @@ def main(args, arena, ints):
     last_loss = argument_f64(args, 4)
     flush_subnormals()
     samples = control[{SAMPLES}]
-    for epoch in range(control[{EPOCHS}]):
+    epoch = 0
+    done = control[{DONE}]
+    while epoch < control[{EPOCHS}]:
         if control[{SHUFFLE}] != 0:
             for i in range(samples):
                 order[i] = i
@@ -52,14 +54,21 @@ def main(args, arena, ints):
             if control[{STOP}] != 0:
                 control[{STATUS}] = {STOPPED}
                 return
-            if control[{DONE}] == control[{LIMIT}]:
+            if done == control[{LIMIT}]:
                 control[{STATUS}] = {LIMITED}
                 return
             rows = control[{BATCH}]
             last = 0
+            turns = 1
             if samples - first < rows:
                 rows = samples - first
                 last = 1
+            elif control[{TURNS}] != 0:
+                turns = smaller(control[{TURNS}], (samples - first) // rows)
+                if rows == samples and control[{SHUFFLE}] == 0:
+                    turns = smaller(control[{TURNS}], control[{EPOCHS}] - epoch)
+                if control[{LIMIT}] >= 0:
+                    turns = smaller(turns, control[{LIMIT}] - done)
             table = argument_i64(args, 5 + 3 * last)
             words = argument_i64(args, 6 + 3 * last)
             for s in range(control[{STREAMS}]):
@@ -68,31 +77,40 @@ def main(args, arena, ints):
                 source = streams[base + {SOURCE}]
                 target = streams[base + {GATHERED}]
                 if control[{SHUFFLE}] != 0:
-                    for row in range(rows):
+                    for row in range(turns * rows):
                         at = order[first + row]
                         copy_bytes(target + row * width, source + at * width, width)
                 else:
                     target = source + first * width
                 table[streams[base + {ARGUMENT}]] = target
-            if control[{SYMBOLIC}] != 0:
+            if last == 0 and control[{TURNS}] != 0:
+                words[2] = turns
+            elif control[{SYMBOLIC}] != 0:
                 words[2] = rows
             call_step(control[{FULL_STEP} + last], table, control[{FULL_ARENA} + last], words)
             if words[0] != 0:
                 control[{STATUS}] = {BAD_INDEX}
                 return
-            if control[{WIDE_LOSS}] != 0:
-                loss = argument_f64(args, 7 + 3 * last)[0]
-            else:
-                loss = f64(argument_f32(args, 7 + 3 * last)[0])
-            if not (loss - loss == 0.0):
-                control[{STATUS}] = {NONFINITE}
-                return
-            last_loss[0] = loss
-            control[{DONE}] += 1
-            total += loss * f64(rows)
-            first += rows
-        epoch_losses[epoch] = total / f64(samples)
-        control[{EPOCHS_DONE}] = epoch + 1
+            for turn in range(turns):
+                if control[{WIDE_LOSS}] != 0:
+                    loss = argument_f64(args, 7 + 3 * last)[turn]
+                else:
+                    loss = f64(argument_f32(args, 7 + 3 * last)[turn])
+                if not (loss - loss == 0.0):
+                    control[{STATUS}] = {NONFINITE}
+                    return
+                last_loss[0] = loss
+                done += 1
+                control[{DONE}] = done
+                total += loss * f64(rows)
+                first += rows
+                if first == samples:
+                    epoch_losses[epoch] = total / f64(samples)
+                    epoch += 1
+                    control[{EPOCHS_DONE}] = epoch
+                    if turn + 1 < turns:  # the same batch again
+                        total = 0.0
+                        first = 0
     control[{STATUS}] = {FINISHED}
 """
 

@@ -34,7 +34,7 @@ from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder, segments
 from graphc.schedule.products import is_own, method, work_size
 from graphc.schedule.rows import find_rows
-from graphc.schedule.small import has_few_elements, keep_in_registers
+from graphc.schedule.small import keep_in_registers
 from graphc.schedule.team import split
 
 
@@ -400,7 +400,7 @@ def _history(node: Node, carry: int, storage, program: _Program) -> _History | N
     stacked = {
         k: y is made for k, y in enumerate(body.outputs) if k >= count and (y is made or y is given)
     }  # fmt: skip
-    if length is None or not known or not stacked or made in body.inputs or has_few_elements(body):
+    if length is None or not known or not stacked or made in body.inputs or body.has_few_elements:
         return None
     if any(_item(node, k) in storage for k in (carry, *stacked)):
         return None
@@ -612,7 +612,7 @@ def _loop(
     step = Graph(body.name, body.inputs, outputs, graph.sources, donated)
     with program.loop(consts) as before:
         inside = [*given_parts, *x_parts, *consts], [*made_parts, *y_parts]
-        kernels, _ = _kernels(step, program, *inside, has_few_elements(step))
+        kernels, _ = _kernels(step, program, *inside, step.has_few_elements)
     packed = [b for k in before for b in k.writes]
     tests, test = [], None
     if cond is not None:

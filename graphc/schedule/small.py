@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from graphc.ir.graph import Graph
+from graphc.ir.graph import FEW
 from graphc.schedule import loops as L
 
-_ELEMENTS = 64  # of an array
 _STATEMENTS = 2048  # of all such steps of a program, their loops unrolled
 _SIMPLE = (
     L.For, L.Let, L.Store, L.ScatterAdd, L.Accumulate, L.AccumulateInto, L.ArgUpdate
@@ -65,7 +64,7 @@ def statements(kernels: Iterable[L.Kernel]) -> int | None:
             if not isinstance(stmt, _SIMPLE):
                 return None
             if isinstance(stmt, L.For):
-                if not isinstance(stmt.extent, int) or stmt.extent > _ELEMENTS:
+                if not isinstance(stmt.extent, int) or stmt.extent > FEW:
                     return None
                 turns *= 1 if isinstance(stmt, L.ForBlocks) else stmt.extent
                 waiting += [(s, turns) for s in stmt.body]
@@ -76,17 +75,8 @@ def statements(kernels: Iterable[L.Kernel]) -> int | None:
     return total
 
 
-def has_few_elements(body: Graph) -> bool:
-    """Whether all arrays that the body of a loop computes have few elements."""
-    return all(
-        isinstance(n.type.size, int) and n.type.size <= _ELEMENTS
-        for n in body.order
-        if n.op != "input"
-    )
-
-
 def _is_small(buffer: L.Buffer) -> bool:
-    return isinstance(buffer.size, int) and buffer.size <= _ELEMENTS
+    return isinstance(buffer.size, int) and buffer.size <= FEW
 
 
 def _users(kernels: list[L.Kernel]) -> dict[int, set[int]]:

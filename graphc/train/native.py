@@ -16,6 +16,7 @@ from graphc.schedule.memory import INTERRUPTED
 from graphc.train.engine import FINISHED, NONFINITE, STOPPED, BackgroundRun, EpochResult
 from graphc.train.shuffle import stream_base
 from graphc.train.step import TracedStep
+from graphc.train.turns import MAX_TURNS, in_turns
 
 _STATUS = {
     driver.FINISHED: FINISHED, driver.STOPPED: STOPPED, driver.NONFINITE: NONFINITE,
@@ -29,7 +30,7 @@ class _Step:
 
     executable: Executable
     binding: Binding
-    loss: np.ndarray
+    loss: np.ndarray  # of a call, which has several where a call makes several steps
 
 
 class NativeEngine(TracedStep):
@@ -45,10 +46,19 @@ class NativeEngine(TracedStep):
         self._memory_limit, self.memory = memory_limit, None
         self.leaves = [_owned(leaf) for leaf in self.leaves]
         self.data = [np.ascontiguousarray(a) for a in self.data]
-        self._gathered = [aligned_empty(a[: self.batch_size].nbytes) for a in self.data]
-        self._full = self._bound(self.batch_size)
+        small = self.small(self.batch_size) if memory_limit is None else None
+        self._turns = 0 if small is None else MAX_TURNS
+        gathered = self.batch_size * max(self._turns, 1)
+        self._gathered = [aligned_empty(a[:1].nbytes * gathered) for a in self.data]
         rest = self.samples % self.batch_size
-        self._last = self._bound(rest, self._full) if rest else self._full
+        if small is None:
+            self._full = self._bound(self.batch_size)
+            self._last = self._bound(rest, self._full) if rest else self._full
+        else:
+            one_batch = self.batch_size == self.samples
+            steps = in_turns(small, len(self.leaves), one_batch)
+            self._full = self._bind(pipeline.build(steps, threads), self._turns, self._turns)
+            self._last = self._bound(rest) if rest else self._full
         self._driver = driver.load()
         self.compile_s = time.perf_counter() - start
 
@@ -71,12 +81,12 @@ class NativeEngine(TracedStep):
             self.memory = self.memory or needs  # that of full batches
         return self._bind(pipeline.build(graph, self.threads), rows)
 
-    def _bind(self, executable: Executable, rows: int) -> _Step:
-        sizes = dict.fromkeys(executable.artifact.sizes, rows)
+    def _bind(self, executable: Executable, size: int, losses: int = 1) -> _Step:
+        sizes = dict.fromkeys(executable.artifact.sizes, size)
         binding = Binding(
             executable.artifact, {**sizes, **executable.capacities.sizes}, executable.threads
         )
-        loss = np.zeros((), executable.artifact.outputs[0].type.dtype)
+        loss = np.zeros(losses, executable.artifact.outputs[0].type.dtype)
         for k, leaf in enumerate(self.leaves):
             binding.table[k] = pointer(leaf)
         binding.table[len(executable.artifact.inputs)] = pointer(loss)
@@ -108,10 +118,11 @@ class NativeEngine(TracedStep):
             row_bytes = array[:1].nbytes
             streams[k] = [pointer(array), pointer(gathered), row_bytes, len(self.leaves) + k]
         steps = (self._full, self._last)
-        symbolic = bool(self._full.executable.artifact.sizes)
+        symbolic = bool(self._last.executable.artifact.sizes)
         control[driver.STREAMS] = len(streams)
         control[driver.WIDE_LOSS] = self._full.loss.dtype == np.float64
         control[driver.SYMBOLIC] = symbolic
+        control[driver.TURNS] = self._turns
         control[driver.FULL_STEP : driver.LAST_STEP + 1] = [
             s.executable.native.address for s in steps
         ]

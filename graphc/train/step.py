@@ -9,7 +9,8 @@ import numpy as np
 
 from graphc.ad.transforms import value_and_grad
 from graphc.errors import DTypeError, NonFiniteError, OptionError, SymbolicDimError
-from graphc.ir.dims import symbol
+from graphc.ir.dims import evaluate, symbol
+from graphc.ir.graph import FEW, Graph
 from graphc.ir.types import TensorType
 from graphc.nonfinite import explain
 from graphc.passes import before_adjoint
@@ -73,6 +74,15 @@ class TracedStep:
                     cause = again if isinstance(error, SymbolicDimError) else error
                     raise cause from None
         return self._graphs.get(rows) or self._graphs[None]
+
+    def small(self, rows: int) -> Graph | None:
+        """The graph for batches of ``rows`` alone, if all its arrays have few elements."""
+        graph = self.traced(rows).graph
+        sizes = dict.fromkeys(graph.symbols, rows)
+        if graph.tapes or any(evaluate(n.type.size, sizes) > FEW for n in graph.order):
+            return None
+        graph = self._trace(rows).graph if graph.symbols else graph
+        return graph if graph.has_few_elements else None
 
     def explain(
         self, rows: np.ndarray | slice, batch_names: Sequence[str], strict: bool
