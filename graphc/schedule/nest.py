@@ -45,6 +45,7 @@ _RECOMPUTE_FLOPS = 4
 _BLOCK = "block"  # the loop variable over blocks of rows
 _BLOCK_BYTES = 16384
 _MIN_ROWS, _MAX_ROWS = 16, 256
+_LANES = (2, 4, 8)  # rows that are one vector
 _MIN_ROW_COST = 16  # flops of a row's own arithmetic that are worth vectorising
 _DEAR = 4  # ... when they are not less than a quarter of the inner loops' (which are vectorised)
 _BOOL, _INDEX = np.dtype(bool), np.dtype(np.int64)
@@ -338,7 +339,9 @@ class NestBuilder:
                 return min(sizes)
             size = max(1, min([*sizes, rows]))
             return team.balanced(rows, size) if self.team and len(self.group.outer) == 1 else size
-        if rows == 1 or nominal(rows) < _MIN_ROWS or any(map(_has_segment, self.group.units)):
+        lanes = self.deps.graph.has_few_elements and rows in _LANES  # see ``schedule.small``
+        few = nominal(rows) < _MIN_ROWS and not lanes
+        if rows == 1 or few or any(map(_has_segment, self.group.units)):
             return 0
         row_cost = inner_cost = row_bytes = 0
         for segment in self.segments:
@@ -353,6 +356,8 @@ class NestBuilder:
                 row_bytes += size * sum(u.dtype.itemsize for u in segment.units)
         if not inner_cost or row_cost < _MIN_ROW_COST or row_cost * _DEAR < inner_cost:
             return 0
+        if lanes:
+            return rows
         fitting = _BLOCK_BYTES // row_bytes
         return max(_MIN_ROWS, min(fitting - fitting % _MIN_ROWS, _MAX_ROWS))
 

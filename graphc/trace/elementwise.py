@@ -362,6 +362,9 @@ def _log_add(x, y, log1p, exp):
 
 @rule(np.logaddexp)
 def _logaddexp(x, y):
+    for side, other in ((x, y), (y, x)):
+        if constant_scalar(side) == 0:
+            return op("softplus", other)
     return _log_add(x, y, lambda t: op("log1p", t), "exp")
 
 
