@@ -91,26 +91,39 @@ def main(args, arena, ints):
             if words[0] != 0:
                 control[{STATUS}] = {BAD_INDEX}
                 return
+            losses = argument_f64(args, 7 + 3 * last)
+            if control[{WIDE_LOSS}] == 0:
+                narrow = argument_f32(args, 7 + 3 * last)
+                losses = argument_f64(args, 11)
+                for turn in range(turns):
+                    losses[turn] = f64(narrow[turn])
+            good = turns
+            finite = 0
             for turn in range(turns):
-                if control[{WIDE_LOSS}] != 0:
-                    loss = argument_f64(args, 7 + 3 * last)[turn]
-                else:
-                    loss = f64(argument_f32(args, 7 + 3 * last)[turn])
-                if not (loss - loss == 0.0):
-                    control[{STATUS}] = {NONFINITE}
-                    return
-                last_loss[0] = loss
-                done += 1
-                control[{DONE}] = done
-                total += loss * f64(rows)
-                first += rows
-                if first == samples:
+                finite += select(losses[turn] - losses[turn] == 0.0, 1, 0)
+            if finite < turns:
+                good = 0
+                while losses[good] - losses[good] == 0.0:
+                    good += 1
+            done += good
+            control[{DONE}] = done
+            if good > 0:
+                last_loss[0] = losses[good - 1]
+            if rows == samples:
+                for turn in range(good):
+                    epoch_losses[epoch + turn] = losses[turn]
+                epoch += good
+            else:
+                for turn in range(good):
+                    total += losses[turn] * f64(rows)
+                if first + good * rows == samples:
                     epoch_losses[epoch] = total / f64(samples)
                     epoch += 1
-                    control[{EPOCHS_DONE}] = epoch
-                    if turn + 1 < turns:  # the same batch again
-                        total = 0.0
-                        first = 0
+            control[{EPOCHS_DONE}] = epoch
+            if good < turns:
+                control[{STATUS}] = {NONFINITE}
+                return
+            first = smaller(samples, first + turns * rows)
     control[{STATUS}] = {FINISHED}
 """
 

@@ -48,6 +48,7 @@ class NativeEngine(TracedStep):
         self.data = [np.ascontiguousarray(a) for a in self.data]
         small = self.small(self.batch_size) if memory_limit is None else None
         self._turns = 0 if small is None else MAX_TURNS
+        self._wide_losses = np.empty(max(self._turns, 1))
         gathered = self.batch_size * max(self._turns, 1)
         self._gathered = [aligned_empty(a[:1].nbytes * gathered) for a in self.data]
         rest = self.samples % self.batch_size
@@ -134,6 +135,7 @@ class NativeEngine(TracedStep):
             addresses += [
                 ctypes.addressof(step.binding.table), step.binding.ints_address, pointer(step.loss)
             ]  # fmt: skip
+        addresses.append(pointer(self._wide_losses))
         table = (ctypes.c_void_p * len(addresses))(*addresses)
         self._driver.call(table, None, None)
 
