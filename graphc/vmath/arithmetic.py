@@ -49,12 +49,20 @@ LN2_SPLIT = {True: pieces(LN2, 14), False: pieces(LN2, 40)}
 LOG2E_SPLIT = {True: pieces(LOG2E, 24), False: pieces(LOG2E, 53)}
 
 
-def poly(v: Any, x: Value, coefs: Sequence[float]) -> Value:
+def poly(v: Any, x: Value, coefs: Sequence[float], square: Value | None = None) -> Value:
     """Horner in one, two or four interleaved chains.
 
     Iterations of the caller's loop overlap, so operation count beats latency, up to what a
-    scheduler holds: each doubling of the chains costs one multiplication.
+    scheduler holds: each doubling of the chains costs one multiplication. Where ``square`` is
+    there anyway, pairs of terms are a chain half as long for nothing: few elements, which do not
+    overlap, wait for it.
     """
+    if square is not None and 4 <= len(coefs) < 10:
+        pairs = [v.fma(x, b, a) for a, b in zip(coefs[0::2], coefs[1::2])]  # noqa: B905
+        y = v.const(coefs[-1]) if len(coefs) % 2 else pairs.pop()
+        for pair in reversed(pairs):
+            y = v.fma(y, square, pair)
+        return y
     if len(coefs) < 10:
         y = v.const(coefs[-1])
         for c in reversed(coefs[:-1]):

@@ -53,7 +53,8 @@ def two_powers(v: Any, t: Value) -> tuple[Value, Value]:
 
 
 def exp_poly(v: Any, r: Value) -> Value:
-    return v.fma(poly(v, r, EXP[v.f32]), r * r, r) + 1.0
+    square = r * r
+    return v.fma(poly(v, r, EXP[v.f32], square), square, r) + 1.0
 
 
 def exp_times(v: Any, r: Value, power: Value) -> Value:
@@ -92,8 +93,8 @@ def exp_below(v: Any, x: Value) -> Value:
 def _expm1_parts(v: Any, x: Value) -> tuple[Value, Value]:
     """Return (n's carrier t, exp(r) - 1)."""
     t, r = exp_reduce(v, x)
-    q = poly(v, r, EXPM1[v.f32])
-    return t, v.fma(r * r, q, r)
+    square = r * r
+    return t, v.fma(square, poly(v, r, EXPM1[v.f32], square), r)
 
 
 def expm1(v: Any, x: Value) -> Value:
@@ -102,7 +103,8 @@ def expm1(v: Any, x: Value) -> Value:
     t, n, r1 = exp_reduce_high(v, at_least(v, at_most(v, x, hi), lo))
     small = n * -LN2_SPLIT[v.f32][1]
     r = r1 + small
-    small = v.fma(r * r, poly(v, r, EXPM1[v.f32]), small)
+    square = r * r
+    small = v.fma(square, poly(v, r, EXPM1[v.f32], square), small)
     # 2**(n-1), doubled at the end: 2**n itself overflows before expm1 does.
     a = v.from_bits((v.bits(t) - (v.bias + 1)) << v.mant)
     y = v.fma(a, r1, a - 0.5) + a * small  # the first sum is exact where the result is small
@@ -111,12 +113,13 @@ def expm1(v: Any, x: Value) -> Value:
 
 def _sigmoid_parts(v: Any, x: Value) -> tuple[Value, Value]:
     """(n's carrier t, exp(-r) - 1), x = n ln2 + r."""
-    t, r = exp_reduce(v, at_most(v, x, 40.0))
-    return t, v.fma(r * r, poly(v, -r, EXPM1[v.f32]), -r)
+    t, r = exp_reduce(v, x)
+    square = r * r
+    return t, v.fma(square, poly(v, -r, EXPM1[v.f32], square), -r)
 
 
 def _sigmoid_general(v: Any, x: Value) -> Value:
-    t, p = _sigmoid_parts(v, at_least(v, x, exp_range(v)[0]))
+    t, p = _sigmoid_parts(v, at_least(v, at_most(v, x, 40.0), exp_range(v)[0]))
     a, b = two_powers(v, t)
     one = v.const(1.0)
     neg = x < -8.0  # 2**n + 1 is exact but for tiny 2**n, 2**n + p then nearly so
@@ -125,14 +128,13 @@ def _sigmoid_general(v: Any, x: Value) -> Value:
 
 def sigmoid(v: Any, x: Value) -> Value:
     """2**n / (2**n + exp(-r)), x = n ln2 + r: a single rounding before the division."""
-    if v.f32:
-        return _sigmoid_general(v, x)
     t, p = _sigmoid_parts(v, x)
     a = v.from_bits((v.bits(t) - v.bias) << v.mant)
     one = v.const(1.0)
     neg = x < -8.0
     y = a / ((a + v.select(neg, p, one)) + v.select(neg, one, p))
-    return v.rare("sigmoid", _sigmoid_general, lambda v, x: ~(x >= -708.0), [x], y)
+    end = 87.0 if v.f32 else 708.0  # 2**n is a normal number
+    return v.rare("sigmoid", _sigmoid_general, lambda v, x: ~(v.abs(x) <= end), [x], y)
 
 
 _SINH = {  # sinh(r) = r + r**3 p(r**2), |r| <= ln(2)/2
