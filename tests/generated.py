@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from graphc import interp, passes, pipeline
@@ -88,3 +90,13 @@ def assert_same(found, expected, rtol=None, label="") -> None:
         np.testing.assert_allclose(
             a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True, err_msg=where
         )
+
+
+def turns(llvm: str) -> list[list[str]]:
+    """The instructions of each loop that is one block."""
+    blocks = re.findall(r"^(\S+):.*\n((?:  .*\n)+)", llvm, re.MULTILINE)
+    return [
+        body.splitlines()
+        for name, body in blocks
+        if re.search(rf"br .*label %{re.escape(name)}(?![\w.])", body)
+    ]

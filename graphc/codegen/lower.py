@@ -48,12 +48,9 @@ _LOGICAL = {ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"}
 _WORDS = {ast.FloorDiv: "floor_div", ast.Mod: "floor_mod"}
 _ORDER = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
-#: How loops are written, and what that asks of LLVM. Steps that are ``abreast`` are one vector.
-_WISHES: dict[str, tuple] = {
-    "range": (),
-    "abreast": (("llvm.loop.vectorize.enable", ir.IntType(1)(1)),),
-    "unrolled": (("llvm.loop.unroll.full",),),
-}
+#: How loops are written: the steps of a ``range``; ``abreast``, as the lanes of one vector; or
+#: ``unrolled``, one after the other.
+_LOOPS = frozenset({"range", "abreast", "unrolled"})
 
 _MAIN_KINDS = {"args": BYTES, "arena": BYTES, "ints": WORDS}
 _MANY_PARAMETERS = 32  # from which a kernel stays a function
@@ -206,6 +203,32 @@ def _copies(loop: ast.For) -> list[_Copy]:
         found.append(_Copy(target.value.id, starts[0], source.value.id, starts[1]))
     apart = {c.target for c in found}.isdisjoint(c.source for c in found)
     return found if apart and len({c.target for c in found}) == len(found) else []
+
+
+def _is_sum(statement: ast.stmt, loop: ast.For) -> bool:
+    """``x = accumulate_sum(x, term)`` where x is one place that nothing else in the loop reads."""
+    match statement:
+        case ast.Assign(
+            targets=[target],
+            value=ast.Call(func=ast.Name(id="accumulate_sum"), args=[same, term]),
+        ) if ast.unparse(target) == ast.unparse(same):
+            pass
+        case _:
+            return False
+    others = [s for s in loop.body if s is not statement]
+    set_here = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and _is_stored(n)}
+    place = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+    whole = target.value if isinstance(target, ast.Subscript) else target
+    assert isinstance(whole, ast.Name)
+    if isinstance(target, ast.Subscript) and place & set_here:
+        return False
+    return not any(
+        isinstance(n, ast.Name) and n.id == whole.id for s in [term, *others] for n in ast.walk(s)
+    )
+
+
+def _is_stored(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
 
 
 def _start(index: ast.expr, step: str) -> ast.expr | None:
@@ -422,20 +445,53 @@ class _Lowering:
         steps = node.iter
         if not (
             isinstance(node.target, ast.Name) and isinstance(steps, ast.Call)
-            and isinstance(steps.func, ast.Name) and steps.func.id in _WISHES
+            and isinstance(steps.func, ast.Name) and steps.func.id in _LOOPS
             and 1 <= len(steps.args) <= 2 and not node.orelse
         ):  # fmt: skip
             self._unknown(node)
         if self._is_copied(node, steps.args):
             return
         self.only_moves = False
+        if steps.func.id == "unrolled":
+            return self._unrolled(node)
         *first, end = (self._int(bound) for bound in steps.args)
         with self._loop(first[0] if first else end.type(0), end) as index:
             self._bind(node.target.id, INT64, index)
             self.block(node.body)
             latch = self.builder.block
-        if _WISHES[steps.func.id]:
-            ask_of_loop(latch, *_WISHES[steps.func.id])
+        if steps.func.id == "abreast":
+            ask_of_loop(latch, ("llvm.loop.vectorize.enable", ir.IntType(1)(1)))
+
+    def _unrolled(self, node: ast.For) -> None:
+        """All steps one after the other. Sums over them are added up in pairs, pairs of pairs and
+        so on: a chain of additions would wait for each."""
+        (count,) = node.iter.args
+        terms: dict[int, list[tuple]] = {id(s): [] for s in node.body if _is_sum(s, node)}
+        assert isinstance(count, ast.Constant)
+        for step in range(count.value):
+            self._bind(node.target.id, INT64, INT64.value(step))
+            for statement in node.body:
+                if id(statement) in terms:
+                    terms[id(statement)].append(self.value(statement.value.args[1]))
+                else:
+                    self.block([statement])
+        word = self.words["accumulate_sum"]
+        for statement in node.body:
+            found = terms.get(id(statement))
+            while found and len(found) > 1:
+                pairs = zip(found[::2], found[1::2], strict=False)
+                odd = found[len(found) & ~1 :]
+                found = [self._sum_in_order(a, b) for a, b in pairs] + odd
+            if found:
+                before = self.value(statement.targets[0])
+                self._assign(statement.targets[0], *word.call(self.builder, [before, *found]))
+
+    def _sum_in_order(self, a: tuple, b: tuple) -> tuple:
+        """Of terms of one kind; LLVM would put what it may reassociate into a chain again."""
+        kind = a[0]
+        if kind.is_float and kind == b[0]:
+            return kind, self.builder.fadd(a[1], b[1])
+        return self.words["accumulate_sum"].call(self.builder, [a, b])
 
     def _is_copied(self, node: ast.For, bounds: list[ast.expr]) -> bool:
         """Lower a loop that copies neighbours from some parameters to others as moves of memory:

@@ -529,7 +529,10 @@ class _Body:
                 steps = "first, end"
             if self.shared and (claimed := _in_place(stmt)):
                 return self._claiming(stmt, steps, claimed, depth)
-            how = _in_sequence(stmt) if self.calls.small else "range"
+            how = "range"
+            if self.calls.small:
+                stmt = _with_sums_inside(stmt)
+                how, steps = _in_sequence(stmt), _steps(stmt, dim(stmt.extent))
             return [f"{pad}for {stmt.var} in {how}({steps}):", *self.block(stmt.body, depth + 1)]
         if isinstance(stmt, L.Product | L.Pack):
             return [pad + self._product(stmt)]
@@ -675,14 +678,37 @@ class _NamedText(ScalarText):
 def _in_sequence(loop: L.For) -> str:
     """How the steps of a loop of a small step are run: those of an innermost loop that are as many
     as the lanes of a vector are these lanes, unless they do nothing but add up."""
-    inner = (L.For, L.ScatterAdd, L.ArgUpdate)
+    within = list(L.statements(loop.body))
+    stores = [s for s in within if isinstance(s, L.Store | L.AccumulateInto)]
     abreast = (
         loop.extent in (2, 4, 8, 16)
         and not isinstance(loop, L.ForBlocks)
-        and not any(isinstance(s, inner) for s in loop.body)
-        and any(isinstance(s, L.Store | L.AccumulateInto) for s in loop.body)
+        and not any(isinstance(s, L.ScatterAdd | L.ArgUpdate) for s in within)
+        and bool(stores)
+        and all(s.index.coeff(loop.var) != 0 for s in stores)
+        and all(_only_sums(s) for s in within if isinstance(s, L.For))
     )
     return "abreast" if abreast else "unrolled"
+
+
+def _only_sums(loop: L.For) -> bool:
+    return _in_sequence(loop) == "unrolled" and all(
+        isinstance(s, L.Let | L.Accumulate | L.AccumulateInto) for s in loop.body
+    )
+
+
+def _with_sums_inside(loop: L.For) -> L.For:
+    """Rows added up with their elements as the outer loop, so that elements are summed in registers
+    and side by side."""
+    if len(loop.body) != 1 or type(loop) is not L.For or type(loop.body[0]) is not L.For:
+        return loop
+    (inner,) = loop.body
+    sums = [s for s in inner.body if isinstance(s, L.AccumulateInto)]
+    if not sums or not all(isinstance(s, L.Let | L.AccumulateInto) for s in inner.body):
+        return loop
+    if any(s.index.coeff(loop.var) != 0 or s.index.coeff(inner.var) == 0 for s in sums):
+        return loop
+    return replace(inner, body=[replace(loop, body=inner.body)])
 
 
 def _is_one_block(loop: L.For) -> bool:
@@ -693,6 +719,8 @@ def _steps(loop: L.For, extent: str) -> str:
     """The argument of ``range``."""
     if isinstance(loop, L.ForTeam):
         return "lanes"
+    if isinstance(loop, L.ForBlocks) and isinstance(loop.extent, int):
+        return str(-(-loop.extent // loop.size))
     if isinstance(loop, L.ForBlocks):
         return f"({extent} + {loop.size - 1}) // {loop.size}"
     if loop.block and not _is_one_block(loop):

@@ -58,7 +58,7 @@ def poly(v: Any, x: Value, coefs: Sequence[float], square: Value | None = None) 
     overlap, wait for it.
     """
     if square is not None and 4 <= len(coefs) < 10:
-        pairs = [v.fma(x, b, a) for a, b in zip(coefs[0::2], coefs[1::2])]  # noqa: B905
+        pairs = [v.fma(x, b, a) for a, b in zip(coefs[0::2], coefs[1::2])]
         y = v.const(coefs[-1]) if len(coefs) % 2 else pairs.pop()
         for pair in reversed(pairs):
             y = v.fma(y, square, pair)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from generated import assert_same, native_run, python_run
+from generated import assert_same, native_run, python_run, turns
 from trace_helpers import trace_like
 
 import graphc as gc
@@ -103,16 +103,6 @@ def test_larger_steps_do_not():
 
     small, large = (loops_of(trace_like(decayed, np.ones(n)).graph) for n in (64, 65))
     assert [loop.small for loop in (*small, *large)] == [True, False]
-
-
-def turns(llvm: str) -> list[list[str]]:
-    """The instructions of each loop that is one block."""
-    blocks = re.findall(r"^(\S+):.*\n((?:  .*\n)+)", llvm, re.MULTILINE)
-    return [
-        body.splitlines()
-        for name, body in blocks
-        if re.search(rf"br .*label %{re.escape(name)}\b", body)
-    ]
 
 
 def accesses(turn: list[str]) -> Counter:
