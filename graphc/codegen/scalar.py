@@ -52,7 +52,7 @@ _VECTOR_MATH = {
 # What a program calls its own things: buffers, loop variables, locals, words of the machine.
 _TAKEN = re.compile(
     r"(a|c|const|i|in|j|k|kernel|o|out|p|product|row|s|t|tmp|work)\d+|[a-z]\d+|(argument|temporary|local|own\d+|gemm|dim)_.*"
-    r"|INF|NAN|abreast|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|main|part|power"
+    r"|INF|NAN|abreast|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|look|main|pace|part|power|turns"
     r"|end|first|lane|lanes|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
     r"|shift_left|shift_right|unrolled|common_divisor|count_bits|next_after|divided|copysign|isinf|isfinite|True|False|None|"
     + "|".join(sorted(_VECTOR_MATH))

@@ -59,7 +59,8 @@ def exp_poly(v: Any, r: Value) -> Value:
 
 def exp_times(v: Any, r: Value, power: Value) -> Value:
     """``power`` exp(r)."""
-    return v.fma(v.fma(poly(v, r, EXP[v.f32]), r * r, r), power, power)
+    square = r * r
+    return v.fma(v.fma(poly(v, r, EXP[v.f32], square), square, r), power, power)
 
 
 def exp_clamped(v: Any, x: Value) -> Value:
