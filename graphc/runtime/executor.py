@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
+import mmap
 import time
 from collections.abc import Sequence, Set
 
@@ -37,6 +39,25 @@ def aligned_empty(nbytes: int) -> np.ndarray:
     return raw[shift : shift + nbytes]
 
 
+_HUGE_PAGE = 2 << 20
+
+
+def arena_of(nbytes: int) -> np.ndarray:
+    """Memory for temporaries, on a cache line; in huge pages, where the system has them and at most
+    half of the last one stays unused. Their memory lies in one piece, so what a cache can hold of
+    it is not left to the pages that the system happened to find."""
+    in_pages = (nbytes + _HUGE_PAGE // 2) // _HUGE_PAGE * _HUGE_PAGE
+    if not in_pages or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return aligned_empty(nbytes)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    memory = mmap.mmap(-1, max(nbytes, in_pages) + _HUGE_PAGE, flags=flags)
+    raw = np.frombuffer(memory, np.uint8)
+    first = -raw.ctypes.data % _HUGE_PAGE
+    with contextlib.suppress(OSError):  # a system without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE, first, in_pages)
+    return raw[first : first + nbytes]
+
+
 class Binding:
     """One artifact at fixed sizes: arena, argument table and the words of ``ints``.
 
@@ -53,7 +74,7 @@ class Binding:
         self.allocator = allocator(self._own)
         self.table = (ctypes.c_void_p * max(len(kinds) + len(artifact.consts), 1))()
         self.plan: Plan = plan(artifact.temps, env)
-        self.arena = aligned_empty(max(self.plan.nbytes, ALIGNMENT))
+        self.arena = arena_of(max(self.plan.nbytes, ALIGNMENT))
         size = STATUS_WORDS + len(env) + len(self.plan.offsets)
         self.ints = np.zeros(size + TEAM_WORDS + WATCH_WORDS, np.int64)
         self.ints[STATUS_WORDS : STATUS_WORDS + len(env)] = [env[s] for s in artifact.symbols]

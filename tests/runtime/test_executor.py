@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 import tracemalloc
@@ -17,7 +18,7 @@ from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
 from graphc.runtime import executor
-from graphc.runtime.executor import Binding, Executable, _overlap
+from graphc.runtime.executor import Binding, Executable, _overlap, arena_of
 
 E = build.elementwise
 
@@ -83,6 +84,16 @@ def test_the_steady_state_allocates_outputs_only(layer):
         assert after - before < 2000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("nbytes", [64, 1 << 19, (1 << 20) + 5, 3 << 20, (4 << 20) + 100])
+def test_memory_of_temporaries_begins_on_a_line_or_a_huge_page(nbytes):
+    arena = arena_of(nbytes)
+    assert arena.nbytes == nbytes and arena.flags.writeable
+    large = nbytes >= 1 << 20 and hasattr(mmap, "MADV_HUGEPAGE")
+    assert arena.ctypes.data % ((2 << 20) if large else 64) == 0
+    arena[:] = 7
+    assert arena[-1] == 7
 
 
 def test_many_sizes_do_not_pile_up_arenas(layer):
