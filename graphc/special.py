@@ -45,6 +45,8 @@ __all__ = [
     "expit",
     "fresnel",
     "gamma",
+    "gammainc",
+    "gammaincc",
     "gammaln",
     "gammasgn",
     "i0",
@@ -210,6 +212,24 @@ def gamma(x: Any) -> Any:
     return _elementwise("gamma", x)
 
 
+def _with_constant(name: str, first: Any, x: Any) -> Any:
+    """Of a first argument that is part of the program, unless it is traced."""
+    if any_tracer((first,)):
+        return _elementwise(name, first, x)
+    return _call(lambda context, v: _special.twin(context, name, first, v), x)
+
+
+def gammainc(a: Any, x: Any) -> Any:
+    """Regularized lower incomplete gamma function: the distribution function of a gamma
+    distribution of shape ``a``, which is a constant."""
+    return _with_constant("gammainc", a, x)
+
+
+def gammaincc(a: Any, x: Any) -> Any:
+    """1 - :func:`gammainc`; for x > a + 1 its own digits are right, below those of 1."""
+    return _with_constant("gammaincc", a, x)
+
+
 def gammaln(x: Any) -> Any:
     """Logarithm of the absolute value of the gamma function."""
     return _elementwise("gammaln", x)
@@ -327,9 +347,7 @@ def y1(x: Any) -> Any:
 
 def zeta(s: Any, q: Any) -> Any:
     """Hurwitz zeta function for s > 1, q > 0; ``s`` is a constant."""
-    if any_tracer((s,)):
-        return _elementwise("zeta", s, q)
-    return _call(lambda context, v: _special.twin(context, "zeta", s, v), q)
+    return _with_constant("zeta", s, q)
 
 
 psi = digamma

@@ -18,7 +18,8 @@ ONE = ["digamma", "entr", "erf", "erfc", "erfcinv", "erfinv", "exp10", "expit", 
 ONE += ["ellipe", "ellipk", "exp1", "expi", "fresnel", "i0", "i0e", "i1", "i1e", "j0", "j1",
         "sici", "spence", "y0", "y1"]  # fmt: skip
 POINTS |= dict.fromkeys(("ellipk", "ellipe"), (-2.5, 0.3, 0.99))
-TWO = ["beta", "betaln", "kl_div", "rel_entr", "xlog1py", "xlogy", "zeta"]
+TWO = ["beta", "betaln", "kl_div", "rel_entr", "xlog1py", "xlogy", "zeta",
+       "gammainc", "gammaincc"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ONE)
@@ -82,6 +83,8 @@ FAMILIES = {  # the function, mpmath's, points: also inside of and around the se
     "ellipe": (mpmath.ellipe, (-9.0, -0.3, -0.019, 0.0, 1e-6, 0.021, 0.3, 0.99)),
     "lambertw": (mpmath.lambertw, (-0.3, -0.01, 0.0, 0.3, 9.0, 1e4)),
     "sici": (mpmath.si, (-3.0, -0.1, 0.0, 1e-6, 0.24, 0.26, 9.0)),
+    "gammainc": (lambda x: mpmath.gammainc(2.5, 0, x, regularized=True), (0.1, 2.5, 3.6, 20.0)),
+    "gammaincc": (lambda x: mpmath.gammainc(2.5, x, regularized=True), (0.1, 2.5, 3.6, 20.0)),
     "fresnel": (mpmath.fresnels, (-3.0, -0.1, 0.0, 1e-6, 0.4, 2.3, 9.0)),
 }
 
@@ -91,7 +94,7 @@ def test_three_derivatives(name):
     reference, points = FAMILIES[name]
 
     def f(x):
-        value = getattr(special, name)(x)
+        value = getattr(special, name)(*[2.5] * name.startswith("gammainc"), x)
         return value[0] if isinstance(value, tuple) else value
 
     slope = f
@@ -144,5 +147,7 @@ def test_scipys_logsumexp_written_out_names_its_twin():
 
 
 def test_the_order_of_zeta_is_a_constant():
+    with pytest.raises(GradientError, match="gammainc: its first argument must be known"):
+        gc.interpret(gc.grad(lambda a: special.gammainc(a, 2.0)))(3.0)
     with pytest.raises(GradientError, match="must be known while tracing"):
         gc.interpret(lambda s: scipy_special.zeta(s, 2.0))(3.0)

@@ -46,7 +46,7 @@ _VECTOR_MATH = {
     "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
     "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc", "gammaln", "digamma", "zeta",
     "erfinv", "erfcinv", "gaussian", "exp1", "expi", "sine_integral", "cosine_integral", "fresnels",
-    "fresnelc", "spence", "ellipk", "ellipe", "ellipd", "lambertw",
+    "fresnelc", "spence", "ellipk", "ellipe", "ellipd", "lambertw", "gammainc", "gammaincc",
     *(f"bessel_{kind}{order}" for kind in "ijy" for order in (0, 1)), "bessel_i0e", "bessel_i1e",
 }  # fmt: skip
 # What a program calls its own things: buffers, loop variables, locals, words of the machine.

@@ -278,6 +278,11 @@ _e("ellipe", "elliptic_e(x)", _vmath("ellipe"), ("-0.5*ellipd(x)",),
 _e("ellipd", "(elliptic_k(x) - elliptic_e(x))/x", _vmath("ellipd"),
    (_near(0, 0.02, _ELLIPD, "0.5*((ellipk(x) - z)/(1 - x) - z)/x", "x"),),
    "(K - E) / m of the elliptic integrals; NaN above 1.", singular=True, cost=120)  # fmt: skip
+_GAMMA_DENSITY = "where(y == 0, y**(x - 1)*exp(-gammaln(x)), exp((x - 1)*log(y) - y - gammaln(x)))"
+for _name, _kind, _sign in (("gammainc", "lower", ""), ("gammaincc", "upper", "-")):
+    _e(_name, f"{_kind}gamma(x, y)/gamma(x)", _vmath(_name), (None, f"{_sign}{_GAMMA_DENSITY}"),
+       f"Regularized {_kind} incomplete gamma function of x >= 0, y >= 0; x is a constant to "
+       "differentiation.", arity=2, singular=True, cost=900)  # fmt: skip
 _e("lambertw", "LambertW(x)", _vmath("lambertw"), ("exp(-z)/(1 + z)",),
    "Principal branch of the inverse of w exp(w); NaN below -1/e.", singular=True,
    cost=150)  # fmt: skip

@@ -28,7 +28,7 @@ _SAME = (
     "exp log sin cos tan sec csc cot asin acos atan sinh cosh tanh asinh acosh atanh sqrt cbrt "
     "erf erfc erfinv gamma loggamma digamma polygamma zeta beta floor "
     "besseli besselj bessely expint Ei Si Ci fresnels fresnelc polylog elliptic_k elliptic_e "
-    "LambertW "
+    "LambertW lowergamma uppergamma "
     "ceiling sign atan2 Abs Max Min Heaviside Eq Ne And Or Not Xor Mod"
 )
 NAMES: dict[str, str] = {name: name for name in _SAME.split()} | {

@@ -191,6 +191,16 @@ def _zeta(s: Node, q: Node) -> Node:
 
 
 @_rule
+def _gammainc(a: Node, x: Node) -> Node:
+    return op("gammainc", _fixed(a, "gammainc"), x)
+
+
+@_rule
+def _gammaincc(a: Node, x: Node) -> Node:
+    return op("gammaincc", _fixed(a, "gammaincc"), x)
+
+
+@_rule
 def _betaln(a: Node, b: Node) -> Node:
     return op("sub", op("add", _gammaln(a), _gammaln(b)), _gammaln(op("add", a, b)))
 

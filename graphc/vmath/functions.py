@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from graphc.vmath.elliptic import ellipd, ellipe, ellipk
 from graphc.vmath.error_functions import erf, erfc, erfcinv, erfinv, gaussian, gelu
 from graphc.vmath.exponentials import cosh, exp, exp2, exp_below, expm1, sigmoid, sinh, tanh
 from graphc.vmath.gamma import digamma, gammaln, zeta
+from graphc.vmath.incomplete import incomplete_gamma
 from graphc.vmath.integrals import (
     cosine_integral,
     exp1,
@@ -39,14 +41,15 @@ class Function:
 
     ``impl.__doc__`` names the method.  The bound holds over the whole range, subnormal arguments
     and results included; special values are NumPy's or SciPy's.  Of what oscillates, an error is
-    told in ulp of ``amplitude(x)`` where that is larger than the result.
+    told in ulp of ``amplitude(*args)`` where that is larger than the result: so is that of what a
+    rounding of the argument moves by more.
     """
 
     name: str
     arity: int
     impl: Callable[..., Value]
     ulp: dict[str, float]
-    amplitude: Callable[[float], float] | None = None
+    amplitude: Callable[..., float] | None = None
 
 
 def _entry(
@@ -63,6 +66,13 @@ def _of_bessel(x: float) -> float:
 
 def _of_cosine_integral(x: float) -> float:
     return 1 / (1 + abs(x)) if abs(x) > 0.2 else 0.0
+
+
+def _of_gamma(upper: bool, a: float, x: float) -> float:
+    """By how much P and Q move with x; 1 where Q is 1 - P."""
+    if upper and x < max(a + 1, 2):
+        return 1.0
+    return math.exp(a * math.log(x) - x - math.lgamma(a)) if a > 0 and 0 < x < 1e300 else 0.0
 
 
 #: Name to entry.  Bounds are maxima seen in dense tests with and without FMA, rounded up.
@@ -118,6 +128,8 @@ _entry("spence", via_f64(spence), 0.51, 4.0)
 _entry("ellipk", via_f64(ellipk), 0.51, 5.0)
 _entry("ellipe", via_f64(ellipe), 0.51, 5.0)
 _entry("ellipd", via_f64(ellipd), 0.51, 11.0)
+for _name, _upper in (("gammainc", False), ("gammaincc", True)):
+    _entry(_name, via_f64(incomplete_gamma(_upper)), 0.51, 20.0, 2, partial(_of_gamma, _upper))
 _entry("lambertw", via_f64(lambertw), 0.51, 6.0)
 
 

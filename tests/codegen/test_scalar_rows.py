@@ -23,7 +23,7 @@ APPROXIMATE = {
     "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "cbrt",
     "sigmoid", "softplus", "erf", "erfc", "pow", "arctan2", "rsqrt", "gammaln", "digamma", "zeta",
     "erfinv", "erfcinv", "gaussian", "exp1", "expi", "sine_integral", "cosine_integral", "fresnels",
-    "fresnelc", "spence", "ellipk", "ellipe", "ellipd", "lambertw",
+    "fresnelc", "spence", "ellipk", "ellipe", "ellipd", "lambertw", "gammainc", "gammaincc",
     *(name for name in ROWS if name.startswith("bessel_")),
 }  # fmt: skip
 

@@ -626,6 +626,9 @@ case("graphc.special.digamma", "gc.special.digamma(x)", "gc.special.gammaln(x)",
      "gc.special.polygamma(1, x)", x=N(3, 4))  # fmt: skip
 case("scipy.special.zeta", "sp.zeta(2.5, x)", x=P(3))
 case("np.i0", "np.i0(x)", x=N(3, 4))
+for _name in ("gammainc", "gammaincc"):
+    case(f"scipy.special.{_name}", f"sp.{_name}(2.5, x)", f"sp.{_name}(30.0, 20 * x)", x=P(3, 4))
+    case(f"graphc.special.{_name}", f"gc.special.{_name}(2.5, x)", x=P(3, 4))
 case("graphc.special.lambertw", "gc.special.lambertw(x)", x=P(3, 4))
 for _call in (
     "loggamma(x)", "rgamma(y)", "poch(x, y)", "binom(x, y)", "cosm1(y)", "huber(x, y)",
