@@ -16,7 +16,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     from graphc.errors import GraphcError
 
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        parser.print_help(sys.stderr)
+        return _USAGE_ERROR
+    options = parser.parse_args(argv)
     try:
         return options.run(options) or 0
     except GraphcError as error:
@@ -34,7 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="graphc", description="Compile and train plain NumPy functions on the CPU."
+        prog="graphc",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compile and train plain NumPy functions on the CPU.",
+        epilog=(
+            "examples:\n"
+            "  graphc demo --epochs 5\n"
+            "  graphc dump examples/digits.py:loss --grad --stage loops\n"
+            "  graphc dump --help"
+        ),
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -134,6 +134,11 @@ def test_cache(capsys, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").iterdir())
 
 
+def test_without_a_command_it_says_what_there_is(capsys):
+    code, out, err = run(capsys)
+    assert code == 2 and out == "" and "graphc dump examples/digits.py:loss" in err
+
+
 def test_python_runs_the_package():
     command = [sys.executable, "-m", "graphc", "dump", "--help"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
