@@ -2,7 +2,8 @@
 
 The step is compiled again with a reading of the processor's clock between its kernels; each row
 is the best of all steps, with the speed of its products and the rate of its bytes. A kernel of a
-loop's body has the time of all turns.
+loop's body has the time of all turns. With ``--threads 2``, that on two threads, and how many times
+less it is than on one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import ast
 import contextlib
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -114,7 +116,7 @@ def clocks():
                 start = self.ticks() if work else None
                 super().block([statement])
                 if work and not _is_pack(statement):
-                    self.note(start)
+                    self.note(start, _joins_parts(statement))
             self.depth -= 1
             if self.fixed and not self.depth:
                 self.finish_step()
@@ -125,11 +127,11 @@ def clocks():
             read = self.builder.module.declare_intrinsic("llvm.readcyclecounter", (), kind)
             return self.builder.call(read, [])
 
-        def note(self, start) -> None:
-            place = self.place(current, self.calls)
+        def note(self, start, more: bool) -> None:
+            self.calls += not more
+            place = self.place(current, self.calls - 1)
             passed = self.builder.sub(self.ticks(), start)
             self.builder.store(self.builder.add(self.builder.load(place), passed), place)
-            self.calls += 1
 
         def finish_step(self) -> None:
             b = self.builder
@@ -168,20 +170,38 @@ def _is_pack(statement: ast.stmt) -> bool:
     return getattr(getattr(call, "func", None), "id", "").endswith("_pack")
 
 
+def _joins_parts(statement: ast.stmt) -> bool:
+    """Whether a call puts together what the parts of the kernel before it have summed: its last
+    argument is how many they were."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    last = call.args[-1] if isinstance(call, ast.Call) and call.args else None
+    return isinstance(last, ast.Name) and re.fullmatch(r"m\d+", last.id) is not None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workload")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    alone: list[Row] = []
+    if options.threads > 1:
+        os.environ["GRAPHC_NUM_THREADS"] = "1"
+        alone, _ = measure(options.workload, options.epochs)
+    os.environ["GRAPHC_NUM_THREADS"] = str(options.threads)
     rows, step = measure(options.workload, options.epochs)
+    if [r.computes for r in alone] != [r.computes for r in rows]:
+        alone = []  # other kernels
+    before = {r.name: r.us for r in alone}
     print(f"{step:.1f} us a step, {len(rows)} kernels")
-    print(f"{'':6}{'us':>8}{'%':>6}{'GFLOP/s':>9}{'GB/s':>7}")
+    print(f"{'':6}{'us':>8}{'%':>6}{'GFLOP/s':>9}{'GB/s':>7}{'ratio' if before else '':>7}")
     for row in sorted(rows, key=lambda r: -r.us):
         speed = f"{row.flops / row.us / 1e3:.0f}" if row.flops else ""
         share = 100 * row.us / step
+        ratio = f"{before[row.name] / row.us:7.2f}" if before else ""
         print(
             f"{row.name:6}{row.us:8.1f}{share:6.1f}{speed:>9}{row.nbytes / row.us / 1e3:7.1f}"
-            f"  {row.computes[:110]}"
+            f"{ratio}  {row.computes[:110]}"
         )
 
 

@@ -14,7 +14,8 @@ Rules the formulas keep:
   the NumPy backend never does.  Everything else is strict, so error-free transformations hold.
   Do not compile with ``fastmath``: it re-flags these instructions and breaks them.
 * Integers and floats are exchanged with the "magic number" 1.5*2**(p-1) instead of fptosi/sitofp
-  on 64-bit lanes, which only AVX-512 can vectorise.
+  on 64-bit lanes, which only AVX-512 can vectorise; where ``v.converts`` says so, sitofp is there.
+* What only a processor's vectors have (``v.estimates``) must end in the same bits as scalar code.
 * NaN must survive every clamp: comparisons are ordered, and the select keeps ``x`` when they fail.
 
 Polynomial coefficients are weighted minimax fits (Remez exchange in 60-digit arithmetic), the

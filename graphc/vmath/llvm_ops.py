@@ -29,12 +29,12 @@ def host_fuses() -> bool:
 
 
 @functools.cache
-def _host_estimates() -> bool:
-    """Whether this processor has AVX-512's estimates, for vectors of any length."""
+def _host_has(*names: str) -> bool:
+    """Whether this processor has all of these features of x86-64."""
     from llvmlite import binding
 
     features = binding.get_host_cpu_features()
-    return bool(features.get("avx512f") and features.get("avx512vl"))
+    return all(features.get(name) for name in names)
 
 
 class LLVMOps(Ops):
@@ -57,6 +57,7 @@ class LLVMOps(Ops):
         self.builder = builder
         self.lanes = lanes
         self.fuses = host_fuses() if fuses is None else fuses
+        self.converts = self.f32 or (self.fuses and _host_has("avx512dq"))
         self.ft = self._wide_type(ir.FloatType() if self.f32 else ir.DoubleType())
         self.it = self._wide_type(ir.IntType(self.width))
         self.suffix = f"f{self.width}" if lanes == 1 else f"v{lanes}f{self.width}"
@@ -143,7 +144,7 @@ class LLVMOps(Ops):
     def estimates(self) -> bool:
         # Code without a loop has the plain instruction rather than a call of two ways.
         straight = getattr(self.builder, "straight", False)
-        return self.fuses and _host_estimates() and not straight
+        return self.fuses and _host_has("avx512f", "avx512vl") and not straight
 
     def rsqrt_estimate(self, x: Value) -> Value:
         """1 / sqrt(x) to 14 bits (AVX-512)."""

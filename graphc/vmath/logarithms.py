@@ -39,7 +39,7 @@ _SQRT_HALF = math.sqrt(0.5)
 
 
 def _k_unit(v: Any) -> float:
-    return 2.0**-23 if v.f32 else 1.0
+    return 2.0**-v.mant if v.converts else 1.0
 
 
 def log_split(v: Any, x: Value) -> tuple[Value, Value, Value]:
@@ -52,10 +52,10 @@ def log_split(v: Any, x: Value) -> tuple[Value, Value, Value]:
     frac = i & ((1 << v.mant) - 1)
     k = i - frac
     m = v.from_bits(frac + base)
-    if v.f32:
+    if v.converts:
         kf = v.to_float(k)
     else:
-        # 2**52 + (k + bias) assembled in the representation: i64 -> f64 is AVX-512 only
+        # 2**52 + (k + bias) assembled in the representation
         u = (i + (v.bias << 52)) >> 52
         kf = v.from_bits(u | v.bits_of(2.0**52)) - (2.0**52 + v.bias)
     return kf, k, m
@@ -134,8 +134,8 @@ def _log1p_args(v: Any, x: Value, lo: Value | None = None) -> tuple[Value, Value
 def _log1p_near(v: Any, x: Value) -> Value:
     """log1p of x > -1 that is not huge: log of the rounded 1 + x, its rounding error put back into
     the reduced argument. Zeros keep their signs, and subnormals their bits."""
-    small, large = v.select(x < 1.0, x, v.const(1.0)), v.select(x > 1.0, x, v.const(1.0))
-    u, err = two_sum(large, small)
+    u = x + 1.0
+    err = x - (u - 1.0)  # the inner difference is exact wherever it counts
     k, kbits, m = log_split(v, u)
     scale = v.from_bits(v.iconst(v.bits_of(1.0)) - kbits)  # 2**-k
     return v.copysign(_log_sum(v, k, v.fma(err, scale, m - 1.0)), x)
@@ -174,7 +174,7 @@ def arcsinh(v: Any, x: Value) -> Value:
     z = ax * ax
     t = v.select(big, v.const(0.0), z / (v.sqrt(z + 1.0) + 1.0))
     k, f = _log1p_args(v, *two_sum(ax, t))
-    k = k + v.select(big, v.const(1.0), v.const(0.0))
+    k = k + v.select(big, v.const(1.0 / _k_unit(v)), v.const(0.0))
     y = v.select(ax < INF, _log_sum(v, k, f), ax)
     return v.select(ax < 2.0**-28, x, v.copysign(y, x))
 
@@ -192,7 +192,7 @@ def arccosh(v: Any, x: Value) -> Value:
     lo = (t - (s - q)) + qlo  # q >= t
     s = v.select(big, x, s)
     k, f = _log1p_args(v, s, v.select(big, v.const(0.0), lo))
-    k = k + v.select(big, v.const(1.0), v.const(0.0))
+    k = k + v.select(big, v.const(1.0 / _k_unit(v)), v.const(0.0))
     y = v.select(x < INF, _log_sum(v, k, f), x)
     return v.select(x >= 1.0, y, v.const(NAN))
 

@@ -110,6 +110,8 @@ class Ops:
             raise TypeError(f"vmath works on float32 and float64, not {dtype}")
         self.dtype = dtype
         self.f32 = dtype == "float32"
+        #: Whether vectors of integers become floats by an instruction.
+        self.converts = self.f32
         self.width, self.mant, self.bias = (32, 23, 127) if self.f32 else (64, 52, 1023)
         #: Adding it rounds to an integer, left in the low bits of the sum's representation.
         self.magic = 1.5 * 2.0**self.mant
