@@ -64,8 +64,7 @@ def log_split(v: Any, x: Value) -> tuple[Value, Value, Value]:
 def _log_core(v: Any, f: Value) -> Value:
     """log(1 + f) - f for 1 + f in about [sqrt(1/2), sqrt(2)]."""
     if v.f32:
-        z = f * f
-        return v.fma(z * f, poly(v, f, _LOG_F32), z * -0.5)
+        return f * f * v.fma(f, poly(v, f, _LOG_F32), -0.5)
     s = f / (f + 2.0)  # Tang 1990 / fdlibm: odd series in s
     z = s * s
     h = f * f * 0.5
