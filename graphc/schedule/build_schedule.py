@@ -38,6 +38,9 @@ from graphc.schedule.small import keep_in_registers
 from graphc.schedule.team import split
 
 
+_NOT_COMPILED = frozenset(map(np.dtype, ("float16", "complex64", "complex128")))
+
+
 def schedule(graph: Graph, team: bool = False) -> L.Schedule:
     """Group, order, give memory, lower; with ``team``, for several threads."""
     _check_dtypes(graph)
@@ -78,7 +81,7 @@ def _kernels(
 
 def _check_dtypes(graph: Graph) -> None:
     for node in graph.deep_order:
-        if node.dtype.name in ("float16", "complex64", "complex128"):
+        if node.dtype in _NOT_COMPILED:
             where = graph.sources.get(node)
             name = node.attr("name") if node.op == "input" else node.op
             raise DTypeError(

@@ -86,8 +86,9 @@ def reduced_axes(unit: Node) -> tuple[int, ...]:
 
 def is_opaque(unit: Node) -> bool:
     """Units that are kernels of their own."""
-    in_loops = completes_rows(unit) or is_contraction(unit) or is_join(unit)
-    return (unit.op in _OPAQUE and not in_loops) or is_library(unit)
+    if unit.op not in _OPAQUE:
+        return is_library(unit)
+    return not (completes_rows(unit) or is_contraction(unit) or is_join(unit))
 
 
 def completes_rows(unit: Node) -> bool:
@@ -151,15 +152,18 @@ def analyse(
 ) -> Deps:
     """Units, storage and uses of a graph; ``kept`` are stored too, ``alone`` never fused, ``rows``
     the stacks that are not put together."""
-    stored = _must_store(graph, products=False) | set(kept)
-    operands = _must_store(graph) - stored
-    stored = (stored | operands) - rows.folded
+    stored, operands = _must_store(graph)
+    stored.update(kept)
+    operands -= stored
+    folded = rows.folded
+    stored = (stored | operands) - folded
     stored.update(_too_deep(graph, stored))
-    virtual = _virtual(graph, stored, {n for made in graph.order for n in _made_rows(made)})
+    products = (n for n in graph.order if n.op == "matmul")
+    virtual = _virtual(graph, stored, {row for made in products for row in _made_rows(made)})
     units = [
         n
         for n in graph.order
-        if n.op != "input" and n.op not in ALIASES and n not in virtual and n not in rows.folded
+        if n.op != "input" and n.op not in ALIASES and n not in virtual and n not in folded
         and (n.op not in _FOLDED or (n in stored and n.op != "const"))
     ]  # fmt: skip
     gathered = frozenset(
@@ -181,9 +185,10 @@ def analyse(
     return deps
 
 
-def _must_store(graph: Graph, products: bool = True) -> set[Node]:
-    """What must be in memory; without ``products`` not for those that may read it in a block."""
+def _must_store(graph: Graph) -> tuple[set[Node], set[Node]]:
+    """What must be in memory, and what only for products that may read it in a block."""
     stored: set[Node] = set()
+    operands: set[Node] = set()
     for node in graph.outputs:
         stored.add(storage_root(node))
     for node in graph.order:
@@ -193,8 +198,10 @@ def _must_store(graph: Graph, products: bool = True) -> set[Node]:
             stored.add(node)
         if node.op == "matmul":
             needed = {storage_root(i) for i in node.inputs} - set(_made_rows(node))
-            if not products and is_product(node):
-                needed -= {i for k, i in enumerate(node.inputs) if read_in_block(node, k)}
+            if is_product(node):
+                inside = {i for k, i in enumerate(node.inputs) if read_in_block(node, k)} & needed
+                operands |= inside
+                needed -= inside
             stored.update(needed)
         elif node.op in ("scatter_add", "scatter_set", "loop", "cond") or is_library(node):
             stored.update(storage_root(i) for i in node.inputs)
@@ -206,7 +213,7 @@ def _must_store(graph: Graph, products: bool = True) -> set[Node]:
             stored.add(storage_root(node.inputs[0]))
         elif node.op == "reshape" and not only_unit_axes(node.shape, node.inputs[0].shape):
             stored.add(storage_root(node))
-    return stored
+    return stored, operands
 
 
 def _made_rows(product: Node) -> list[Node]:
