@@ -127,6 +127,12 @@ class Fusion:
             opaque = is_opaque(unit) or unit in deps.alone
             facts = self._facts(unit, depth)
             self.group_of[unit] = Group([unit], [], domain(unit)[:depth], facts, opaque)
+        # By position, too: the groups, and who reads a unit.
+        self._at = [self.group_of[unit] for unit in deps.units]
+        self._readers = {
+            unit: list(dict.fromkeys(self.position[use.reader] for use in uses))
+            for unit, uses in deps.used_by.items()
+        }
 
     def _facts(self, unit: Node, depth: int) -> _Facts:
         reads = frozenset([use.unit for use in self.deps.uses[unit]])
@@ -237,17 +243,16 @@ class Fusion:
     def _path_through_others(self, a: Group, b: Group) -> bool:
         """Whether a third group depends on one of the two and feeds the other."""
         limit = self._closed(max(a.facts.last, b.facts.last))
-        around = [*self._successors(a, limit), *self._successors(b, limit)]
-        stack = [s for s in around if s is not a and s is not b]
-        seen: set[int] = set()
+        seen = self._successors(a, limit) | self._successors(b, limit)
+        seen -= {a, b}
+        stack = list(seen)
         while stack:
             group = stack.pop()
             if group is a or group is b:
                 return True
-            if id(group) in seen:
-                continue
-            seen.add(id(group))
-            stack.extend(self._successors(group, limit))
+            new = self._successors(group, limit) - seen
+            seen |= new
+            stack.extend(new)
         return False
 
     def _closed(self, limit: int) -> int:
@@ -256,15 +261,16 @@ class Fusion:
         reached = np.maximum.accumulate(self._last)[limit:]
         return limit + int(np.argmax(reached <= np.arange(limit, limit + len(reached))))
 
-    def _successors(self, group: Group, limit: int) -> Iterator[Group]:
+    def _successors(self, group: Group, limit: int) -> set[Group]:
         """Groups that read what ``group`` makes, but for readers behind the position ``limit``."""
+        found: set[Group] = set()
         for member in group.members:
-            for use in self.deps.used_by.get(member, ()):  # in order
-                if self.position[use.reader] > limit:
+            for place in self._readers.get(member, ()):
+                if place > limit:
                     break
-                target = self.group_of[use.reader]
-                if target is not group:
-                    yield target
+                found.add(self._at[place])
+        found.discard(group)
+        return found
 
     # --------------------------------------------------------------------------------- merging
 
@@ -278,7 +284,7 @@ class Fusion:
             merged = Group(units, sorted([*a.post, *b.post], key=by_position), outer, facts)
         self._last[[self.position[m] for m in merged.members]] = facts.last
         for member in merged.members:
-            self.group_of[member] = merged
+            self.group_of[member] = self._at[self.position[member]] = merged
         return merged
 
     def run(self) -> list[Group]:
@@ -346,7 +352,8 @@ class Fusion:
         positions = [self.position[u] for u in units]
         facts = _Facts(frozenset(), positions[0], positions[-1])  # nobody asks for more
         group = Group(units, [], (), facts, closed=True)
-        self.group_of.update(dict.fromkeys(units, group))
+        for place, unit in zip(positions, units, strict=True):
+            self.group_of[unit] = self._at[place] = group
         self._last[positions] = facts.last
 
     def _is_scalar(self, unit: Node) -> bool:
