@@ -24,12 +24,9 @@ import numpy as np
 from graphc.errors import GraphcError, ShapeError
 from graphc.ir import node as _node
 from graphc.ir.dims import Dim, DimLike, evaluate, symbol
-from graphc.ir.graph import Graph, Source, rebuild, topological
+from graphc.ir.graph import CONTROL, Graph, Source, rebuild, topological
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, TupleType
-
-#: Rows with bodies and several results, which ``item`` nodes pick.
-CONTROL = frozenset({"loop", "cond"})
 
 _SMALL_CONST = 16
 _VIEWS = frozenset({"broadcast", "reshape", "transpose", "slice", "windows"})

@@ -10,6 +10,8 @@ from graphc.ir import node as _node
 from graphc.ir.node import Node
 
 FEW = 64  # elements that a processor can hold in registers
+#: Rows with bodies and several results, which ``item`` nodes pick.
+CONTROL = frozenset({"loop", "cond"})
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def topological(roots: Iterable[Node], until: Container[Node] = ()) -> tuple[Nod
 
 def bodies(node: Node) -> list[tuple[str, Graph]]:
     """The graphs among the attributes of a node: what a loop repeats, the sides of a choice."""
+    if node.op not in CONTROL:
+        return []
     return [(key, value) for key, value in node.attrs if isinstance(value, Graph)]
 
 

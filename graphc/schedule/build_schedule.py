@@ -37,7 +37,6 @@ from graphc.schedule.rows import find_rows
 from graphc.schedule.small import keep_in_registers
 from graphc.schedule.team import split
 
-
 _NOT_COMPILED = frozenset(map(np.dtype, ("float16", "complex64", "complex128")))
 
 
