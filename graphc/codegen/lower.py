@@ -50,6 +50,7 @@ _ORDER = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">"
 
 #: How loops are written: the steps of a ``range``; ``abreast``, as the lanes of one vector; or
 #: ``unrolled``, one after the other.
+_WIDEST = 8  # elements of a vector for which vector math of any dtype has a variant
 _LOOPS = frozenset({"range", "abreast", "unrolled"})
 
 _MAIN_KINDS = {"args": BYTES, "arena": BYTES, "ints": WORDS}
@@ -459,8 +460,9 @@ class _Lowering:
             self._bind(node.target.id, INT64, index)
             self.block(node.body)
             latch = self.builder.block
-        if steps.func.id == "abreast":
-            ask_of_loop(latch, ("llvm.loop.vectorize.enable", ir.IntType(1)(1)))
+        if steps.func.id == "abreast":  # a width, not an order: LLVM warns where it cannot obey
+            width = min(end.constant, _WIDEST)
+            ask_of_loop(latch, ("llvm.loop.vectorize.width", ir.IntType(32)(width)))
 
     def _unrolled(self, node: ast.For) -> None:
         """All steps one after the other. Sums over them are added up in pairs, pairs of pairs and

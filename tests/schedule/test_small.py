@@ -136,3 +136,17 @@ def test_rows_of_a_vector_are_one():
     text = "\n".join(turn)
     assert "<4 x float>" in text
     assert not re.search(r"\b(load|store|alloca|insertelement)\b", text)
+
+
+def test_what_cannot_be_a_vector_is_no_warning(capfd):
+    """LLVM writes warnings to the error stream of the process."""
+
+    def divided(x):
+        def step(s, _):
+            return np.gcd(s, s[::-1] + 1) + s * 2, np.cumsum(s)
+
+        return gc.scan(step, x, None, length=7)
+
+    last, _ = gc.compile(divided)(np.arange(4))
+    assert last.shape == (4,)
+    assert capfd.readouterr().err == ""
