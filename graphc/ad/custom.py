@@ -39,7 +39,7 @@ class custom_vjp:
     ``backward(cotangent, result, *args, **kwargs)`` gets the cotangent (a tree like the result),
     the result and the arguments of the call, and returns the cotangents of the arguments: a tuple
     with one for each positional argument (or the one, where there is one), or a dict by parameter
-    name. A cotangent is a tree like its argument, with None where there is no gradient: for
+    name; those of arguments left at their default are passed over. A cotangent is a tree like its argument, with None where there is no gradient: for
     integers, for arguments in the program (strings, flags), and where it is zero.
 
     What backward computes from the arguments, and the function computed too, is computed once.
@@ -233,18 +233,23 @@ class _Custom(_Linear):
         ]
 
     def _names(self, count: int) -> list[str]:
-        try:
-            parameters = inspect.signature(self.custom.fn).parameters.values()
-        except ValueError:
-            parameters = ()
-        names = [p.name for p in parameters if p.kind in _POSITIONAL][:count]
+        names = [p.name for p in self._declared() if p.kind in _POSITIONAL][:count]
         return names + [f"args[{i}]" for i in range(len(names), count)]
 
+    def _declared(self) -> list[inspect.Parameter]:
+        try:
+            return list(inspect.signature(self.custom.fn).parameters.values())
+        except ValueError:
+            return []
+
     def _by_name(self, made: Any, names: list[str], kwargs: dict) -> dict[str, Any]:
+        declared = self._declared()  # what the call left at its default is a constant
+        positional = [p.name for p in declared if p.kind in _POSITIONAL]
         if isinstance(made, tuple) and type(made) is tuple:
-            if len(made) == len(names):
-                return dict(zip(names, made, strict=True))
-        elif isinstance(made, dict) and set(made) <= {*names, *kwargs}:
+            for known in (names, positional):
+                if len(made) == len(known):
+                    return dict(zip(known, made, strict=True))
+        elif isinstance(made, dict) and set(made) <= {*names, *kwargs, *(p.name for p in declared)}:
             return made
         elif len(names) == 1 and not isinstance(made, dict):
             return {names[0]: made}

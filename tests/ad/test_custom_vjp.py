@@ -264,3 +264,22 @@ def test_forward_mode_of_a_backward_that_is_not_linear():
 
     text = message(lambda ct, result, x, i: (np.clip(ct, -1, 1), None), transform=push)
     assert "not linear" in text and "jacrev" in text
+
+
+@pytest.mark.parametrize("form", [dict, tuple])
+def test_a_rule_for_all_parameters_serves_calls_that_leave_defaults_out(form):
+    @gc.custom_vjp
+    def f(x, k=2.0, *, s=1.0):
+        return x**2 * k * s
+
+    @f.backward
+    def _(ct, result, x, k=2.0, *, s=1.0):
+        all_of_them = {"x": ct * 2 * x * k * s, "k": ct * x**2 * s, "s": None}
+        return all_of_them if form is dict else (all_of_them["x"], all_of_them["k"])
+
+    run = gc.interpret
+    assert run(gc.grad(f))(3.0) == 12
+    assert run(gc.grad(lambda x: f(x, k=5.0)))(3.0) == 30
+    assert run(gc.grad(lambda k: f(3.0, k)))(2.0) == 9
+    assert run(gc.grad(lambda k: f(3.0, k=k)))(2.0) == 9
+    assert run(gc.grad(lambda x: f(x, s=5.0) if form is dict else 5 * f(x)))(3.0) == 60
