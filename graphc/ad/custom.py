@@ -39,8 +39,9 @@ class custom_vjp:
     ``backward(cotangent, result, *args, **kwargs)`` gets the cotangent (a tree like the result),
     the result and the arguments of the call, and returns the cotangents of the arguments: a tuple
     with one for each positional argument (or the one, where there is one), or a dict by parameter
-    name; those of arguments left at their default are passed over. A cotangent is a tree like its argument, with None where there is no gradient: for
-    integers, for arguments in the program (strings, flags), and where it is zero.
+    name; those of arguments left at their default are passed over. A cotangent is a tree like its
+    argument, with None where there is no gradient: for integers, for arguments in the program
+    (strings, flags), and where it is zero.
 
     What backward computes from the arguments, and the function computed too, is computed once.
     It is traced, so gradients of gradients, vmap and compiled functions work; forward mode
