@@ -677,11 +677,12 @@ class _NamedText(ScalarText):
 
 def _in_sequence(loop: L.For) -> str:
     """How the steps of a loop of a small step are run: those of an innermost loop that are as many
-    as the lanes of a vector are these lanes, unless they do nothing but add up."""
+    as the lanes of a vector are these lanes, unless they do nothing but add up. Of two steps LLVM
+    makes something else before it vectorises, and then says on stderr that it could not."""
     within = list(L.statements(loop.body))
     stores = [s for s in within if isinstance(s, L.Store | L.AccumulateInto)]
     abreast = (
-        loop.extent in (2, 4, 8, 16)
+        loop.extent in (4, 8, 16)
         and not isinstance(loop, L.ForBlocks)
         and not any(isinstance(s, L.ScatterAdd | L.ArgUpdate) for s in within)
         and bool(stores)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from generated import assert_same, program_of
 
+import graphc as gc
 from graphc import interp, pipeline
 from graphc.codegen import llvm_backend, native
 from graphc.codegen.machine import python_words
@@ -150,3 +151,15 @@ def test_arithmetic_is_contracted_outside_of_the_vector_math_alone(monkeypatch):
     functions = {f.split("(")[0].split("@")[-1].strip('"'): f for f in texts[0][0].split("define ")}
     contracted = {name for name, text in functions.items() if "contract" in text}
     assert contracted == {"kernel0"} and any("rare" in name for name in functions)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_llvm_says_nothing_to_the_user(size, capfd, monkeypatch):
+    monkeypatch.setenv("GRAPHC_CACHE", "0")
+    rows = np.linspace(0, 1, 2 * size).reshape(2, size)
+
+    def loss(m):
+        return gc.scan(lambda c, t: (np.tanh(c + t), c * t.sum()), m[0], m)[1].sum()
+
+    assert np.isfinite(gc.value_and_grad(loss)(rows)[0])
+    assert capfd.readouterr().err == ""
