@@ -130,7 +130,7 @@ def _math(name):
 
 def _product_words(product: ProductFunction) -> dict[str, object]:
     def multiply(a, *rest):
-        *arrays, m, k, count = rest
+        *arrays, m, k, count = rest[: len(rest) - product.ahead]
         also = 2 * len(product.columns)
         row = also + 2 * len(product.sums)
         assert len(arrays) == row + product.row + (product.method in ("panel", "chunks"))

@@ -37,10 +37,11 @@ def products_module(products: Sequence[ProductFunction], registers: Registers, t
 
 def argument_types(product: ProductFunction) -> list[ir.Type]:
     """What a product's function takes: a, each b and c, each further a and b, perhaps a row,
-    perhaps work, then m, k, count."""
+    perhaps work, then m, k, count, and what it asks for."""
     pointers = 1 + 2 * (len(product.columns) + len(product.sums)) + product.row
     pointers += product.method in ("panel", "chunks")
-    return [REALS[product.kind][0].as_pointer()] * pointers + [I64] * 3
+    pointer = REALS[product.kind][0].as_pointer()
+    return [pointer] * pointers + [I64] * 3 + [pointer] * product.ahead
 
 
 def pack_argument_types(product: ProductFunction) -> list[ir.Type]:
@@ -67,7 +68,9 @@ class _Product:
         packs = p.method in ("panel", "chunks")
         self.squares = _transposing_pack(v) if packs and p.tb else None
         function = v.function(p.name, argument_types(p))
-        self.a, *arrays, m, k, self.count = function.args
+        arguments = list(function.args)
+        self.ahead = [arguments.pop() for _ in range(p.ahead)]
+        self.a, *arrays, m, k, self.count = arguments
         rest = iter(arrays)
         self.pairs = [(next(rest), next(rest)) for _ in p.columns]  # each b and c
         self.also = [(next(rest), next(rest), I64(k)) for k in p.sums]
@@ -152,17 +155,25 @@ class _Product:
         elif self.row is not None:
             start = v.at(self.row, column)
             totals = [v.load(v.at(start, I64(j * v.lanes)), x) for j, x in enumerate(live)] * rows
+        # Each tile asks for as many elements as it has, one behind the other.
+        b, width = v.builder, I64(panel.vectors * v.lanes)
+        behind = b.add(b.mul(column, self.count), v.times(row, width)) if self.ahead else None
+        asked = [v.at(array, behind) for array in self.ahead]
         lefts = [(self.a, self.a_row, self.a_step, self.k)]
         lefts += [(a, k, I64(1), k) for a, _, k in self.also]
         for (a, a_row, a_step, k), source in zip(lefts, sources, strict=True):
             left = v.at(a, v.times(row, a_row)), a_row, a_step
-            totals = self._sums(panel, rows, left, source, b_step, k, totals)
+            totals = self._sums(panel, rows, left, source, b_step, k, totals, asked)
+            asked = []
         for value, place in zip(totals, places, strict=True):
             v.store(value, *place)
 
-    def _sums(self, panel: Panel, rows: int, left, source, b_step, k, totals=None) -> list:
+    def _sums(
+        self, panel: Panel, rows: int, left, source, b_step, k, totals=None, asked=()
+    ) -> list:
         """The vectors of a tile, row by row; ``left`` is where A begins, and its two steps;
-        ``totals``, what is there to add to."""
+        ``totals``, what is there to add to; ``asked``, from where on vectors of other arrays are
+        asked for, one a turn, as many as the tile has."""
         v, b = self.v, self.v.builder
         a, a_row, a_step = left
         vectors, live = range(panel.vectors), _live(panel, v)
@@ -200,16 +211,30 @@ class _Product:
                 totals[place] = b.fadd(totals[place], more)
         turns = self._unrolled(k)
         count = k if turns == 1 else I64(k.constant // turns)
-        with Loop(b, count, [a, source, *(totals or zeros)]) as loop:
-            a, row_of_b, *totals = loop.carried
-            for turn in range(turns):
-                if turn:
-                    v.fence()
-                here = v.at(a, v.times(I64(turn), a_step)) if turn else a
-                totals = step(here, v.at(row_of_b, v.times(I64(turn), b_step)), totals)
-            over = [v.times(I64(turns), by) for by in (a_step, b_step)]
-            loop.carried = [v.at(a, over[0]), v.at(row_of_b, over[1]), *totals]
-        return loop.carried[2:]
+
+        def summed(count, state) -> list:
+            with Loop(b, count, state) as loop:
+                *places, a, row_of_b = loop.carried[: len(state) - len(zeros)]
+                totals = loop.carried[len(state) - len(zeros) :]
+                for place in places:
+                    v.prefetch(place, near=False)
+                for turn in range(turns):
+                    if turn:
+                        v.fence()
+                    here = v.at(a, v.times(I64(turn), a_step)) if turn else a
+                    totals = step(here, v.at(row_of_b, v.times(I64(turn), b_step)), totals)
+                over = [v.times(I64(turns), by) for by in (a_step, b_step)]
+                places = [v.at(place, I64(v.lanes)) for place in places]
+                loop.carried = [*places, v.at(a, over[0]), v.at(row_of_b, over[1]), *totals]
+            return loop.carried
+
+        state = [a, source, *(totals or zeros)]
+        lines = rows * panel.vectors
+        if not asked or (isinstance(count, ir.Constant) and count.constant < lines):
+            return summed(count, state)[2:]
+        first = I64(lines) if isinstance(count, ir.Constant) else _smaller(b, I64(lines), count)
+        state = summed(first, [*asked, *state])[len(asked) :]
+        return summed(b.sub(count, first), state)[2:]
 
     def _unrolled(self, k) -> int:
         """Steps of the sum in a turn of its loop. Fewer instructions a step let the processor look

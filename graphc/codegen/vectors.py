@@ -112,14 +112,15 @@ class Vectors:
         kind = ir.VectorType(I1, self.lanes)
         return ir.Constant(kind, [I1(lane < live) for lane in range(self.lanes)])
 
-    def prefetch(self, pointer) -> None:
-        """Ask for the line of an element, which need not exist."""
+    def prefetch(self, pointer, near: bool = True) -> None:
+        """Ask for the line of an element, which need not exist; ``near``: to the first-level cache,
+        else to the second."""
         place = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
         prefetch = self.module.globals.get("llvm.prefetch") or ir.Function(
             self.module, kind, "llvm.prefetch"
         )
-        read, kept, data = I32(0), I32(3), I32(1)
+        read, kept, data = I32(0), I32(3 if near else 2), I32(1)
         self.builder.call(prefetch, [place, read, kept, data])
 
     def load(self, pointer, live=None):

@@ -59,7 +59,8 @@ class ProductFunction:
     it ``adds``, c keeps what it has, and all its rows are computed. With ``chunks`` there may be
     more products of a: of ``beside`` columns, each with its b and c behind the first c. To others
     products may be added, of as many terms as ``sums`` has, each with its a and b behind c, and a
-    ``row``."""
+    ``row``. Behind count come ``ahead`` arrays like c, whose lines are asked for while it computes.
+    """
 
     name: str
     kind: str
@@ -74,6 +75,7 @@ class ProductFunction:
     beside: tuple[int, ...] = ()
     sums: tuple[int, ...] = ()
     row: bool = False
+    ahead: int = 0
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -107,7 +109,8 @@ class ProductFunction:
             operands.append("row")
             results[0] += f" + row[{self.n}]"
         work = "work, " if self.method in ("panel", "chunks") else ""
-        call = f"{self.name}(a, {', '.join(operands)}, {work}m, k, count)"
+        ahead = ", ..." if self.ahead else ""
+        call = f"{self.name}(a, {', '.join(operands)}, {work}m, k, count{ahead})"
         text = f"# {call}: count rows of {self.kind} {', '.join(results)}"
         if self.method != "whole":
             return text
@@ -605,8 +608,10 @@ class _Body:
             sizes = f"{p.m}, {rows}, {p.m}"
         else:
             sizes = f"{rows if p.own_rows else dim(p.m)}, {dim(p.k)}, {rows}"
+        first = L.variable(p.block) * (p.rows * p.n)
+        ahead = "".join(f", {self._part(buffer, first)}" for buffer in p.ahead)
         comment = f"  # {p.source}" if p.source else ""
-        return f"{function.name}({a}, {b}, {c}, {work}{sizes}){comment}"
+        return f"{function.name}({a}, {b}, {c}, {work}{sizes}{ahead}){comment}"
 
     def _convolution(self, stmt: L.Convolve) -> str:
         key, known = (short_dtype(stmt.out.dtype), stmt.shape), self.calls.convolutions
@@ -778,7 +783,12 @@ def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> Product
     how = "whole" if p.method == "packed" else p.method  # the same code
     more: tuple = ()
     if isinstance(p, L.Product):
-        more = tuple(o.n for o in p.beside), tuple(o.k for o in p.also), p.row is not None
+        more = (
+            tuple(o.n for o in p.beside),
+            tuple(o.k for o in p.also),
+            p.row is not None,
+            len(p.ahead),
+        )
     key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how, adds, *more)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 

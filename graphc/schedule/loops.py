@@ -279,7 +279,8 @@ class Product:
     is nothing before the first row of a. With ``adds`` the block is one of rows of a and b, whose
     number is k, and ``a.T @ b`` of it is added to all of c. ``beside`` are products of the same a,
     which is packed for all of them at once. ``also`` are products added to this one while a tile of
-    it is in registers, and ``row`` is where the tile's columns begin."""
+    it is in registers, and ``row`` is where the tile's columns begin. ``ahead`` are arrays of the
+    result's shape whose rows the loops behind take next: they are asked for meanwhile."""
 
     a: Buffer
     b: Buffer
@@ -300,6 +301,7 @@ class Product:
     beside: tuple[Product, ...] = ()
     also: tuple[Product, ...] = ()
     row: tuple[Buffer, Affine] | None = None
+    ahead: tuple[Buffer, ...] = ()
 
     @property
     def all(self) -> tuple[Product, ...]:

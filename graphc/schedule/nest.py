@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +30,8 @@ from graphc.schedule.deps import (
 from graphc.schedule.fuse import Group
 from graphc.schedule.pooling import pooling
 from graphc.schedule.products import (
+    AHEAD_METHODS,
+    MAX_AHEAD,
     TILE_ROWS,
     block_rows,
     chain_rows,
@@ -168,6 +170,7 @@ class NestBuilder:
                 statements = [L.For(self._last_var(), self.group.outer[-1], statements, rows)]
             body += statements
         if self.block:
+            self._look_ahead(body)
             body = [*packs, L.ForBlocks(_BLOCK, self.group.outer[-1], body, size=self.block)]
         loops = list(enumerate(self.group.outer))
         for position, extent in reversed(loops[:-1] if self.block else loops):
@@ -179,6 +182,24 @@ class NestBuilder:
         for unit in self.group.post:
             self._store_units([unit], _loop_index("", unit.shape))
         return [*self.prologue, *body, *self.epilogue]
+
+    def _look_ahead(self, body: list[L.Stmt]) -> None:
+        """Let products ask for what the loops behind them read and write of arrays in memory. Those
+        of a transposed A gain nothing: they wait for its rows, which come from afar themselves."""
+        products = [k for k, s in enumerate(body) if isinstance(s, L.Product)]
+        known = set(self.storage.values())
+        for at, end in zip(products, [*products[1:], len(body)], strict=True):
+            call = body[at]
+            if len(self.group.outer) > 1 or call.ta or call.method not in AHEAD_METHODS:
+                continue
+            position = L.flatten_index((*self.outer_index, L.variable("j0")), (call.m, call.n))
+            before = {b for buffers in _touched(body[:at]) for b in buffers}
+            found = [
+                b for b in _walked(body[at + 1 : end], position)
+                if b in known and b not in before and b.dtype == call.c.dtype
+                and b not in (call.a, call.b)
+            ]  # fmt: skip
+            call.ahead = tuple(dict.fromkeys(found))[:MAX_AHEAD]
 
     def _scalars(self) -> list[L.Stmt]:
         """A run of scalars, and the arrays that they are put together to. All is computed before
@@ -1012,6 +1033,16 @@ def _most_repeated(stack: Node) -> Node | None:
             sizes[constant] = sizes.get(constant, 0) + piece.type.size
     most = max(sizes, key=sizes.__getitem__, default=None)
     return most if most is not None and sizes[most] > len(stack.inputs) // 2 else None
+
+
+def _walked(body: list[L.Stmt], position: L.Affine) -> Iterator[L.Buffer]:
+    """Buffers that statements read or write at ``position``."""
+    for stmt in L.statements(body):
+        for expr in L.expressions(stmt):
+            if isinstance(expr, L.Load) and not expr.dynamic and expr.index == position:
+                yield expr.buffer
+        if isinstance(stmt, L.Store) and stmt.index == position:
+            yield stmt.buffer
 
 
 def _touched(body) -> tuple[tuple[L.Buffer, ...], tuple[L.Buffer, ...]]:

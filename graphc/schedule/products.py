@@ -19,6 +19,8 @@ _MAX_A_COLUMNS = 512 << 10  # bytes of a transposed A whose columns are read in 
 _LARGE_B = 1 << 20
 #: Of a product in chunks: rows of the result and terms of the sum for which A is packed at a time.
 CHUNK_ROWS, CHUNK_TERMS = 512, 96
+#: Methods whose tiles ask for what comes next, and of how many arrays.
+AHEAD_METHODS, MAX_AHEAD = ("direct", "whole", "packed", "panel"), 4
 _MANY_ROWS = 256
 _SMALL = 16 << 10  # bytes of a matrix that stays in the cache beside what blocks of rows need
 _MANY_SUMMED = 64
