@@ -783,12 +783,8 @@ def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> Product
     how = "whole" if p.method == "packed" else p.method  # the same code
     more: tuple = ()
     if isinstance(p, L.Product):
-        more = (
-            tuple(o.n for o in p.beside),
-            tuple(o.k for o in p.also),
-            p.row is not None,
-            len(p.ahead),
-        )
+        more = tuple(o.n for o in p.beside), tuple(o.k for o in p.also)
+        more = *more, p.row is not None, len(p.ahead)
     key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how, adds, *more)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 

@@ -188,7 +188,7 @@ class NestBuilder:
         of a transposed A gain nothing: they wait for its rows, which come from afar themselves."""
         products = [k for k, s in enumerate(body) if isinstance(s, L.Product)]
         known = set(self.storage.values())
-        for at, end in zip(products, [*products[1:], len(body)], strict=True):
+        for at, end in zip(products, [*products[1:], len(body)], strict=False):
             call = body[at]
             if len(self.group.outer) > 1 or call.ta or call.method not in AHEAD_METHODS:
                 continue

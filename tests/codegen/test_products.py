@@ -77,10 +77,11 @@ class _Compiled:
         )
         self.engine.finalize_object()
 
-    def _call(self, name, arrays, sizes):
-        kinds = [ctypes.c_void_p] * len(arrays) + [ctypes.c_int64] * len(sizes)
+    def _call(self, name, arrays, sizes, ahead=()):
+        pointer = ctypes.c_void_p
+        kinds = [pointer] * len(arrays) + [ctypes.c_int64] * len(sizes) + [pointer] * len(ahead)
         function = ctypes.CFUNCTYPE(None, *kinds)(self.engine.get_function_address(name))
-        function(*(x.ctypes.data for x in arrays), *sizes)
+        function(*(x.ctypes.data for x in arrays), *sizes, *(x.ctypes.data for x in ahead))
 
     def __call__(self, product, a, b, m, k, *beside):
         """The result; with more than one b, all of them."""
@@ -97,7 +98,8 @@ class _Compiled:
             more = [x for other, d in zip(beside, others, strict=True) for x in (other, d[first:])]
             left = a[:, first:] if product.ta else a[first:]
             operands = [left, b, c[first:], *more, *behind]
-            self._call(product.name, operands, [m, k, min(rows, m - first)])
+            ahead = [np.empty(1, a.dtype)] * product.ahead  # what is asked for need not exist
+            self._call(product.name, operands, [m, k, min(rows, m - first)], ahead)
         assert work[-1] == 77
         return (c, *others) if beside else c
 
@@ -141,6 +143,28 @@ def test_native_functions_of_all_kinds(machine, kind):
             a, b = _operands(rng, DTYPES[kind], ta, tb, rows, n, k)
             found = compiled(product, a, b, rows, k)
             np.testing.assert_array_equal(found, _expected(a, b, ta, tb), err_msg=product.text)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_what_is_asked_for_changes_no_sums(machine):
+    """Sums longer and shorter than the lines of a tile, of known and unknown length."""
+    rng = np.random.default_rng(0)
+    cases = [
+        (m, n, k, known, method)
+        for m, n, k in [(19, 40, 260), (8, 48, 64), (9, 33, 5), (5, 16, 0)]
+        for known in (True, False)
+        for method in ("direct", "whole", "panel")
+    ]
+    products = [
+        ProductFunction(f"p{i}", "f32", 0, method != "direct", m if known else None, n,
+                        k if known else None, m if known else None, method, ahead=1 + i % 3)
+        for i, (m, n, k, known, method) in enumerate(cases)
+    ]  # fmt: skip
+    compiled = _Compiled(products, MACHINES[machine])
+    for product, (m, n, k, _, _) in zip(products, cases, strict=True):
+        a, b = _operands(rng, np.float32, 0, product.tb, m, n, k)
+        found = compiled(product, a, b, m, k)
+        np.testing.assert_array_equal(found, _expected(a, b, 0, product.tb), err_msg=product.text)
 
 
 @pytest.mark.parametrize("machine", MACHINES)

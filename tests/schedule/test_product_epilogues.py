@@ -325,3 +325,23 @@ def test_a_sum_of_products_in_place_waits_for_who_reads_what_was_there():
     arrays = [rng.standard_normal((8, 8)).astype(np.float32) for _ in range(4)]
     expected = interp.evaluate(graph, arrays)
     assert_same(python_run(graph, [a.copy() for a in arrays]), expected)
+
+
+@pytest.mark.parametrize("ta", [0, 1])
+def test_products_ask_for_what_follows_them(ta):
+    """Arrays of the result's shape that the loops behind read or write; not rows, scratch and what
+    the kernel has just touched, and nothing beside a transposed A."""
+    m, n, k = 512, 64, 128
+    a, b, skip, bias = matrix(0, *((k, m) if ta else (m, k))), *(
+        matrix(i, *shape) for i, shape in enumerate([(k, n), (m, n), (n,)], 1)
+    )  # fmt: skip
+    z = build.matmul(a, b, ta, 0)
+    y = E("mul", E("tanh", E("add", z, row(bias, z))), skip)
+    graph = Graph("f", (a, b, skip, bias), (y, build.reduce("sum", y, (0,))))
+    (call,) = products(schedule(graph))
+    assert [x.size for x in call.ahead] == ([] if ta else [m * n] * 2)
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=i.shape).astype(np.float32) for i in graph.inputs]
+    expected = interp.evaluate(graph, values)
+    for run in (python_run, native_run):
+        assert_same(run(graph, values), expected, rtol=1e-4)
