@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from graphc import syntax
 from graphc.ir import build
 from graphc.ir.node import Node
 from graphc.ir.ops import BOOL, OPS
@@ -54,7 +55,7 @@ class Derivative:
 @cache
 def parse(text: str) -> Derivative | None:
     """The formula ``text``, or None where it is the number 0."""
-    tree = ast.parse(text, mode="eval").body
+    tree = syntax.parse(text, mode="eval").body
     if isinstance(tree, ast.Constant) and tree.value == 0:
         return None
     factors: set[str] = set()

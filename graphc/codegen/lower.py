@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from graphc import syntax
 from graphc.codegen.kinds import (
     BOOL,
     BYTES,
@@ -128,7 +129,7 @@ def _function(module: ir.Module, name: str, kinds: Sequence, result: Kind) -> ir
 
 
 def _parsed(text: str) -> ast.FunctionDef:
-    (tree,) = ast.parse(text).body
+    (tree,) = syntax.parse(text).body
     assert isinstance(tree, ast.FunctionDef)
     return tree
 

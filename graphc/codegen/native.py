@@ -10,6 +10,7 @@ import ast
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from graphc import syntax
 from graphc.codegen import convolution, pooling
 from graphc.codegen.interleave import interleave_long_bodies
 from graphc.codegen.kinds import INT64, NONE, SCALARS, WORDS, Buffer
@@ -92,7 +93,7 @@ def compile_words(text: str) -> Compiled:
     function of the object code."""
     module = _module()
     words = dict(native_words())
-    for tree in ast.parse(text).body:
+    for tree in syntax.parse(text).body:
         assert isinstance(tree, ast.FunctionDef)
         words[tree.name] = lower_words(module, f"word_{tree.name}", tree, words)
     last = words[tree.name]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc import syntax
 from graphc.ir import build
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
@@ -117,7 +118,7 @@ def _parse(text: str) -> _Pattern:
     def attribute(tree):
         return _Name(tree.id) if isinstance(tree, ast.Name) else ast.literal_eval(tree)
 
-    return convert(ast.parse(text, mode="eval").body)
+    return convert(syntax.parse(text, mode="eval").body)
 
 
 def _orders(pattern: _Pattern) -> list[_Pattern]:

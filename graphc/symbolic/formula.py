@@ -10,6 +10,7 @@ import ast
 import operator
 from collections.abc import Mapping
 
+from graphc import syntax
 from graphc.errors import SymbolicError
 
 _OPERATORS = {
@@ -91,7 +92,7 @@ def parse(text: str, env: Mapping):
 
 def _tree(text: str) -> ast.expr:
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        return syntax.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
         raise SymbolicError(
             f"the formula {text!r} is not an expression: {error.msg} at {error.offset}\n"

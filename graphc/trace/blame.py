@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from graphc import syntax
 from graphc.errors import EscapedTracerError, SymbolicDimError, TraceAttributeError, TraceError
 from graphc.ir.graph import Graph, topological
 from graphc.ir.node import Node
@@ -252,7 +253,7 @@ def _assigned_to_plain(target: ast.AST) -> str:
 
 def plain_output(text: str | None) -> TraceError:
     """``out=`` or an augmented assignment into a plain array."""
-    tree = ast.parse(text, mode="eval").body if text else ast.Name("the array")
+    tree = syntax.parse(text, mode="eval").body if text else ast.Name("the array")
     return TraceError(located(_assigned_to_plain(tree)))
 
 

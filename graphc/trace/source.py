@@ -11,6 +11,7 @@ import sys
 from types import FrameType
 from typing import Any
 
+from graphc import syntax
 from graphc.ir.graph import Source
 
 _LONGEST_QUOTE = 120
@@ -146,7 +147,7 @@ def current_expression() -> tuple[ast.AST | None, list[ast.AST]]:
 @functools.lru_cache(maxsize=8)
 def _parsed(text: str) -> ast.Module | None:
     try:
-        return ast.parse(text)
+        return syntax.parse(text)
     except SyntaxError:
         return None
 
