@@ -49,9 +49,9 @@ _LOGICAL = {ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"}
 _WORDS = {ast.FloorDiv: "floor_div", ast.Mod: "floor_mod"}
 _ORDER = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
+_WIDEST = 8  # elements of a vector for which vector math of any dtype has a variant
 #: How loops are written: the steps of a ``range``; ``abreast``, as the lanes of one vector; or
 #: ``unrolled``, one after the other.
-_WIDEST = 8  # elements of a vector for which vector math of any dtype has a variant
 _LOOPS = frozenset({"range", "abreast", "unrolled"})
 
 _MAIN_KINDS = {"args": BYTES, "arena": BYTES, "ints": WORDS}
