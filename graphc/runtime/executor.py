@@ -50,7 +50,10 @@ def arena_of(nbytes: int) -> np.ndarray:
     if not in_pages or not hasattr(mmap, "MADV_HUGEPAGE"):
         return aligned_empty(nbytes)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    memory = mmap.mmap(-1, max(nbytes, in_pages) + _HUGE_PAGE, flags=flags)
+    try:
+        memory = mmap.mmap(-1, max(nbytes, in_pages) + _HUGE_PAGE, flags=flags)
+    except OSError:
+        return aligned_empty(nbytes)  # or MemoryError, which says how much it is
     raw = np.frombuffer(memory, np.uint8)
     first = -raw.ctypes.data % _HUGE_PAGE
     with contextlib.suppress(OSError):  # a system without huge pages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -298,6 +298,7 @@ class _Program:
         self._const_of: dict[Node, L.Buffer] = {}
         self._kernels = self._names = 0
         self._before: dict[L.Buffer, list[L.Kernel]] = {}
+        self._named: dict[Node, list[str]] = {}  # inputs of the body that is lowered
 
     def temp(self, name: str, dtype, size) -> L.Buffer:
         buffer = L.Buffer(f"{name}{len(self.temps)}", dtype, size, "temp", len(self.temps))
@@ -336,6 +337,32 @@ class _Program:
         if label not in self.checks:
             self.checks.append(label)
         return self.checks.index(label) + 1
+
+    @contextlib.contextmanager
+    def body(self, inputs: Sequence[Node], given: Sequence[Node]) -> Iterator[None]:
+        """While a body is lowered: its inputs have the names of the arguments that they are."""
+        outer = self._named
+        self._named = {
+            i: self.integer_arguments(g) for i, g in zip(inputs, given, strict=True)
+        }  # fmt: skip
+        yield
+        self._named = outer
+
+    def integer_arguments(self, node: Node) -> list[str]:
+        """Names of the integer arguments that an index is computed from."""
+        names: list[str] = []
+        seen, stack = set(), [node]
+        while stack:
+            node = stack.pop()
+            if node in seen or node.dtype.kind not in "iub":
+                continue
+            seen.add(node)
+            if node in self._named:
+                names += self._named[node]
+            elif node.op == "input" and node.dtype.kind in "iu":
+                names.append(node.attr("name").replace("{", "(").replace("}", ")"))
+            stack.extend(reversed(node.inputs))
+        return list(dict.fromkeys(names))
 
     @contextlib.contextmanager
     def loop(self, unchanged: list[L.Buffer]) -> Iterator[list[L.Kernel]]:
@@ -530,7 +557,7 @@ def _reusable(unit, group, deps, storage, last_use, position, taken) -> L.Buffer
 
 def _lower(graph, deps, order, storage, histories, program: _Program) -> list[L.Kernel]:
     def new_check(node: Node) -> int:
-        return program.check(_check_label(graph, node))
+        return program.check(_check_label(graph, node, program))
 
     kernels: list[L.Kernel] = []
     for group in order:
@@ -612,7 +639,8 @@ def _loop(
     donated |= {count + k: count + x for k, x in enumerate(changed) if x is not None}
     outputs = [*body.outputs[:count], *(body.outputs[k] for k in apart)]
     step = Graph(body.name, body.inputs, outputs, graph.sources, donated)
-    with program.loop(consts) as before:
+    inner = program.body(body.inputs, node.inputs[node.attr("counted") :])
+    with program.loop(consts) as before, inner:
         inside = [*given_parts, *x_parts, *consts], [*made_parts, *y_parts]
         kernels, _ = _kernels(step, program, *inside, step.has_few_elements)
     packed = [b for k in before for b in k.writes]
@@ -620,7 +648,8 @@ def _loop(
     if cond is not None:
         test = program.temp("tmp", cond.outputs[0].dtype, 1)
         asked = Graph(cond.name, cond.inputs, cond.outputs, graph.sources)
-        tests, _ = _kernels(asked, program, [*carries, *consts], [test])
+        with program.body(cond.inputs, [*given.init, *given.consts]):
+            tests, _ = _kernels(asked, program, [*carries, *consts], [test])
     counter = None if given.count is None else storage[storage_root(given.count)]
     carries = [kept[k].first if k in kept else b for k, b in enumerate(carries)]
     reads = [*([] if counter is None else [counter]), *carries, *read, *consts, *packed]
@@ -641,7 +670,8 @@ def _choice(name: str, node: Node, storage, graph: Graph, program: _Program) -> 
     for key in ("on_true", "on_false"):
         side = node.attr(key)
         step = Graph(side.name, side.inputs, side.outputs, graph.sources)
-        sides.append(_kernels(step, program, operands, results)[0])
+        with program.body(side.inputs, node.inputs[1:]):
+            sides.append(_kernels(step, program, operands, results)[0])
     reads = tuple(dict.fromkeys([pred, *operands]))
     return L.ChoiceControl(
         name, pred, *sides, reads, tuple(results), (node,), graph.sources.get(node)
@@ -667,7 +697,7 @@ def _gemm(name: str, node: Node, storage, graph, program: _Program) -> L.GemmKer
     )  # fmt: skip
 
 
-def _check_label(graph: Graph, node: Node) -> str:
+def _check_label(graph: Graph, node: Node, program: _Program) -> str:
     """What an out-of-range index or a failed factorization is reported as;
     ``Artifact.failure`` fills the places in."""
     where = graph.sources.get(node)
@@ -679,24 +709,10 @@ def _check_label(graph: Graph, node: Node) -> str:
         size = node.attr("size")
     else:
         size = node.inputs[0].shape[node.attr("axis")]
-    named = " and ".join(_integer_arguments(indices))
+    named = " and ".join(program.integer_arguments(indices))
     value = f"{{wrapped {size}}}" if _is_wrapped(indices) else "{value}"
     place = f" in {named}" if named else ""
     return f"index {value}{place} is out of bounds for an axis of size {{size {size}}}{line}"
-
-
-def _integer_arguments(node: Node) -> list[str]:
-    """Names of the integer arguments that an index is computed from."""
-    names, seen, stack = [], set(), [node]
-    while stack:
-        node = stack.pop()
-        if node in seen or node.dtype.kind not in "iub":
-            continue
-        seen.add(node)
-        if node.op == "input" and node.dtype.kind in "iu":
-            names.append(node.attr("name").replace("{", "(").replace("}", ")"))
-        stack.extend(reversed(node.inputs))
-    return names
 
 
 def _below_views(node: Node) -> Node:

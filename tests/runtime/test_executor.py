@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from generated import assert_same
 
+import graphc as gc
 from graphc import interp, pipeline
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir import build
@@ -213,6 +214,27 @@ def test_an_index_out_of_range_names_argument_value_and_size():
         with pytest.raises(IndexError, match=message):
             run([table, np.array([0, bad, 2, 0])])
         assert_same(run([table, good]), interp.evaluate(gather(), [table, good]))
+
+
+@pytest.mark.parametrize("where", ["nested", "carry", "choice", "condition"])
+def test_an_index_within_a_loop_or_a_choice_has_the_name_of_its_argument(where):
+    def f(table, i):
+        if where == "nested":
+            turn = lambda _, s: gc.fori_loop(0, 3, lambda t, c: c + table[i[t]], s)  # noqa: E731
+            return gc.fori_loop(0, 2, turn, 0.0)
+        if where == "carry":
+            return gc.fori_loop(0, 2, lambda _, c: (c[0] + table[c[1]], c[1]), (np.zeros(3), i))
+        if where == "choice":
+            return gc.cond(table[0] < 9, lambda t, k: t[k], lambda t, k: t[:3], table, i)
+        return gc.while_loop(lambda c: table[i][c] < 3, lambda c: c + 1, 0)
+
+    with pytest.raises(IndexError, match="index 9 in i is out of bounds for an axis of size 4"):
+        gc.compile(f)(np.arange(4.0), np.array([0, 9, 1]))
+
+
+def test_too_much_memory_is_a_memory_error():
+    with pytest.raises(MemoryError, match="PiB"):
+        arena_of(1 << 52)
 
 
 def test_nothing_is_written_out_of_bounds():

@@ -109,3 +109,13 @@ def test_parameters_stay_in_registers():
     assert not [line for line in turn if re.search(r"\bload (float|<)|alloca", line)]
     assert len([line for line in turn if re.search(r"\bstore\b", line)]) == 1
     assert not [line for line in turn if " call " in line and "@llvm." not in line]
+
+
+def test_an_index_out_of_range_is_named_as_data():
+    def picked(params, index, y):
+        return np.mean((params["w"][index] - y) ** 2)
+
+    index = np.array([0, 2, 9, 1])
+    trainer = gc.train.Trainer(picked, gc.optim.sgd(0.1))
+    with pytest.raises(IndexError, match=r"index 9 in batch\[0\] is out of bounds"):
+        trainer.fit({"w": np.zeros(4)}, (index, 1.0 * index), epochs=9, batch_size=4)
