@@ -431,8 +431,12 @@ class NestBuilder:
         last time leaves its memory to what later segments make."""
         free: dict[tuple, list[L.Buffer]] = {}
         held: list[tuple[int, tuple, L.Buffer]] = []  # the segment of the last read
-        for unit in sorted(self.units, key=self.segment_of.__getitem__):
-            position = self.segment_of[unit]
+        begin = dict(self.segment_of)  # where they are first written into
+        for piece, joins in self.joined.items():
+            for join, _ in joins:
+                begin[join] = min(begin[join], self.segment_of[piece])
+        for unit in sorted(self.units, key=begin.__getitem__):
+            position = begin[unit]
             row = self._value_inner(unit)
             if unit in self.storage or not (row or self.block):
                 continue

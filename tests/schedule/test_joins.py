@@ -58,6 +58,14 @@ def deeper(x, y):
     return np.concatenate([np.exp(x), np.tanh(y)], axis=2) * np.float32(2)
 
 
+def one_after_the_other(x, y):
+    """A piece of the second is there before the first has been read."""
+    t = np.tanh(y[:, :32])
+    first = np.concatenate([np.sin(x), x], axis=1)
+    second = np.concatenate([np.exp(x), t * np.sum(first, axis=1, keepdims=True)], axis=1)
+    return np.sum(second * second)
+
+
 def gates(x, y):
     """Slopes of slices, in another order than that of the slices."""
 
@@ -70,7 +78,8 @@ def gates(x, y):
 
 CASES = {
     f.__name__: f for f in (
-        halves, with_arguments, twice, two_joins, nested, read_again, softmaxes, deeper, gates
+        halves, with_arguments, twice, two_joins, nested, read_again, softmaxes, deeper, gates,
+        one_after_the_other,
     )
 }  # fmt: skip
 
