@@ -1,12 +1,14 @@
 """Sizes in float arithmetic stay symbolic: one compile serves them, with NumPy's own results."""
 # ruff: noqa: E501 (tables of expressions)
 
+import math
 import warnings
 
 import numpy as np
 import pytest
 
 import graphc as gc
+import graphc.numpy as gnp
 
 SIZES = (5, 6, 7, 13, 100)
 
@@ -33,7 +35,9 @@ n ** 0.3, n ** -0.5 * x, n ** -1, n ** -2 * x
 
 
 def function(text):
-    return eval(f"lambda x, n=None: (lambda n: [{text}])(x.shape[0])", globals())
+    return eval(
+        f"lambda x, n=None: (lambda n: [{text}])(x.shape[0])", {"np": np, "gnp": gnp, "math": math}
+    )
 
 
 def differences(fn, traced, compare):

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-FLAGS = ("-Ofast", "-march=native", "-mprefer-vector-width=512", "-shared", "-fPIC")
+FLAGS = ("-Ofast", "-march=native", "-mprefer-vector-width=512", "-fPIC")
 
 
 def compile_c(name: str) -> Callable:
@@ -30,9 +30,14 @@ def compile_text(text: str, flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
     if compiler is None:
         raise ImportError("no C compiler `cc`")
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "peer.so"
-        command = [compiler, *flags, "-x", "c", "-", "-o", str(library), "-lmvec", "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, input=text)
-        if done.returncode:
-            raise ImportError(f"{compiler}: {done.stderr.strip().splitlines()[-1]}")
+        unit, library = Path(folder) / "peer.o", Path(folder) / "peer.so"
+        _run([compiler, *flags, "-c", "-x", "c", "-", "-o", str(unit)], text)
+        # Linked without the flags: after -Ofast a library flushes subnormals in whoever loads it.
+        _run([compiler, "-shared", str(unit), "-o", str(library), "-lmvec", "-lm"])
         return ctypes.CDLL(str(library))
+
+
+def _run(command: list[str], text: str = "") -> None:
+    done = subprocess.run(command, capture_output=True, text=True, input=text)
+    if done.returncode:
+        raise ImportError(f"{command[0]}: {done.stderr.strip().splitlines()[-1]}")

@@ -272,7 +272,8 @@ class Tracer:
             found = self.ravel()[index[0]]
         else:
             found = self[index[0] if isinstance(index[0], tuple) else index]
-        return self.context.wrap(found.node, weak=True)
+        wide = {"f": np.float64, "i": np.int64, "c": np.complex128}.get(self.dtype.kind, self.dtype)
+        return self.context.wrap(found.astype(wide).node, weak=True)
 
     def tolist(self):
         return [part.tolist() for part in self] if self.ndim else self.item()
