@@ -11,6 +11,7 @@ from typing import Any
 from graphc import pipeline
 from graphc.compiled import CompiledFunction, name_of, with_own_options
 from graphc.ir import build
+from graphc.pickling import Recipe
 from graphc.trace import printing
 from graphc.trace.tracing import Tracer, wrap
 from graphc.trace.tree import flatten, unflatten
@@ -100,10 +101,11 @@ def interpret(fn: Callable, **options) -> CompiledFunction:
 
 
 def _compiled(fn, options, engine="native") -> CompiledFunction:
+    recipe = Recipe(_compiled, fn, (options, engine))
     primal = fn.primal if isinstance(fn, CompiledFunction) else None
     name = fn.name if isinstance(fn, CompiledFunction) else name_of(fn)
     fn, options = with_own_options(fn, options, "static_argnames", "dims", "donate")
-    return CompiledFunction(fn, name=name, engine=engine, primal=primal, **options)
+    return CompiledFunction(fn, name=name, engine=engine, primal=primal, recipe=recipe, **options)
 
 
 def stages(fn: Callable, *args, **kwargs) -> dict[str, Callable[[], str]]:

@@ -37,6 +37,7 @@ from graphc.ir.types import TensorType
 from graphc.nonfinite import checked_option, explain
 from graphc.passes import before_adjoint
 from graphc.paths import Path, Paths, in_stages
+from graphc.pickling import Recipe, reduced
 from graphc.request import Request, became_symbolic, device_option, frozen, symbolic
 from graphc.runtime.c_function import CFunction, example_of
 from graphc.runtime.entry import CallForm, make_entry
@@ -167,12 +168,13 @@ class CompiledFunction:
         primal: Callable | None = None, max_paths: int | None = None,
         max_compiles: int | None = None, checked: bool | str | None = None,
         device: str | None = None, threads: int | str | None = None,
-        memory_limit: int | str | None = None,
+        memory_limit: int | str | None = None, recipe: Recipe | None = None,
     ):  # fmt: skip
         functools.update_wrapper(self, traceable)
         self.traceable = traceable
         self.name = name
         self.primal = primal  # what a derivative was taken of
+        self.recipe = recipe
         self._warned = False
         self.donate = (donate,) if isinstance(donate, int | str) else tuple(donate)
         self.dims = dict(dims or {})
@@ -244,6 +246,15 @@ class CompiledFunction:
 
     def __repr__(self) -> str:
         return f"<graphc.{self.engine} {self.name}, {len(self.compiles)} compiled>"
+
+    def __reduce__(self):
+        return reduced(self, self.recipe)
+
+    def __copy__(self):
+        return self  # as functions are
+
+    def __deepcopy__(self, memo):
+        return self
 
     def _call(self, *args, **kwargs):
         given = args, kwargs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import pickle
 
 
 class GraphcError(Exception):
@@ -43,6 +44,10 @@ class GradientMismatchError(GraphcError, AssertionError):
 
 class UnknownNameError(GraphcError, ValueError):
     """An unknown option, stage, optimizer, dtype or device name."""
+
+
+class FunctionPicklingError(GraphcError, pickle.PicklingError):
+    """A compiled function that other processes would not find by its name."""
 
 
 class DataError(GraphcError, ValueError):

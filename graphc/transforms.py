@@ -19,6 +19,7 @@ from graphc.ad.transforms import Argnums
 from graphc.ad.vmap import vmap as batching_vmap
 from graphc.compiled import CompiledFunction, name_of, with_own_options
 from graphc.errors import GradientError
+from graphc.pickling import Recipe
 from graphc.trace.tracing import active_trace
 from graphc.trace.tree import map_instances
 
@@ -103,10 +104,11 @@ def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunct
     array([2., 4., 6.])
     """
     argnums = check_argnums(argnums, "gc.elementwise_grad(f)(x)")
+    recipe = Recipe(elementwise_grad, fn, (argnums,), options)
     fn, options = with_own_options(fn, options, "static_argnames", "dims", named=("argnums",))
     name = f"elementwise_grad_{name_of(fn)}"
     return CompiledFunction(
-        transforms.elementwise_grad(fn, argnums), name=name, primal=fn, **options
+        transforms.elementwise_grad(fn, argnums), name=name, primal=fn, recipe=recipe, **options
     )
 
 
@@ -256,24 +258,35 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> Compil
     >>> gc.vmap(np.dot, in_axes=(0, None))(np.eye(3), np.array([1.0, 2.0, 3.0]))
     array([1., 2., 3.])
     """
+    recipe = Recipe(vmap, fn, (in_axes, out_axes), options)
     fn, options = with_own_options(
         fn, options, "static_argnames", "dims", named=("in_axes", "out_axes")
     )
     mapped = batching_vmap(fn, in_axes, out_axes)
-    return CompiledFunction(mapped, name=f"vmap_{name_of(fn)}", **options)
+    return CompiledFunction(mapped, name=f"vmap_{name_of(fn)}", recipe=recipe, **options)
 
 
 def _directional(transform, direction, fn, argnums, has_aux, options) -> CompiledFunction:
     argnums = check_argnums(argnums, f"gc.{transform.__name__}(f)(x, {direction})")
+    recipe = Recipe(_remade, fn, (_directional, (transform, direction), argnums, has_aux), options)
     fn, options = with_own_options(fn, options, "static_argnames", "dims", named=_NAMED)
     name = f"{transform.__name__}_{name_of(fn)}"
     primal = without_direction(fn, direction)
-    return CompiledFunction(transform(fn, argnums, has_aux), name=name, primal=primal, **options)
+    return CompiledFunction(
+        transform(fn, argnums, has_aux), name=name, primal=primal, recipe=recipe, **options
+    )
 
 
 def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunction:
     argnums = check_argnums(argnums, f"gc.{label}(f)(x)")
+    recipe = Recipe(_remade, fn, (_derivative, (transform, label), argnums, has_aux), options)
     fn, options = with_own_options(fn, options, "static_argnames", "dims", named=_NAMED)
     derivative = transform(fn, argnums, has_aux)
     derivative.argnums = argnums  # for those who show the derivative
-    return CompiledFunction(derivative, name=f"{label}_{name_of(fn)}", primal=fn, **options)
+    name = f"{label}_{name_of(fn)}"
+    return CompiledFunction(derivative, name=name, primal=fn, recipe=recipe, **options)
+
+
+def _remade(fn, maker, what, argnums, has_aux, **options) -> CompiledFunction:
+    """As :func:`_directional` or :func:`_derivative` made it, in another process."""
+    return maker(*what, fn, argnums, has_aux, options)

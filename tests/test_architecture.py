@@ -15,7 +15,7 @@ ROOT = Path(graphc.__file__).parent
 # shared vocabulary of all stages.
 LEVELS = (
     ("errors", "forks", "vmath"),
-    ("compiles", "syntax"),
+    ("compiles", "pickling", "syntax"),
     ("ir",),
     ("interp",),
     ("trace",),
