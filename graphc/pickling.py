@@ -66,11 +66,12 @@ def _named_alike(fn: Any) -> Any:
 
 def _advice(fn: types.FunctionType) -> str:
     code = fn.__code__
+    place = f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
     kind = "a lambda" if fn.__name__ == "<lambda>" else f"`{fn.__name__}`"
     why = "is inside another function" if "<locals>" in fn.__qualname__ else (
         f"has no name of its own in module {fn.__module__}"
     )  # fmt: skip
     return (
-        f"{kind} ({os.path.basename(code.co_filename)}:{code.co_firstlineno}) cannot be pickled: it {why}, and "
+        f"{kind} ({place}) cannot be pickled: it {why}, and "
         "other processes find functions by name.\nWrite it with `def` at the top level of a module."
     )
