@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from graphc import interp
-from graphc.errors import no_attribute
+from graphc.errors import OptionError, no_attribute
 from graphc.trace import special as _special
 from graphc.trace.context import any_tracer, current_trace
 from graphc.trace.dispatch import Located
@@ -345,8 +345,16 @@ def y1(x: Any) -> Any:
     return _elementwise("y1", x)
 
 
-def zeta(s: Any, q: Any) -> Any:
-    """Hurwitz zeta function for s > 1, q > 0; ``s`` is a constant."""
+def zeta(s: Any, q: Any = None) -> Any:
+    """Hurwitz zeta function for s > 1, q > 0; ``s`` is a constant. Without ``q`` it is 1: the
+    Riemann zeta function, for s >= 1 (OptionError below)."""
+    if q is None:
+        q = 1.0
+        if not any_tracer((s,)) and np.any(np.asarray(s) < 1):
+            raise OptionError(
+                "zeta(s) is for s >= 1 here.\n"
+                "For others call scipy.special.zeta outside the compiled function."
+            )
     return _with_constant("zeta", s, q)
 
 

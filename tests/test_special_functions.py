@@ -7,7 +7,7 @@ import pytest
 
 import graphc as gc
 from graphc import special
-from graphc.errors import DTypeError, GradientError, TraceError
+from graphc.errors import DTypeError, GradientError, OptionError, TraceError
 
 scipy_special = pytest.importorskip("scipy.special")
 
@@ -144,6 +144,14 @@ def test_scipys_logsumexp_written_out_names_its_twin():
         gc.interpret(lambda x: scipy_special.logsumexp(x))(np.ones(3))
     with pytest.raises(TraceError, match=r"graphc\.special\.polygamma"):
         gc.interpret(lambda x: scipy_special.polygamma(1, x))(np.ones(3))
+
+
+def test_zeta_without_q_is_riemanns():
+    s = np.array([1.0, 1.5, 2.0, 40.0])
+    np.testing.assert_allclose(special.zeta(s), scipy_special.zeta(s), rtol=1e-14)
+    assert gc.interpret(lambda x: x * special.zeta(3.0))(2.0) == 2 * special.zeta(3.0, 1.0)
+    with pytest.raises(OptionError, match="s >= 1"):
+        special.zeta([2.0, 0.5])
 
 
 def test_the_order_of_zeta_is_a_constant():
