@@ -101,3 +101,17 @@ def test_row_28_float64_is_honoured():
     for made in (gc.grad(loss), gc.elementwise_grad(np.sin)):
         assert made(X).dtype == np.float64
     assert gc.jvp(np.sin)(X, X)[1].dtype == gc.hvp(loss)(X, X).dtype == np.float64
+
+
+def test_an_unknown_keyword_is_named_with_the_signature():
+    def loss(w, x):
+        return w * x
+
+    for derivative in (gc.grad(loss), gc.jacobian(loss)):
+        with pytest.raises(GradientError) as caught:
+            derivative(wt=1.0, x=2.0)
+        assert "loss() got an unexpected keyword argument 'wt': it is `loss(w, x)`" in str(
+            caught.value
+        )
+    with pytest.raises(GradientError, match="got 0 positional arguments"):
+        gc.grad(loss)(x=2.0)

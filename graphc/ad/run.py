@@ -232,9 +232,29 @@ def _find_argument(fn, argnum, args, kwargs, names):
         return args, position, name
     if name in kwargs:
         return kwargs, name, name
+    _refuse_unknown(fn, kwargs)
     raise GradientError(
         located(f"argnums={argnum}, but `{name_of(fn)}` got {len(args)} positional arguments")
     )
+
+
+def _refuse_unknown(fn, kwargs) -> None:
+    """Raise GradientError for a keyword that ``fn`` does not take, as its call would."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return
+    parameters = signature.parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    taken = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for name in kwargs:
+        if name not in taken:
+            shown = f"{name_of(fn)}{signature}"
+            message = (
+                f"{name_of(fn)}() got an unexpected keyword argument {name!r}: it is `{shown}`"
+            )
+            raise GradientError(located(message))
 
 
 def kind_of(value: Any) -> str:
