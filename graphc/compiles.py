@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from graphc.errors import CompileLimitError
 
 _LISTED = 4
 _WIDEST, _WIDEST_REASON = 60, 160
+_PLACE = re.compile(r" \(\S+:\d+(?=[:)])")
 
 
 @dataclass(frozen=True)
@@ -71,4 +73,12 @@ class Compiles(list):
 
 
 def _cut(text: str, widest: int = _WIDEST) -> str:
-    return text if len(text) <= widest else text[: widest - 3] + "..."
+    """At most ``widest`` characters; the place of a line, ``(model.py:12)``, is kept whole."""
+    if len(text) <= widest:
+        return text
+    place = ""
+    if found := _PLACE.search(text):
+        text, place = text[: found.start()], f"{found[0]})"
+        if len(text) + len(place) <= widest:
+            return text + place
+    return text[: max(widest - len(place) - 3, 0)] + "..." + place

@@ -5,6 +5,7 @@ import pytest
 
 import graphc as gc
 from graphc.compiled import _KEPT_SHAPES
+from graphc.compiles import Compile, Compiles
 from graphc.errors import IndexingError, OptionError, TraceError, UnknownNameError
 from graphc.ir.dims import symbol
 from graphc.request import freeze
@@ -191,3 +192,13 @@ def test_row2_and_row29_through_a_call():
         gc.interpret(lambda x: x + not_defined)(1.0)  # noqa: F821
     last = caught.traceback[-1]
     assert str(last.path) == __file__ and "not_defined" in str(last.statement)
+
+
+def test_a_reason_that_is_cut_keeps_its_line():
+    reason = f"x: float64[7] -> float64[9]; sizes are fixed because {'it is so ' * 12}"
+    quoted = Compile((), f"{reason}(model.py:1234: return np.sum(x[:5]))", 0.5, 1)
+    table = str(Compiles([quoted]))
+    assert "... (model.py:1234)  " in table or "so (model.py:1234)  " in table
+    assert "return" not in table
+    longer = Compile((), f"{'why ' * 60}(model.py:1234: y = x)", 0.5, 1)
+    assert "... (model.py:1234)  " in str(Compiles([longer]))
