@@ -12,7 +12,11 @@ from graphc.schedule import loops as L
 def describe(schedule: L.Schedule) -> str:
     """One block a kernel: what it computes, reads and writes; then the reasons."""
     kernels = list(L.leaves(schedule.kernels))
-    lines = [f"{len(kernels)} kernels, {len(schedule.temps)} temporaries"]
+    temps = len(schedule.temps)
+    lines = [
+        f"{len(kernels)} kernel{'s' * (len(kernels) != 1)}, "
+        f"{temps} temporar{'y' if temps == 1 else 'ies'}"
+    ]
     for kernel in schedule.kernels:
         lines.append("")
         lines += _block(kernel, schedule)

@@ -292,7 +292,7 @@ def test_groups_never_wait_for_each_other():
 def test_description_names_loops_traffic_and_reasons():
     made = scheduled(lambda x, w, b: np.tanh(x @ w + b), f32(32, 16), f32(16, 8), f32(8))
     text = describe(made)
-    assert text.startswith("1 kernels, ")
+    assert text.startswith("1 kernel, ")
     assert "matmul (32, 16) @ (16, 8) in blocks of 32 rows" in text
     assert "computes matmul, add, tanh" in text
     assert "reads" in text and "writes" in text
