@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("native", "interpreter")
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.0002, 0.02  # seconds between looks at a run
+_SHOWN_PARAMS = 12
 
 
 class StopTraining(Exception):
@@ -87,11 +88,31 @@ class History:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The trained parameters, the optimiser's state, and the :class:`History`."""
+    """The trained parameters, the optimiser's state, and the :class:`History`.
+
+    Printed, it is a summary, with types of the parameters instead of their values.
+    """
 
     params: Any
     state: Any
     history: History
+
+    def __repr__(self) -> str:
+        past = self.history
+        head = [f"{len(past.loss)} epoch{'s' * (len(past.loss) != 1)}"]
+        series = {"loss": past.loss, "val_loss": past.val_loss}
+        head += [f"{name} {values[-1]:.6g}" for name, values in series.items() if values]
+        if past.stopped is not None:
+            head.append(f"stopped: {past.stopped}")
+        leaves = [np.asarray(leaf) for leaf in flatten(self.params)[0]]
+        paths = leaf_paths(self.params, "params")
+        lines = [
+            f"  {path}: {leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+            for path, leaf in zip(paths, leaves, strict=True)
+        ]
+        if len(lines) > _SHOWN_PARAMS:
+            lines[_SHOWN_PARAMS - 1 :] = [f"  and {len(lines) - _SHOWN_PARAMS + 1} more"]
+        return "\n".join([f"FitResult: {', '.join(head)}", *lines])
 
 
 @dataclass(frozen=True)
@@ -203,7 +224,8 @@ class Trainer:
             validation = _as_tuple(validation, self.loss)
             if len(validation) != len(data):
                 raise DataError(
-                    f"validation has {len(validation)} parts, the training data {len(data)}"
+                    f"validation has {len(validation)} part{'s' * (len(validation) != 1)}, "
+                    f"the training data {len(data)}"
                 )
             _refuse_lossy(validation, [f"validation {n}" for n in names])
             validation, _ = check_data(validation, [f"validation {n}" for n in names])

@@ -401,7 +401,7 @@ def test_bad_data_is_named_as_the_loss_names_it():
         trainer().fit(params, (x[10:], y), **fit)
     with pytest.raises(DataError, match="`validation x` has nan in row 9"):
         trainer().fit(params, (x[10:], y[10:]), validation=(x, y), **fit)
-    with pytest.raises(DataError, match="validation has 1 parts, the training data 2"):
+    with pytest.raises(DataError, match="validation has 1 part, the training data 2"):
         trainer().fit(params, (x[10:], y[10:]), validation=x[10:], **fit)
 
 
@@ -509,3 +509,22 @@ def test_label_out_of_range_is_named(engine):
     y[13] = 3
     with pytest.raises(IndexError, match="3"):
         trainer(network, engine=engine).fit(params, (x, y), epochs=1, batch_size=16)
+
+
+def test_a_result_is_printed_as_a_summary():
+    params, x, y = problem()
+    result = trainer().fit(params, (x, y), epochs=2, batch_size=10, validation=(x, y))
+    past = result.history
+    head, *shapes = str(result).splitlines()
+    assert head == (
+        f"FitResult: 2 epochs, loss {past.loss[-1]:.6g}, val_loss {past.val_loss[-1]:.6g}"
+    )
+    assert shapes == ["  params['b']: float32[]", "  params['w']: float32[3]"]
+
+    def stop(*_):
+        raise StopTraining("enough")
+
+    stopped = trainer().fit(params, (x, y), epochs=2, batch_size=10, callback=stop)
+    assert repr(stopped).splitlines()[0].endswith("stopped: enough")
+    many = type(result)([np.zeros(2)] * 40, (), past)
+    assert len(str(many).splitlines()) == 13 and str(many).endswith("  and 29 more")
