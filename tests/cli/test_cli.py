@@ -59,7 +59,7 @@ def test_dump_with_types(capsys, model):
         ("traced", "# model.py:7"),
         ("adjoint", "graph value_and_grad_loss("),
         ("optimized", "graph loss("),
-        ("fused", "kernels"),
+        ("fused", "1 kernel, 1 temporary"),
         ("loops", "def main("),
         ("llvm", "define "),
     ],
