@@ -7,6 +7,8 @@ steps times batch terms, whose tiles stay in registers for long.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from graphc.ir import build, control
 from graphc.ir.graph import Graph, bodies, rebuild, substitute, transform
 from graphc.ir.node import Node
@@ -18,23 +20,42 @@ _FEW_TERMS = 128  # of a step: with more a product is as fast inside of the loop
 
 def products_behind_loops(graph: Graph) -> Graph:
     """``graph`` with such sums taken out of its loops, those in bodies too."""
+
+    def moved(loop: Node, made: Node) -> dict[Node, Node]:
+        return _items(graph, loop, _Sums(made).moved() or ())
+
+    return _with_loops(graph, products_behind_loops, moved)
+
+
+def _with_loops(
+    graph: Graph,
+    again: Callable[[Graph], Graph],
+    change: Callable[[Node, Node], dict[Node, Node]],
+) -> Graph:
+    """``graph`` with ``again`` of its bodies; ``change(old, made)`` of a loop is what else comes in
+    the place of which nodes behind it."""
     if not any(bodies(n) for n in graph.order):
         return graph
-    results: dict[Node, list[Node]] = {}
+    changed: dict[Node, Node] = {}
 
     def visit(node: Node, inputs: tuple[Node, ...]) -> Node:
-        if node.op == "item" and node.inputs[0] in results:
-            return results[node.inputs[0]][node.attr("index")]
+        if node in changed:
+            return changed[node]
         if not bodies(node):
             return rebuild(node, inputs)
         attrs = dict(node.attrs)
-        attrs.update((key, products_behind_loops(body)) for key, body in bodies(node))
+        attrs.update((key, again(body)) for key, body in bodies(node))
         made = build.make(node.op, inputs, **attrs)
-        if node.op == "loop" and (moved := _Sums(made).moved()):
-            results[node] = moved
+        if node.op == "loop":
+            changed.update(change(node, made))
         return made
 
     return transform(graph, visit)
+
+
+def _items(graph: Graph, loop: Node, results: Sequence[Node]) -> dict[Node, Node]:
+    """``results`` in the place of those that ``graph`` reads of the loop."""
+    return {item: results[item.attr("index")] for item in graph.users[loop]} if results else {}
 
 
 class _Sums:
@@ -123,31 +144,18 @@ _MIN_TERMS = 8  # of a step, for each element that is added to
 def sums_into_loops(graph: Graph) -> Graph:
     """``graph`` with sums over all steps of what a loop stacks (the gradient of a bias) added up
     in the loop, while a step's terms are in the cache; those in bodies too."""
-    if not any(bodies(n) for n in graph.order):
-        return graph
     wanted: dict[Node, dict[Node, tuple[int, tuple[int, ...]]]] = {}
     for node in graph.order:
         if (found := _sum_of_steps(node)) is not None:
             wanted.setdefault(found[0], {})[node] = found[1:]
-    results: dict[Node, list[Node]] = {}
-    totals: dict[Node, Node] = {}
 
-    def visit(node: Node, inputs: tuple[Node, ...]) -> Node:
-        if node in totals:
-            return totals[node]
-        if node.op == "item" and node.inputs[0] in results:
-            return results[node.inputs[0]][node.attr("index")]
-        if not bodies(node):
-            return rebuild(node, inputs)
-        attrs = dict(node.attrs)
-        attrs.update((key, sums_into_loops(body)) for key, body in bodies(node))
-        made = build.make(node.op, inputs, **attrs)
-        if node in wanted:
-            results[node], found = _with_totals(made, list(wanted[node].values()))
-            totals.update(zip(wanted[node], found, strict=True))
-        return made
+    def added_up(loop: Node, made: Node) -> dict[Node, Node]:
+        if loop not in wanted:
+            return {}
+        results, totals = _with_totals(made, list(wanted[loop].values()))
+        return _items(graph, loop, results) | dict(zip(wanted[loop], totals, strict=True))
 
-    return transform(graph, visit)
+    return _with_loops(graph, sums_into_loops, added_up)
 
 
 def _sum_of_steps(node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
