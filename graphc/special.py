@@ -226,7 +226,7 @@ def gammainc(a: Any, x: Any) -> Any:
 
 
 def gammaincc(a: Any, x: Any) -> Any:
-    """1 - :func:`gammainc`; for x > a + 1 its own digits are right, below those of 1."""
+    """1 - :func:`gammainc`, with all its digits where it is small."""
     return _with_constant("gammaincc", a, x)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,10 +67,8 @@ def _of_cosine_integral(x: float) -> float:
     return 1 / (1 + abs(x)) if abs(x) > 0.2 else 0.0
 
 
-def _of_gamma(upper: bool, a: float, x: float) -> float:
-    """By how much P and Q move with x; 1 where Q is 1 - P."""
-    if upper and x < max(a + 1, 2):
-        return 1.0
+def _of_gamma(a: float, x: float) -> float:
+    """By how much P and Q move with x."""
     return math.exp(a * math.log(x) - x - math.lgamma(a)) if a > 0 and 0 < x < 1e300 else 0.0
 
 
@@ -129,7 +126,7 @@ _entry("ellipk", via_f64(ellipk), 0.51, 5.0)
 _entry("ellipe", via_f64(ellipe), 0.51, 5.0)
 _entry("ellipd", via_f64(ellipd), 0.51, 11.0)
 for _name, _upper in (("gammainc", False), ("gammaincc", True)):
-    _entry(_name, via_f64(incomplete_gamma(_upper)), 0.51, 20.0, 2, partial(_of_gamma, _upper))
+    _entry(_name, via_f64(incomplete_gamma(_upper)), 0.51, 20.0, 2, _of_gamma)
 _entry("lambertw", via_f64(lambertw), 0.51, 6.0)
 
 

@@ -58,6 +58,14 @@ def gammaln(v: Any, x: Value) -> Value:
     return v.select(x < 0.0, v.const(NAN), y)
 
 
+def gammaln1p(v: Any, a: Value) -> Value:
+    """log Gamma(1 + a), 0 <= a <= 1, of the digits of a."""
+    low = a < 0.5
+    y = v.select(low, a, a - 1.0)
+    near = y * poly(v, y, _LGAMMA)
+    return v.select(low, near - log1p(v, a), near)
+
+
 _PSI_ROOT = (1.4616321449683622, 9.5499954299656977e-17)
 #: digamma(x) / (x - root) on [1, 2], in x - 3/2.
 _PSI = (

@@ -8,8 +8,8 @@ from typing import Any
 
 from graphc.vmath.arithmetic import INF, NAN, at_least, at_most, poly, poly_over
 from graphc.vmath.error_functions import erfc
-from graphc.vmath.exponentials import exp
-from graphc.vmath.gamma import gammaln
+from graphc.vmath.exponentials import exp, expm1
+from graphc.vmath.gamma import gammaln, gammaln1p
 from graphc.vmath.logarithms import log
 from graphc.vmath.values import Value
 
@@ -115,7 +115,8 @@ _TEMME = (
     ),
 )  # fmt: skip
 _LARGE = 20.0  # values of a for Temme's expansion
-_TERMS, _FRACTIONS = 75, 60  # of the series and of the continued fraction
+_TERMS, _FRACTIONS = 75, 70  # of the series and of the continued fraction
+_NEAR, _NEAR_TERMS = 1.25, 20  # of Q for a < 1 and small x
 
 
 def _eta(v: Any, a: Value, x: Value) -> tuple[Value, Value]:
@@ -151,6 +152,17 @@ def _density(v: Any, a: Value, x: Value, gap: Value) -> Value:
     return v.select(a > 10.0, large, small)
 
 
+def _small_q(v: Any, a: Value, x: Value) -> Value:
+    """Q for a < 1 and x < 5/4: 1 - P has no digits for small a, 1 - x**a / Gamma(a + 1) has all of
+    them, as has what the rest of P's series adds to it."""
+    power = a * log(v, x) - gammaln1p(v, a)
+    series = v.const(0.0)
+    for k in range(_NEAR_TERMS, 0, -1):
+        series = (1.0 / (a + float(k)) - series) * (x * (1.0 / k))
+    rest = expm1(v, power)
+    return v.fma(a * series, rest + 1.0, -rest)
+
+
 def incomplete_gamma(upper: bool) -> Callable[[Any, Value, Value], Value]:
     """P(a, x), or Q = 1 - P: Temme's uniform expansion for large a around x = a, elsewhere the
     series of P below a + 1 and Legendre's continued fraction of Q above."""
@@ -158,7 +170,10 @@ def incomplete_gamma(upper: bool) -> Callable[[Any, Value, Value], Value]:
     def impl(v: Any, a: Value, x: Value) -> Value:
         eta, gap = _eta(v, a, x)
         density = _density(v, a, x, gap)
-        below = x < at_least(v, a + 1.0, 2.0)
+        bend = at_least(v, a + 1.0, 2.0)
+        if upper:
+            bend = v.select(a < 1.0, v.const(_NEAR), bend)
+        below = x < bend
         inner = v.select(below, x, v.const(0.0))
         series = v.const(1.0)
         for k in range(_TERMS, 0, -1):
@@ -169,7 +184,8 @@ def incomplete_gamma(upper: bool) -> Callable[[Any, Value, Value], Value]:
             fraction = (outer + (2.0 * k - 1.0) - a) - (float(k) - a) * float(k) / fraction
         p, q = density * series, density * a / fraction
         if upper:
-            y = v.select(below, 1.0 - p, q)
+            small = _small_q(v, at_most(v, a, 1.0), at_most(v, x, _NEAR))
+            y = v.select(below, v.select(a < 1.0, small, 1.0 - p), q)
         else:
             y = v.select(below, p, 1.0 - q)
         uniform = (a > _LARGE) & (v.abs(eta) < 1.0)
