@@ -365,23 +365,29 @@ for _name in ("dot", "matmul", "inner"):
     case(_f, f"{_f}(x, y)", x=N(2, 3), y=N(3, 3), dtypes=ALL)
     case(_f, f"{_f}(x, y)", x=N(2, 3), y=N(3))
     case(_f, f"{_f}(x, y)", x=N(0, 3), y=N(3))
-case("np.matmul", "x @ y", x=N(2, 1, 2, 3), y=N(4, 3, 2), order=1)
+case("np.matmul", "x @ y", x=N(2, 1, 2, 3), y=N(4, 3, 2))
 case("np.matmul", "x @ y", x=N(2, 0), y=N(0, 3))
-case("np.dot", "np.dot(x, y)", x=N(2, 3), y=N(2, 3, 2), order=1)
+case("np.dot", "np.dot(x, y)", x=N(2, 3), y=N(2, 3, 2))
 case("np.dot", "np.dot(x, y)", x=N(), y=N(3))
-case("np.inner", "np.inner(x, y)", x=N(2, 3), y=N(2, 2, 3), order=1)
+case("np.inner", "np.inner(x, y)", x=N(2, 3), y=N(2, 2, 3))
 case("np.vdot", "np.vdot(x, y)", x=N(2, 3), y=N(3, 2), dtypes=ALL)
 case("np.vecdot", "np.vecdot(x, y)", x=N(2, 3), y=N(3))
 case("np.outer", "np.outer(x, y)", x=N(2, 2), y=N(3), dtypes=ALL)
 case("np.tensordot", "np.tensordot(x, y)", x=N(2, 3), y=N(2, 3))
 case("np.tensordot", "np.tensordot(x, y, axes=1)", "np.tensordot(x, y, axes=([0, 1], [1, 0]))",
-     "np.tensordot(x, y, axes=0)", x=N(3, 2), y=N(2, 3), order=1)  # fmt: skip
-case("np.einsum", "np.einsum('ij,jk->ik', x, y)", "np.einsum('ij,jk', x, y)",
-     "np.einsum('ij,ji->', x, y)", "np.einsum('...j,jk->...k', x, y)", x=N(2, 3), y=N(3, 2),
-     order=1)  # fmt: skip
+     "np.tensordot(x, y, axes=0)", x=N(3, 2), y=N(2, 3))  # fmt: skip
+case(
+    "np.einsum",
+    "np.einsum('ij,jk->ik', x, y)",
+    "np.einsum('ij,jk', x, y)",
+    "np.einsum('ij,ji->', x, y)",
+    "np.einsum('...j,jk->...k', x, y)",
+    x=N(2, 3),
+    y=N(3, 2),
+)
 case("np.einsum", "np.einsum('ii->i', x)", "np.einsum('ii', x)", "np.einsum('ij->ji', x)",
      "np.einsum('ij,ij->i', x, x)", "np.einsum('ij,jk,kl->il', x, x, x)",
-     "np.einsum(x, [0, 1], x, [1, 2], [0, 2])", x=N(3, 3), order=1)  # fmt: skip
+     "np.einsum(x, [0, 1], x, [1, 2], [0, 2])", x=N(3, 3))  # fmt: skip
 case("np.kron", "np.kron(x, y)", x=N(2, 2), y=N(3), dtypes=ALL)
 case("np.cross", "np.cross(x, y)", x=N(2, 3), y=N(3), dtypes=NUMBERS)
 case("np.cross", "np.cross(x[:, :2], y)", "np.cross(y, x[:, :2])", "np.cross(x[:, :2], y[1:])",
@@ -725,7 +731,7 @@ case("np.linalg.svd of complex", "(lambda u, s, vh: (u * np.sin(s)) @ vh)"
      "(*np.linalg.svd((x + 1j * y)[:2], full_matrices=False)).imag", x=N(3, 3), y=P(3, 3),
      dtypes=FLOATS)  # fmt: skip
 case("graphc.linalg.expm of complex", "gc.linalg.expm((x + 1j * y) / 4).real", x=N(2, 2), y=P(2, 2),
-     dtypes=("float64",), order=1)  # fmt: skip
+     dtypes=FLOATS)  # fmt: skip
 flat("np.linalg.matrix_rank of complex", "np.linalg.matrix_rank(x + 1j * y)", x=N(3, 3), y=P(3, 3),
      dtypes=FLOATS)  # fmt: skip
 flat("order of complex", "np.argmax(x + 1j * y, axis=0)", "np.argmin(x + 1j * y)",

@@ -44,8 +44,8 @@ def _row(function: str, rows) -> str:
     texts = dict.fromkeys(" ; ".join(r.text.splitlines()) for r in rows)
     calls = "<br>".join(f"`{t.replace('|', chr(92) + '|')}`" for t in texts)
     dtypes = " ".join(_short(d) for d in dict.fromkeys(d for r in rows for d in r.dtypes))
-    order = max(r.order for r in rows)
     flat = all(r.flat for r in rows)
+    order = min((r.order for r in rows if not r.flat), default=0)
     first = "0" if flat else "yes"
     second = "0" if flat else "yes" if order > 1 else "no"
     return f"| {function} | {calls} | {dtypes} | yes | {first} | {second} | yes |"
