@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc import pipeline
-from graphc.compiled import CompiledFunction, name_of, with_own_options
+from graphc.compiled import CompiledFunction, with_own_options
+from graphc.functions import identifier_of
 from graphc.ir import build
 from graphc.pickling import Recipe
 from graphc.trace import printing
@@ -103,7 +104,7 @@ def interpret(fn: Callable, **options) -> CompiledFunction:
 def _compiled(fn, options, engine="native") -> CompiledFunction:
     recipe = Recipe(_compiled, fn, (options, engine))
     primal = fn.primal if isinstance(fn, CompiledFunction) else None
-    name = fn.name if isinstance(fn, CompiledFunction) else name_of(fn)
+    name = fn.name if isinstance(fn, CompiledFunction) else identifier_of(fn)
     fn, options = with_own_options(fn, options, "static_argnames", "dims", "donate")
     return CompiledFunction(fn, name=name, engine=engine, primal=primal, recipe=recipe, **options)
 

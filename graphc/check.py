@@ -7,7 +7,6 @@ is as small as rounding allows, so there is no step to choose.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from graphc.ad import transforms
-from graphc.compiled import CompiledFunction, name_of
+from graphc.compiled import CompiledFunction
 from graphc.errors import GradientMismatchError, unknown_name
+from graphc.functions import identifier_of, positional_names
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 
 _STEPS = 0.5 ** np.arange(52)
@@ -61,7 +61,7 @@ def check_grads(
     leaves, structure = flatten((args, kwargs))
     positions = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
     if not positions:
-        raise GradientMismatchError(f"no argument of `{name_of(f)}` holds a float to move")
+        raise GradientMismatchError(f"no argument of `{identifier_of(f)}` holds a float to move")
     all_paths = _paths(f, args, kwargs)
 
     def of_floats(variables):
@@ -74,7 +74,7 @@ def check_grads(
 
     point = [np.asarray(leaves[i], np.float64) for i in positions]
     paths = [all_paths[i] for i in positions]
-    _check(of_floats, point, paths, name_of(f), order, modes, np.random.default_rng(seed), ())
+    _check(of_floats, point, paths, identifier_of(f), order, modes, np.random.default_rng(seed), ())
 
 
 def _check(fn, point: Arrays, paths, name, order, modes, rng, above: tuple[str, ...]) -> None:
@@ -213,7 +213,7 @@ def _refuse_nonfinite(values: Arrays, name: str, above: tuple[str, ...]) -> None
 
 
 def _interpreted(fn: Callable) -> Callable:
-    made = CompiledFunction(fn, name=name_of(fn), engine="interpreter")
+    made = CompiledFunction(fn, name=identifier_of(fn), engine="interpreter")
     return lambda *args: [np.asarray(v) for v in flatten(made(*args))[0]]
 
 
@@ -242,11 +242,7 @@ def _unflat(flat: np.ndarray, like: Arrays) -> Arrays:
 
 def _paths(f: Callable, args: tuple, kwargs: dict) -> list[str]:
     """How a user writes each leaf of the arguments."""
-    try:
-        names = list(inspect.signature(f).parameters)
-    except (TypeError, ValueError):
-        names = []
-    paths = []
+    names, paths = positional_names(f), []
     for i, arg in enumerate(args):
         paths += leaf_paths(arg, names[i] if i < len(names) else f"args[{i}]")
     for key in sorted(kwargs):

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc import forks, pipeline
-from graphc.ad.run import kind_of
 from graphc.compiles import Compile, Compiles
 from graphc.errors import (
     CompileWarning,
@@ -30,6 +29,7 @@ from graphc.errors import (
     UnknownNameError,
     unknown_name,
 )
+from graphc.functions import POSITIONAL, identifier_of, parameters_of
 from graphc.interp import evaluate
 from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph, Source
@@ -47,6 +47,7 @@ from graphc.trace.context import is_lossy
 from graphc.trace.source import is_user, line_text, located
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
+from graphc.wording import kind_of
 
 if TYPE_CHECKING:
     from graphc.memory import Memory
@@ -62,7 +63,6 @@ _OPTIONS = (
 _KEPT_ENTRIES = 16
 _PYTHON_NUMBERS = (bool, int, float, complex)
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass
@@ -189,7 +189,7 @@ class CompiledFunction:
         self.threads = thread_count(threads)
         self.memory_limit = None if memory_limit is None else _limit_bytes(memory_limit)
         self.compiles = Compiles()
-        self._parameters = _parameters(traceable)
+        self._parameters = parameters_of(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
         self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
         self._donated_names = self._resolve_donated()
@@ -218,7 +218,7 @@ class CompiledFunction:
             raise OptionError(
                 f"donate takes positions of arguments, such as donate=0, not {wrong!r}"
             )
-        names = [p.name for p in self._parameters if p.kind in _POSITIONAL]
+        names = [p.name for p in self._parameters if p.kind in POSITIONAL]
         if any(i >= len(names) for i in self.donate):
             raise OptionError(
                 f"donate={max(self.donate)}, but `{self._shown}` has {len(names)} positional "
@@ -242,7 +242,7 @@ class CompiledFunction:
     @property
     def _shown(self) -> str:
         """The user's name of the function, for messages."""
-        return self.name if self.primal is None else name_of(self.primal)
+        return self.name if self.primal is None else identifier_of(self.primal)
 
     def __repr__(self) -> str:
         return f"<graphc.{self.engine} {self.name}, {len(self.compiles)} compiled>"
@@ -326,7 +326,7 @@ class CompiledFunction:
             self.__call__ = entry
 
     def _entry(self, args, kwargs, leaves, run, guards, width, traced, scalars) -> Callable | None:
-        positions = enumerate(p.name for p in self._parameters if p.kind in _POSITIONAL)
+        positions = enumerate(p.name for p in self._parameters if p.kind in POSITIONAL)
         static = {i for i, name in positions if name in self._static_names}
         form = CallForm(
             args, kwargs, static | self._static_names, leaves, scalars,
@@ -429,7 +429,7 @@ class CompiledFunction:
         statics = tuple((n, v) for n, v in bound.arguments.items() if n in self._static_names)
         static_at = {
             i for i, p in enumerate(self._parameters)
-            if p.name in self._static_names and p.kind in _POSITIONAL
+            if p.name in self._static_names and p.kind in POSITIONAL
         }  # fmt: skip
         args = tuple(v for i, v in enumerate(bound.args) if i not in static_at)
         kwargs = {n: v for n, v in bound.kwargs.items() if n not in self._static_names}
@@ -444,7 +444,7 @@ class CompiledFunction:
         def traceable(*args, **kwargs):
             rest, full = iter(args), []
             for p in self._parameters:
-                if p.kind in _POSITIONAL:
+                if p.kind in POSITIONAL:
                     full.append(given[p.name] if p.name in given else next(rest))
                 elif p.kind is p.KEYWORD_ONLY and p.name in given:
                     kwargs[p.name] = given[p.name]
@@ -509,7 +509,7 @@ class CompiledFunction:
 
     def _leaf_paths(self, args, kwargs) -> list[str]:
         paths = []
-        names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
+        names = [p.name for p in self._dynamic if p.kind in POSITIONAL]
         rest = next((p.name for p in self._dynamic if p.kind is p.VAR_POSITIONAL), "args")
         for position, arg in enumerate(args):
             beyond = position - len(names)
@@ -599,7 +599,7 @@ class CompiledFunction:
             return traced.program
         args, kwargs = unflatten(request.treedef, range(len(request.types)))
         free, start = [], 0
-        names = [p.name for p in self._dynamic if p.kind in _POSITIONAL]
+        names = [p.name for p in self._dynamic if p.kind in POSITIONAL]
         named = [*zip([*names, *[""] * len(args)], args), *((n, kwargs[n]) for n in sorted(kwargs))]
         for name, arg in named:
             count = len(flatten(arg)[0])
@@ -748,13 +748,6 @@ def _raised_at(error: BaseException) -> str:
     return f" ({lines[-1]}: {line_text(lines[-1])})" if lines else ""
 
 
-def _parameters(fn: Callable) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):
-        return []
-
-
 def _arrays(leaves: Iterable) -> tuple[list[np.ndarray], tuple]:
     """Leaves as arrays, and what distinguishes them for compilation."""
     arrays, key = [], []
@@ -804,9 +797,3 @@ def _engine(engine: str, graph: Graph, threads: int):
     executable = pipeline.build(graph, threads)
     facts = executable.artifact
     return executable, facts.compile_seconds, facts.facts["kernels"]
-
-
-def name_of(fn: Callable) -> str:
-    """A function's name, as an identifier."""
-    name = getattr(fn, "__name__", type(fn).__name__)
-    return name if name.isidentifier() else "function"

@@ -21,6 +21,7 @@ from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
 from graphc.trace.tracing import active_trace, current_trace
 from graphc.trace.tree import flatten, unflatten
+from graphc.wording import kind_of
 
 __all__ = ["cond", "fori_loop", "map", "scan", "while_loop"]
 
@@ -146,7 +147,7 @@ def map(f: Callable, xs: Any) -> Any:
 def _functions(name: str, how: str, *given: Any) -> None:
     other = next((g for g in given if not callable(g)), None)
     if other is not None:
-        kind = "traced values" if isinstance(other, Tracer) else f"a {type(other).__name__}"
+        kind = "traced values" if isinstance(other, Tracer) else kind_of(other)
         raise TraceError(located(f"{name} needs functions, not {kind}: {how}"))
 
 

@@ -17,8 +17,9 @@ from graphc.ad.run import check_argnums
 from graphc.ad.sparsity import scipy_sparse
 from graphc.ad.transforms import Argnums
 from graphc.ad.vmap import vmap as batching_vmap
-from graphc.compiled import CompiledFunction, name_of, with_own_options
+from graphc.compiled import CompiledFunction, with_own_options
 from graphc.errors import GradientError
+from graphc.functions import identifier_of, name_of
 from graphc.pickling import Recipe
 from graphc.trace.tracing import active_trace
 from graphc.trace.tree import map_instances
@@ -106,7 +107,7 @@ def elementwise_grad(fn: Callable, argnums: int = 0, **options) -> CompiledFunct
     argnums = check_argnums(argnums, "gc.elementwise_grad(f)(x)")
     recipe = Recipe(elementwise_grad, fn, (argnums,), options)
     fn, options = with_own_options(fn, options, "static_argnames", "dims", named=("argnums",))
-    name = f"elementwise_grad_{name_of(fn)}"
+    name = f"elementwise_grad_{identifier_of(fn)}"
     return CompiledFunction(
         transforms.elementwise_grad(fn, argnums), name=name, primal=fn, recipe=recipe, **options
     )
@@ -263,14 +264,14 @@ def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0, **options) -> Compil
         fn, options, "static_argnames", "dims", named=("in_axes", "out_axes")
     )
     mapped = batching_vmap(fn, in_axes, out_axes)
-    return CompiledFunction(mapped, name=f"vmap_{name_of(fn)}", recipe=recipe, **options)
+    return CompiledFunction(mapped, name=f"vmap_{identifier_of(fn)}", recipe=recipe, **options)
 
 
 def _directional(transform, direction, fn, argnums, has_aux, options) -> CompiledFunction:
     argnums = check_argnums(argnums, f"gc.{transform.__name__}(f)(x, {direction})")
     recipe = Recipe(_remade, fn, (_directional, (transform, direction), argnums, has_aux), options)
     fn, options = with_own_options(fn, options, "static_argnames", "dims", named=_NAMED)
-    name = f"{transform.__name__}_{name_of(fn)}"
+    name = f"{transform.__name__}_{identifier_of(fn)}"
     primal = without_direction(fn, direction)
     return CompiledFunction(
         transform(fn, argnums, has_aux), name=name, primal=primal, recipe=recipe, **options
@@ -283,7 +284,7 @@ def _derivative(transform, label, fn, argnums, has_aux, options) -> CompiledFunc
     fn, options = with_own_options(fn, options, "static_argnames", "dims", named=_NAMED)
     derivative = transform(fn, argnums, has_aux)
     derivative.argnums = argnums  # for those who show the derivative
-    name = f"{label}_{name_of(fn)}"
+    name = f"{label}_{identifier_of(fn)}"
     return CompiledFunction(derivative, name=name, primal=fn, recipe=recipe, **options)
 
 

@@ -14,7 +14,7 @@ ROOT = Path(graphc.__file__).parent
 # Lowest first; parts on one line do not import each other. `ir` and what stands below it are the
 # shared vocabulary of all stages.
 LEVELS = (
-    ("errors", "forks", "vmath"),
+    ("errors", "forks", "functions", "vmath", "wording"),
     ("compiles", "pickling", "syntax"),
     ("ir",),
     ("interp",),

@@ -213,7 +213,7 @@ def test_data_in_several_arguments():
 def test_callbacks_of_other_kinds():
     data = (A, A[:, 0])
     told = "callback must be a function of (epoch, history, params)"
-    assert message_of(OptionError, fit, data, callback=[print]) == f"{told}, not a list"
+    assert message_of(OptionError, fit, data, callback=[print]) == f"{told}, not a list of 1"
     message = message_of(OptionError, fit, data, callback=lambda epoch: None)
     assert message == f"{told}; this one takes (epoch)"
     assert fit(data, callback=lambda *_: None).history.steps == 2

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from graphc.ad import reverse
 from graphc.ad.calls import Pulled, Rule, Token, inside, marked
 from graphc.ad.guards import may_be_nonfinite
-from graphc.ad.run import name_of
+from graphc.functions import name_of
 from graphc.ir import build, calls
 from graphc.ir.graph import substitute, topological
 from graphc.trace.tracing import active_trace, current_trace

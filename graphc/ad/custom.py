@@ -7,7 +7,6 @@ mode transposes it: a tangent is the derivative of the pulled-back cotangent by 
 from __future__ import annotations
 
 import functools
-import inspect
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,8 +18,8 @@ from graphc.ad.calls import Pulled, Rule, Token, inside, marked
 from graphc.ad.guards import CLEAN
 from graphc.ad.jvp_rules import DEAD, Tangent
 from graphc.ad.rules import Cotangent
-from graphc.ad.run import kind_of, name_of, shape_text
 from graphc.errors import GradientError
+from graphc.functions import name_of, parameters_of, positional_names, signature_of
 from graphc.ir import build, calls
 from graphc.ir.graph import Source, topological
 from graphc.ir.node import Node
@@ -29,8 +28,7 @@ from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
 from graphc.trace.tracing import active_trace, current_trace, wrap
 from graphc.trace.tree import flatten, flatten_prefix, leaf_paths, unflatten
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+from graphc.wording import kind_of, shape_text
 
 
 class custom_vjp:
@@ -81,12 +79,10 @@ class custom_vjp:
         if not any(isinstance(leaf, Tracer) for leaf in leaves):
             return self.fn(*args, **kwargs)
         ctx = current_trace(*args, *kwargs.values()) or active_trace()
-        try:
-            bound = inspect.signature(self.fn).bind(*args, **kwargs)
+        if (signature := signature_of(self.fn)) is not None:
+            bound = signature.bind(*args, **kwargs)
             args, kwargs = bound.args, bound.kwargs
             leaves, structure = flatten((args, kwargs))
-        except ValueError:  # a builtin without a signature
-            pass
         rule = _Custom(ctx, self, leaves, structure)
 
         def run(leaves):
@@ -234,23 +230,17 @@ class _Custom(_Linear):
         ]
 
     def _names(self, count: int) -> list[str]:
-        names = [p.name for p in self._declared() if p.kind in _POSITIONAL][:count]
+        names = positional_names(self.custom.fn)[:count]
         return names + [f"args[{i}]" for i in range(len(names), count)]
 
-    def _declared(self) -> list[inspect.Parameter]:
-        try:
-            return list(inspect.signature(self.custom.fn).parameters.values())
-        except ValueError:
-            return []
-
     def _by_name(self, made: Any, names: list[str], kwargs: dict) -> dict[str, Any]:
-        declared = self._declared()  # what the call left at its default is a constant
-        positional = [p.name for p in declared if p.kind in _POSITIONAL]
+        declared = {p.name for p in parameters_of(self.custom.fn)}  # those left at defaults, too
+        positional = positional_names(self.custom.fn)
         if isinstance(made, tuple) and type(made) is tuple:
             for known in (names, positional):
                 if len(made) == len(known):
                     return dict(zip(known, made, strict=True))
-        elif isinstance(made, dict) and set(made) <= {*names, *kwargs, *(p.name for p in declared)}:
+        elif isinstance(made, dict) and set(made) <= {*names, *kwargs, *declared}:
             return made
         elif len(names) == 1 and not isinstance(made, dict):
             return {names[0]: made}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
-from graphc.ad.run import name_of
+from graphc.functions import POSITIONAL, name_of, signature_of
 
 
 def with_direction(fn: Callable, direction: str) -> Callable:
@@ -60,17 +60,16 @@ def without_direction(fn: Callable, direction: str) -> Callable:
 
 def _extended(fn: Callable, direction: str) -> tuple[inspect.Signature | None, str]:
     """The signature with the direction in it, and the name it has there."""
-    try:
-        parameters = list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):  # some builtins
+    signature = signature_of(fn)
+    if signature is None:
         return None, direction
+    parameters = list(signature.parameters.values())
     if any(p.kind is Parameter.VAR_POSITIONAL for p in parameters):
         return None, direction
     names = {p.name for p in parameters}
     while direction in names:
         direction += "_"
-    positional = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is Parameter.empty]
+    required = [p for p in parameters if p.kind in POSITIONAL and p.default is Parameter.empty]
     named = [
         p.replace(kind=Parameter.KEYWORD_ONLY) for p in parameters
         if p not in required and p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)

@@ -18,10 +18,11 @@ from graphc.ad import forward, reverse
 from graphc.ad.in_parts import flat, outputs_in_parts
 from graphc.ad.jvp_rules import Tangent
 from graphc.ad.linear import compressed, matrix
-from graphc.ad.run import Run, name_of, trace_of
+from graphc.ad.run import Run, trace_of
 from graphc.ad.sparsity import colour_columns, pattern
 from graphc.ad.transforms import Argnums, results, split
 from graphc.errors import GradientError, OptionError
+from graphc.functions import name_of
 from graphc.ir import build
 from graphc.ir.dims import Dim
 from graphc.ir.graph import topological

@@ -8,13 +8,13 @@ derivative sees of an outer variable is a constant to it, and still a variable t
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from graphc.ad import forward, reverse
 from graphc.errors import GradientError
+from graphc.functions import name_of, positional_names, signature_of
 from graphc.ir import build
 from graphc.ir.graph import substitute
 from graphc.ir.node import Node
@@ -22,6 +22,7 @@ from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
 from graphc.trace.tracing import active_trace, current_trace, wrap
 from graphc.trace.tree import flatten, leaf_paths, unflatten
+from graphc.wording import kind_of, shape_text
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Run:
         self.level = ctx.new_level()
         self.arguments: list[_Argument] = []
         args, kwargs = list(args), dict(kwargs)
-        names = parameter_names(fn)
+        names = positional_names(fn)
         for argnum in argnums:
             values, key, name = _find_argument(fn, argnum, args, kwargs, names)
             values[key] = self._stand_in(values[key], name)
@@ -198,19 +199,6 @@ def trace_of(fn, args, kwargs):
     return ctx
 
 
-def name_of(fn: Callable) -> str:
-    return getattr(fn, "__name__", None) or type(fn).__name__
-
-
-def parameter_names(fn: Callable) -> list[str]:
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):  # some builtins
-        return []
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.kind in positional]
-
-
 def check_argnums(argnums, call: str) -> int | tuple[int, ...]:
     """An int or a tuple of ints, else GradientError; ``call`` is how it is written."""
     if isinstance(argnums, list) and all(isinstance(a, int) for a in argnums):
@@ -240,9 +228,8 @@ def _find_argument(fn, argnum, args, kwargs, names):
 
 def _refuse_unknown(fn, kwargs) -> None:
     """Raise GradientError for a keyword that ``fn`` does not take, as its call would."""
-    try:
-        signature = inspect.signature(fn)
-    except (TypeError, ValueError):
+    signature = signature_of(fn)
+    if signature is None:
         return
     parameters = signature.parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -255,16 +242,3 @@ def _refuse_unknown(fn, kwargs) -> None:
                 f"{name_of(fn)}() got an unexpected keyword argument {name!r}: it is `{shown}`"
             )
             raise GradientError(located(message))
-
-
-def kind_of(value: Any) -> str:
-    if value is None:
-        return "None"
-    if isinstance(value, tuple | list | dict):
-        return f"a {type(value).__name__} of {len(value)}"
-    shape = getattr(value, "shape", None)
-    return f"a {type(value).__name__}" if shape is None else f"shape {shape_text(shape)}"
-
-
-def shape_text(shape) -> str:
-    return "(" + ", ".join(map(str, shape)) + (",)" if len(shape) == 1 else ")")

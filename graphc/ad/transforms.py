@@ -12,14 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc.ad.directions import call_with_direction, with_direction
-from graphc.ad.run import Run, fitting, kind_of, name_of, shape_text, trace_of
+from graphc.ad.run import Run, fitting, trace_of
 from graphc.errors import GradientError
+from graphc.functions import name_of
 from graphc.ir import build
 from graphc.ir.node import Node
 from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
 from graphc.trace.tracing import wrap
 from graphc.trace.tree import flatten, leaf_paths, unflatten
+from graphc.wording import kind_of, shape_text
 
 Argnums = int | tuple[int, ...]
 

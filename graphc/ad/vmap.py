@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc.ad.batching import batch
-from graphc.ad.run import name_of, parameter_names, shape_text
 from graphc.errors import ShapeError, SymbolicDimError, TraceError
+from graphc.functions import name_of, positional_names
 from graphc.ir import build
 from graphc.ir.dims import Dim, DimLike
 from graphc.ir.node import Node
@@ -23,6 +23,7 @@ from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
 from graphc.trace.tracing import active_trace, current_trace, wrap
 from graphc.trace.tree import flatten, flatten_prefix, leaf_paths, unflatten
+from graphc.wording import shape_text
 
 
 def vmap(fn: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
@@ -195,7 +196,7 @@ def _argument_paths(fn, tree) -> list[str]:
     """How a user writes each leaf of the arguments."""
     if isinstance(tree, dict):
         return [p for name in sorted(tree) for p in leaf_paths(tree[name], name)]
-    names = parameter_names(fn)
+    names = positional_names(fn)
     paths = []
     for position, argument in enumerate(tree):
         name = names[position] if position < len(names) else f"args[{position}]"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc import errors
 from graphc.errors import GraphcError
+from graphc.functions import name_of
 
 if TYPE_CHECKING:
     from graphc.memory import Memory
@@ -114,7 +115,7 @@ def inspect(f: Any, *args: Any, **kwargs: Any) -> Report:
 
     if isinstance(f, Trainer):
         return _training_report(f, *args, **kwargs)
-    name = getattr(f, "name", None) or getattr(f, "__name__", type(f).__name__)
+    name = getattr(f, "name", None) or name_of(f)
     stages = api.stages(f, *args, **kwargs)
     return Report(name, stages, lambda: api.compile(f).memory(*args, **kwargs))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -14,9 +13,11 @@ from typing import Any
 
 from graphc import errors
 from graphc.errors import GraphcError, OptionError
+from graphc.functions import misfit, name_of, signature_of
 from graphc.ir.dims import Dim, symbol
 from graphc.ir.types import TensorType, dtype_names, named_dtype
 from graphc.trace.tracing import ArgSpec
+from graphc.wording import counted
 
 
 def load(target: str) -> tuple[Callable, ModuleType]:
@@ -84,34 +85,21 @@ def example(function: Callable, module: ModuleType) -> tuple:
             value = value() if callable(value) else value
             return value if isinstance(value, tuple) else (value,)
     raise OptionError(
-        f"the types of the arguments of `{getattr(function, '__name__', function)}` are not "
-        f'known:{_signature(function)}\nGive --args, e.g. --args "f32[32,64] f32[64,10]", or an '
-        "`example` in the file: the tuple of\narguments, or a function that returns it."
+        f"the types of the arguments of `{name_of(function)}` are not known: "
+        f"{signature_of(function) or 'it names none'}\n"
+        'Give --args, e.g. --args "f32[32,64] f32[64,10]", or an `example` in the file: the tuple '
+        "of\narguments, or a function that returns it."
     )
 
 
 def check_arguments(function: Callable, args: tuple) -> None:
     """Raise OptionError where ``function(*args)`` has too few or too many arguments."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*args)
-    except TypeError as error:
-        count = f"{len(args)} argument{'s' * (len(args) != 1)}"
-        name = getattr(function, "__name__", str(function))
+    if (reason := misfit(function, *args)) is not None:
         raise OptionError(
-            f"{count} given, but the function is {name}{signature}: {error}.\nGive one type for "
-            'each, e.g. --args "f32[32,64] f32[64,10]"; a dict, list or tuple counts as one.'
-        ) from None
-
-
-def _signature(function: Callable) -> str:
-    try:
-        return f" {inspect.signature(function)}"
-    except (TypeError, ValueError):
-        return ""
+            f"{counted(len(args), 'argument')} given, but the function is {name_of(function)}"
+            f"{signature_of(function)}: {reason}.\nGive one type for each, e.g. --args "
+            '"f32[32,64] f32[64,10]"; a dict, list or tuple counts as one.'
+        )
 
 
 def parse_arguments(text: str) -> tuple:

@@ -7,16 +7,14 @@ from collections import Counter
 from graphc.ir.dims import DimLike, product
 from graphc.ir.node import Node
 from graphc.schedule import loops as L
+from graphc.wording import counted
 
 
 def describe(schedule: L.Schedule) -> str:
     """One block a kernel: what it computes, reads and writes; then the reasons."""
     kernels = list(L.leaves(schedule.kernels))
-    temps = len(schedule.temps)
-    lines = [
-        f"{len(kernels)} kernel{'s' * (len(kernels) != 1)}, "
-        f"{temps} temporar{'y' if temps == 1 else 'ies'}"
-    ]
+    temporaries = counted(len(schedule.temps), "temporary", "temporaries")
+    lines = [f"{counted(len(kernels), 'kernel')}, {temporaries}"]
     for kernel in schedule.kernels:
         lines.append("")
         lines += _block(kernel, schedule)

@@ -4,7 +4,6 @@ own formulas."""
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -14,8 +13,9 @@ from typing import Any
 import numpy as np
 import sympy
 
-from graphc.compiled import CompiledFunction, name_of
+from graphc.compiled import CompiledFunction
 from graphc.errors import SymbolicError
+from graphc.functions import identifier_of, name_of, positional_names, required_names
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
@@ -137,29 +137,19 @@ def _named(path: str, shape: tuple[int, ...]) -> _Elements:
 
 
 def _own_names(f: Callable) -> list[sympy.Symbol]:
-    try:
-        parameters = inspect.signature(f).parameters.values()
-    except (TypeError, ValueError):
-        parameters = ()
-    names = [
-        p.name for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]  # fmt: skip
+    names = required_names(f)
     if not names:
         raise SymbolicError(f"`{name_of(f)}` names no parameters; give to_sympy the symbols")
     return [sympy.Symbol(n, real=True) for n in names]
 
 
 def _parameter_names(f: Callable, count: int) -> list[str]:
-    try:
-        names = list(inspect.signature(f).parameters)[:count]
-    except (TypeError, ValueError):
-        names = []
+    names = positional_names(f)[:count]
     return names + [f"x{i}" for i in range(len(names), count)]
 
 
 def _plain_name(f: Callable) -> str:
-    return f.name if isinstance(f, CompiledFunction) else name_of(f)
+    return f.name if isinstance(f, CompiledFunction) else identifier_of(f)
 
 
 # ---------------------------------------------------------------------------------- evaluation

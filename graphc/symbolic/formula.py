@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from graphc import syntax
 from graphc.errors import SymbolicError
+from graphc.wording import counted
 
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
@@ -187,5 +188,5 @@ def _called(name: str, values: list, text: str):
             return parse(_SHORTHANDS[name], dict(zip(arguments, values, strict=True)))
         return getattr(sympy, NAMES.get(name, name))(*values)
     except (TypeError, ValueError) as error:
-        count = f"{len(values)} argument{'s' * (len(values) != 1)}"
+        count = counted(len(values), "argument")
         raise SymbolicError(f"the formula {text!r}: {name} with {count}: {error}") from None

@@ -12,8 +12,9 @@ from graphc.ir import build
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import common_dtype
-from graphc.trace.elementwise import fit_all, shape_text
+from graphc.trace.elementwise import fit_all
 from graphc.trace.shaping import along
+from graphc.wording import shape_text
 
 # --------------------------------------------------------------------------------- differences
 

@@ -19,6 +19,7 @@ from graphc.trace import special
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, implements
 from graphc.trace.dtypes import cast, common_dtype, promotion_key, resolve, unknown_dtype
 from graphc.trace.source import operand_texts
+from graphc.wording import shape_text
 
 _SYMBOLS = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//",
@@ -29,10 +30,6 @@ _SYMBOLS = {
 
 
 # ------------------------------------------------------------------------------- broadcasting
-
-
-def shape_text(shape) -> str:
-    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
 def broadcast_shapes(name: str, *shapes) -> tuple:

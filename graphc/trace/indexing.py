@@ -16,11 +16,12 @@ from graphc.ir.node import Node
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast
-from graphc.trace.elementwise import broadcast_shapes, shape_text, truth
+from graphc.trace.elementwise import broadcast_shapes, truth
 from graphc.trace.indices import Basic, data_dependent, parse
 from graphc.trace.shaping import part
 from graphc.trace.source import updates_item
 from graphc.trace.tracer import Tracer
+from graphc.wording import shape_text
 
 # ------------------------------------------------------------------------------------ reading
 

@@ -12,8 +12,8 @@ from graphc.ir import build
 from graphc.ir.dims import Dim, exact_div
 from graphc.ir.node import Node
 from graphc.trace import blame
-from graphc.trace.elementwise import shape_text
 from graphc.trace.tracer import Tracer
+from graphc.wording import shape_text
 
 # --------------------------------------------------------------------------- symbolic bounds
 

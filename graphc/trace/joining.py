@@ -14,8 +14,9 @@ from graphc.ir.dims import Dim, exact_div
 from graphc.ir.node import Node
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast
-from graphc.trace.elementwise import broadcast_shapes, shape_text
+from graphc.trace.elementwise import broadcast_shapes
 from graphc.trace.shaping import along, atleast_2d, broadcast_to, dims_of, moveaxis, part
+from graphc.wording import shape_text
 
 # --------------------------------------------------------------------------- join and split
 

@@ -14,7 +14,8 @@ from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
 from graphc.trace.dispatch import UFUNCS, call, implements
 from graphc.trace.dtypes import cast, promotion_key, resolve
-from graphc.trace.elementwise import broadcast_shapes, mismatch, shape_text
+from graphc.trace.elementwise import broadcast_shapes, mismatch
+from graphc.wording import shape_text
 
 _TYPICAL = 64  # stands for a symbolic size when einsum chooses an order
 

@@ -13,8 +13,8 @@ from graphc.ir.parts import is_complex, parts_of
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast, common_dtype
-from graphc.trace.elementwise import shape_text
 from graphc.trace.reductions import given
+from graphc.wording import shape_text
 
 # ---------------------------------------------------------------------------------------- sort
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any
 
 import numpy as np
 
 from graphc.errors import DTypeError, ShapeError, TraceError
+from graphc.functions import positional_names
 from graphc.trace import blame, dispatch
 from graphc.trace.dtypes import cast
-from graphc.trace.elementwise import shape_text
 from graphc.trace.source import located, output_text
+from graphc.wording import shape_text
 
 _LOGICAL = frozenset({np.bitwise_and, np.bitwise_or, np.bitwise_xor})
 _LOGICAL |= {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
-_BY_PLACE = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _DEFAULTS = {"casting": "same_kind", "order": "K", "subok": True}
 
 
@@ -155,10 +154,9 @@ def array_function(function, args, kwargs) -> Any:
 
 def with_out(function, context, args, kwargs):
     """``function(*args, **kwargs)``, written into ``out`` where that is given."""
-    place = _place_of_out(function)
-    if place is not None and len(args) > place:
-        kwargs = {**kwargs, "out": args[place]}
-        kwargs |= zip(_parameters_behind_out(function), args[place + 1 :], strict=False)
+    place, names = _from_out_on(function)
+    if names and len(args) > place:
+        kwargs = {**kwargs, **dict(zip(names, args[place:], strict=False))}
         args = args[:place]
     if "out" not in kwargs:
         return dispatch.call(function, context, args, kwargs)
@@ -173,22 +171,12 @@ def with_out(function, context, args, kwargs):
 
 
 @functools.cache
-def _parameters(function) -> tuple[str, ...]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # some functions written in C
-        return ()
-    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, _BY_PLACE))
-
-
-def _place_of_out(function) -> int | None:
-    names = _parameters(function)
-    return names.index("out") if "out" in names else None
-
-
-def _parameters_behind_out(function) -> tuple[str, ...]:
-    names = _parameters(function)
-    return names[names.index("out") + 1 :]
+def _from_out_on(function) -> tuple[int, list[str]]:
+    """The position of ``out``, and the names of it and what can be given behind it; of functions
+    without it none."""
+    names = positional_names(function)
+    place = names.index("out") if "out" in names else len(names)
+    return place, names[place:]
 
 
 def _context(values):

@@ -11,7 +11,8 @@ from graphc.ir.dims import Dim, exact_div, product
 from graphc.ir.node import Node
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import common_dtype
-from graphc.trace.elementwise import broadcast_shapes, shape_text
+from graphc.trace.elementwise import broadcast_shapes
+from graphc.wording import shape_text
 
 # ------------------------------------------------------------------------------------- views
 

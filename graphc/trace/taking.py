@@ -13,10 +13,11 @@ from graphc.ir.node import Node
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast
-from graphc.trace.elementwise import broadcast_shapes, shape_text
+from graphc.trace.elementwise import broadcast_shapes
 from graphc.trace.indexing import checked_position, wrapped_index
 from graphc.trace.indices import checked, data_dependent
 from graphc.trace.windows import sliding_window_view
+from graphc.wording import shape_text
 
 # --------------------------------------------------------------------------------------- take
 

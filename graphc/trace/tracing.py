@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import EscapedTracerError, GraphcError, TraceError
+from graphc.functions import name_of, parameters_of, positional_names
 from graphc.ir import build, calls
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph, Source, deep, topological
@@ -152,7 +153,7 @@ def trace(
     """
     kwargs = kwargs or {}
     static = frozenset(static)
-    name = name or getattr(fn, "__name__", type(fn).__name__)
+    name = name or name_of(fn)
     name = name if name.isidentifier() else "function"
     shown = shown or name
     context = TraceContext(shown, before_adjoint, takes_half)
@@ -193,15 +194,11 @@ def trace(
 def _named_arguments(fn, args, kwargs) -> list[tuple[int | str, str, Any]]:
     """``(key, label, argument)``: positional ones in order, then keywords sorted by name."""
     names = []
-    try:
-        parameters = list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+    positional = positional_names(fn)
+    variadic = next((p.name for p in parameters_of(fn) if p.kind is p.VAR_POSITIONAL), None)
     for index in range(len(args)):
         if index < len(positional):
-            names.append(positional[index].name)
+            names.append(positional[index])
         elif variadic is not None:
             names.append(f"{variadic}[{index - len(positional)}]")
         else:

@@ -10,7 +10,7 @@ from graphc.ir import build
 from graphc.ir.node import Node
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast, common_dtype, require_real
-from graphc.trace.elementwise import shape_text
+from graphc.wording import shape_text
 
 
 @implements(np.lib.stride_tricks.sliding_window_view)

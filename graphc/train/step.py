@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.ad.transforms import value_and_grad
 from graphc.errors import DTypeError, NonFiniteError, OptionError, SymbolicDimError
+from graphc.functions import name_of
 from graphc.ir.dims import evaluate, symbol
 from graphc.ir.graph import FEW, Graph
 from graphc.ir.types import TensorType
@@ -47,7 +48,7 @@ class TracedStep:
         self.data, self._data_structure = flatten(data)
         self.batch_size = min(batch_size, len(self.data[0]))
         self._step = training_step(loss, optimizer)
-        self._name = getattr(loss, "__name__", "loss")
+        self._name = name_of(loss)
         self._graphs: dict[int | None, Traced] = {}
 
     @property

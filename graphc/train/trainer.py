@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
 import time
@@ -22,6 +21,7 @@ from graphc.errors import (
     OptionError,
     TrainingWarning,
 )
+from graphc.functions import misfit, name_of, positional_names, required_names, signature_of
 from graphc.nonfinite import checked_option
 from graphc.runtime.team import thread_count
 from graphc.trace.context import TOO_LARGE, refuse_lossy
@@ -31,6 +31,7 @@ from graphc.train.engine import NONFINITE, STOPPED, Engine, EpochResult, Run
 from graphc.train.progress import Bar, open_bar
 from graphc.train.shuffle import permutation
 from graphc.train.step import TracedStep
+from graphc.wording import counted, kind_of
 
 if TYPE_CHECKING:
     from graphc.memory import Memory
@@ -99,7 +100,7 @@ class FitResult:
 
     def __repr__(self) -> str:
         past = self.history
-        head = [f"{len(past.loss)} epoch{'s' * (len(past.loss) != 1)}"]
+        head = [counted(len(past.loss), "epoch")]
         series = {"loss": past.loss, "val_loss": past.val_loss}
         head += [f"{name} {values[-1]:.6g}" for name, values in series.items() if values]
         if past.stopped is not None:
@@ -224,7 +225,7 @@ class Trainer:
             validation = _as_tuple(validation, self.loss)
             if len(validation) != len(data):
                 raise DataError(
-                    f"validation has {len(validation)} part{'s' * (len(validation) != 1)}, "
+                    f"validation has {counted(len(validation), 'part')}, "
                     f"the training data {len(data)}"
                 )
             _refuse_lossy(validation, [f"validation {n}" for n in names])
@@ -452,36 +453,19 @@ def _as_tuple(data: Any, loss: Callable) -> tuple:
     """The parts of a batch. A list ``[X, y]`` is them too, unless the loss takes it as one."""
     if isinstance(data, tuple):
         return data
-    if isinstance(data, list) and len(data) > 1 and _positional_count(loss) == 1 + len(data):
+    if isinstance(data, list) and len(data) > 1 and len(required_names(loss)) == 1 + len(data):
         return tuple(data)
     return (data,)
 
 
-def _positional_count(fn: Callable) -> int | None:
-    """How many arguments a function must be given, None where unknown."""
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in kinds and p.default is p.empty for p in parameters)
-
-
 def _check_count(loss: Callable, parts: int) -> None:
     """DataError where the loss takes another number of arguments."""
-    try:
-        signature = inspect.signature(loss)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*[None] * (1 + parts))
-    except TypeError:
-        name = getattr(loss, "__name__", type(loss).__name__)
+    if misfit(loss, *[None] * (1 + parts)) is not None:
         raise DataError(
-            f"`{name}` takes {signature}, of which the first are the parameters, but the data has "
-            f"{parts} part{'s' * (parts != 1)}.\nGive fit(params, (x, y), ...) a tuple with an "
-            "array for each of the others."
-        ) from None
+            f"`{name_of(loss)}` takes {signature_of(loss)}, of which the first are the parameters, "
+            f"but the data has {counted(parts, 'part')}.\nGive fit(params, (x, y), ...) a tuple "
+            "with an array for each of the others."
+        )
 
 
 def _check_callback(callback: Any) -> None:
@@ -489,15 +473,9 @@ def _check_callback(callback: Any) -> None:
         return
     told = "callback must be a function of (epoch, history, params)"
     if not callable(callback):
-        raise OptionError(f"{told}, not a {type(callback).__name__}")
-    try:
-        signature = inspect.signature(callback)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(0, None, None)
-    except TypeError:
-        raise OptionError(f"{told}; this one takes {signature}") from None
+        raise OptionError(f"{told}, not {kind_of(callback)}")
+    if misfit(callback, 0, None, None) is not None:
+        raise OptionError(f"{told}; this one takes {signature_of(callback)}")
 
 
 def _refuse_lossy(data: tuple, names: list[str]) -> None:
@@ -518,7 +496,7 @@ def _checked_metrics(metrics: Any) -> dict[str, Callable]:
     if not isinstance(metrics, Mapping):
         raise OptionError(
             "metrics must be a dict from names to functions, such as "
-            f"{{'accuracy': accuracy}}, not a {type(metrics).__name__}"
+            f"{{'accuracy': accuracy}}, not {kind_of(metrics)}"
         )
     for name, fn in metrics.items():
         if not callable(fn):
@@ -555,11 +533,7 @@ def _int(name: str, value: Any) -> int:
 
 def _batch_names(loss: Callable, count: int) -> list[str]:
     """How the loss calls the parts of a batch."""
-    try:
-        parameters = list(inspect.signature(loss).parameters.values())[1:]
-    except (TypeError, ValueError):
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = positional_names(loss)[1:]
     return [names[i] if i < len(names) else f"data[{i}]" for i in range(count)]
 
 
