@@ -69,7 +69,9 @@ def compile(
         for one number of threads, on however many processors; for others it may round otherwise.
 
     Arguments are never changed, except donated ones: after ``x += 1`` inside the function the
-    caller's ``x`` is as before. Globals and closures are read once, when the function is traced.
+    caller's ``x`` is as before. Globals, closures and attributes are part of the program: one that
+    has changed since is found by the next call, which compiles again. Pass what changes as an
+    argument, and objects as such: a dataclass of arrays is a tree, and compiles once.
 
     Raises graphc.errors.TraceError and relatives where the function cannot be traced.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc import forks, pipeline
-from graphc.compiles import Compile, Compiles
+from graphc.compiles import Changes, Compile, Compiles
 from graphc.errors import (
     CompileWarning,
     OptionError,
@@ -43,6 +43,7 @@ from graphc.runtime.c_function import CFunction, example_of
 from graphc.runtime.entry import CallForm, make_entry
 from graphc.runtime.executor import Executable
 from graphc.runtime.team import thread_count
+from graphc.trace.captured import Captured
 from graphc.trace.context import is_lossy
 from graphc.trace.source import is_user, line_text, located
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
@@ -95,6 +96,16 @@ class Specialization:
         and its scalars."""
         return self.run, 0, 0, self.traced, self.scalars
 
+    def computes(self, traced: Traced, graph: Graph) -> bool:
+        """Whether it is the program of ``graph``, with the same lines in its messages."""
+        own = self.traced.graph
+        return (
+            not traced.shown
+            and graph.outputs == own.outputs and graph.inputs == own.inputs
+            and not graph.donated and not self.traced.shown and graph.sources == own.sources
+            and self.traced.out_tree == traced.out_tree
+        )  # fmt: skip
+
     def fits(self, types: Sequence[TensorType]) -> bool:
         """Whether arguments of these types match, symbolic dims bound consistently.
 
@@ -121,6 +132,9 @@ class GuardedSpecialization(Specialization):
         path, outputs = outputs
         return path.returned(outputs)
 
+    def computes(self, traced: Traced, graph: Graph) -> bool:
+        return False  # a path of several
+
     def own(self, outputs: Any) -> list[np.ndarray]:
         return outputs[1]
 
@@ -145,6 +159,9 @@ class _Family:
     seen: list[tuple[TensorType, ...]] = field(default_factory=list)  # that were compiled for
     exact: dict[tuple, Specialization] = field(default_factory=dict)
     asked: Request | None = None  # what was compiled last
+    captured: Captured | None = None  # what its traces read besides arguments
+    change: str = ""  # of that, which made this family take the place of ``before``
+    before: Sequence[Specialization] = ()
 
 
 class CompiledFunction:
@@ -189,6 +206,7 @@ class CompiledFunction:
         self.threads = thread_count(threads)
         self.memory_limit = None if memory_limit is None else _limit_bytes(memory_limit)
         self.compiles = Compiles()
+        self._changes = Changes()
         self._parameters = parameters_of(traceable)
         self._static_names = self._resolve_static(static_argnums, static_argnames)
         self._dynamic = [p for p in self._parameters if p.name not in self._static_names]
@@ -277,8 +295,9 @@ class CompiledFunction:
         if self.checked:
             self._check(program[3], before, special.own(outputs))
         elif isinstance(program[0], Executable) and not program[3].shown:
-            call_key = (program[0], family_key, key, len(given[0]), *given[1])
-            self._prepare_entry(call_key, *given, leaves, *program)
+            kept = family.captured
+            call_key = (program[0], family_key, kept.stamp, key, len(given[0]), *given[1])
+            self._prepare_entry(call_key, kept.facts, *given, leaves, *program)
         return special.returned(outputs)
 
     def _check(self, traced: Traced, arrays, outputs) -> None:
@@ -300,6 +319,8 @@ class CompiledFunction:
         family = self._families.get(family_key)
         if family is None:
             family = self._families.setdefault(family_key, _Family())
+        elif family.captured is not None and (change := family.captured.change()) is not None:
+            family = self._renewed(family_key, family, change)
         special = family.exact.get(key)
         if special is None:
             with self._compiling:  # threads that need the same variant wait for it
@@ -311,6 +332,22 @@ class CompiledFunction:
                         family.exact.clear()
                     family.exact[key] = special
         return family_key, family, special
+
+    def _renewed(self, key, family: _Family, change) -> _Family:
+        """In place of a family whose traces have read what has changed since, a new one."""
+        text, fact = change
+        with self._compiling:
+            if self._families.get(key) is family:
+                self._changes.note(fact.path, family.captured.line_of(fact))
+                self._families[key] = _Family(
+                    asked=family.asked, change=text, before=tuple(family.variants)
+                )
+            return self._families[key]
+
+    def _changed(self, is_new: bool) -> None:
+        """Warn of what changes again and again; ``is_new``: it has made another program."""
+        if text := self._changes.served(self._shown, is_new):
+            _warn(text)
 
     def _prepare_entry(self, key: tuple, *call) -> None:
         """Answer the next call like this one natively, if this one has come before."""
@@ -325,13 +362,15 @@ class CompiledFunction:
         if entry is not None:
             self.__call__ = entry
 
-    def _entry(self, args, kwargs, leaves, run, guards, width, traced, scalars) -> Callable | None:
+    def _entry(
+        self, facts, args, kwargs, leaves, run, guards, width, traced, scalars
+    ) -> Callable | None:
         positions = enumerate(p.name for p in self._parameters if p.kind in POSITIONAL)
         static = {i for i, name in positions if name in self._static_names}
         form = CallForm(
             args, kwargs, static | self._static_names, leaves, scalars,
             unflatten(traced.out_tree, range(len(traced.out_weak))), guards, width,
-            functools.partial(unflatten, traced.out_tree), self._call,
+            functools.partial(unflatten, traced.out_tree), self._call, facts,
         )  # fmt: skip
         return make_entry(run, form)
 
@@ -470,6 +509,9 @@ class CompiledFunction:
                 return variant
         reason = request.differs_from(family.asked or self._asked)
         wanted = self._with_declared_dims(request.types, request.paths)
+        if family.change and not family.variants:
+            reason = family.change
+            wanted = next((v.types for v in family.before if v.fits(request.types)), wanted)
         if family.variants and self.memory_limit is None:
             found = (symbolic(v.types, wanted) for v in reversed(family.variants))
             wanted = next((f for f in found if f is not None), wanted)
@@ -478,11 +520,12 @@ class CompiledFunction:
             axes = became_symbolic(request, wanted) if family.variants else ""
             if self.memory_limit is not None and family.variants:
                 axes = "; sizes are fixed because memory_limit is met for each of them"
-            special = self._build(request.of_types(wanted), arrays, reason + axes)
+            special = self._build(family, request.of_types(wanted), arrays, reason + axes)
         except SymbolicDimError as error:
             why = _in_user_terms(str(error), wanted, request.paths, self.dims) + _raised_at(error)
         if special is None:
-            special = self._build(request, arrays, f"{reason}; sizes are fixed because {why}")
+            why = f"{reason}; sizes are fixed because {why}"
+            special = self._build(family, request, arrays, why)
         self._remember(family, special, request)
         return special
 
@@ -495,7 +538,8 @@ class CompiledFunction:
                     return variant
             why = _in_user_terms(str(error), special.types, request.paths, self.dims)
             why += _raised_at(error)
-            fixed = self._build(request, arrays, f"a path needs the sizes because {why}")
+            why = f"a path needs the sizes because {why}"
+            fixed = self._build(family, request, arrays, why)
             self._remember(family, fixed, request)
         return fixed
 
@@ -532,21 +576,34 @@ class CompiledFunction:
             result.append(TensorType(kind.dtype, shape))
         return tuple(result)
 
-    def _build(self, request: Request, arrays, reason: str) -> Specialization:
+    def _build(self, family: _Family, request: Request, arrays, reason: str) -> Specialization:
         """A variant whose first path is that of ``arrays``. Raises SymbolicDimError."""
 
-        def extend(arrays, outcomes, reason):
-            return self._compiled_path(self._trace(request, arrays, outcomes), request, reason)
+        def trace(arrays, outcomes=()):
+            others = [f.captured for f in list(self._families.values()) if f.captured is not None]
+            as_read = [c for c in others if c.change() is None]
+            traced = self._trace(request, arrays, outcomes)
+            for one in as_read:
+                one.take_over()  # what the function itself changes, such as a counter
+            family.captured = family.captured or Captured(self.traceable, request.statics)
+            return traced
 
-        traced = self._trace(request, arrays)
+        def extend(arrays, outcomes, reason):
+            return self._compiled_path(trace(arrays, outcomes), request, reason)
+
+        traced = trace(arrays)
         if traced.guards:
             first = self._compiled_path(traced, request, reason)
             paths = Paths(self._shown, first, self.max_paths, extend, self._compiling)
             return GuardedSpecialization(traced, paths, request, ())
         graph = self._program(traced, request)[0]
-        return Specialization(
-            traced, self._compiled(graph, request, reason), request, _scalars(traced, graph)
-        )
+        run = next((v.run for v in family.before if v.computes(traced, graph)), None)
+        is_new = run is None
+        if run is None:
+            run = self._compiled(graph, request, reason)
+        if family.change and not family.variants:
+            self._changed(is_new)
+        return Specialization(traced, run, request, _scalars(traced, graph))
 
     def _compiled_path(self, traced: Traced, request: Request, reason: str) -> Path:
         graph = self._program(traced, request)[0]
@@ -635,11 +692,9 @@ class CompiledFunction:
                     changing.append(f"axis {axis} of {path} was {', '.join(map(str, sizes))}")
         if changing:
             self._warned = True
-            warnings.warn(
+            _warn(
                 f"compile {len(family.variants)} of `{self._shown}`: {'; '.join(changing[:3])}; "
-                f"{advice}",
-                CompileWarning,
-                stacklevel=_frames_to_user(),
+                f"{advice}"
             )
 
     def memory(self, *args, **kwargs) -> Memory:
@@ -717,6 +772,10 @@ def with_own_options(
     shared = ("max_paths", "max_compiles", "checked", "device", "threads", "memory_limit")
     inherited = (*inherited, *shared)
     return fn.traceable, {**{k: own[k] for k in inherited}, **given}
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, CompileWarning, stacklevel=_frames_to_user())
 
 
 def _frames_to_user() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,6 +71,41 @@ class Compiles(list):
                 f"and now: {_cut(reason)} ({_cut(', '.join(arguments))})",
             ])
         )  # fmt: skip
+
+
+class Changes:
+    """What a function reads besides its arguments and has found changed: how often that made it
+    trace again, or compile."""
+
+    _WARN_AT_COMPILES, _WARN_AT_TRACES = 2, 10
+
+    def __init__(self):
+        self._last: tuple[str, object] = ("", None)
+        self._times: Counter[tuple[str, bool]] = Counter()
+
+    def note(self, path: str, source) -> None:
+        """What has changed, and the line that reads it."""
+        self._last = path, source
+
+    def served(self, name: str, compiled: bool) -> str:
+        """After the last change: by a program that was compiled, or by the same as before. A
+        warning, where that has happened often enough."""
+        path, source = self._last
+        self._times[path, compiled] += 1
+        place = f" ({source})" if source else ""
+        limit = self._WARN_AT_COMPILES if compiled else self._WARN_AT_TRACES
+        if self._times[path, compiled] != limit:
+            return ""
+        if not compiled:
+            return (
+                f"`{name}` can reach {path}{place}, which changes: it was traced again {limit} "
+                "times, with the same result.\nKeep what changes, such as counters, out of "
+                f"the objects that `{name}` reads; a trace takes milliseconds."
+            )
+        return (
+            f"`{name}` reads {path}{place}, which changes: it was compiled again, twice so far.\n"
+            f"Pass it as an argument of `{name}`: new values of arguments compile nothing."
+        )
 
 
 def _cut(text: str, widest: int = _WIDEST) -> str:

@@ -22,9 +22,9 @@ import os
 import sys
 import sysconfig
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FunctionType
+from types import CellType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,11 @@ from graphc.runtime.memory import SET_HANDLER, array_interface
 from graphc.runtime.once import once
 from graphc.runtime.support import word_function
 from graphc.schedule.memory import INTERRUPTED, STATUS_WORDS, WATCH_WORDS
+from graphc.trace import captured
 
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
 _TYPE, _DATA, _NDIM, _DIMS, _DESCR, _FLAGS = 8, 16, 24, 32, 56, 64  # bytes into an object
+_CELL_CONTENTS = 16
 _SCALAR_VALUE = 16  # of the value in a Python float and in NumPy's scalars
 _NUMPY_ABI = 0x02000000
 _UNCHANGING = (str, bytes, int, float, type(None), type, FunctionType, np.dtype)
@@ -49,6 +51,7 @@ _FUNCTIONS = (
     "PyList_SetItem", "PyDict_New", "PyDict_SetItem", "PyFloat_FromDouble", "PyLong_FromLongLong",
     "PyBool_FromLong", "PyLong_AsLongLongAndOverflow", "PyObject_Vectorcall",
     "PyObject_CallOneArg", "PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_Restore",
+    "PySet_Size", "PyObject_GetAttr", "PyErr_Clear",
 )  # fmt: skip
 _ARRAY_FUNCTIONS = {
     "PyArray_Scalar": 60, "PyArray_Empty": 184, "PyDataMem_SetHandler": SET_HANDLER,
@@ -59,8 +62,8 @@ _ARRAY_FUNCTIONS = {
     BUSY, RESULT, OVERFLOW, TRUE, GENERAL, KERNEL, TABLE, ARENA, INTS, RELEASE, ARGS, NAMES,
     NAMES_AT, STEPS, STEPS_AT, FOUND_AT, LEAVES, LEAVES_AT, WRITTEN, WRITTEN_AT, ARRAYS,
     ARRAYS_AT, MADE_AT, BUILDS, BUILDS_AT, STACK_AT, GUARDS, HELD_AT,
-    ALLOCATOR, WATCH, FAILED, _OWN,
-) = range(32)  # fmt: skip
+    ALLOCATOR, WATCH, FAILED, FACTS, FACTS_AT, _OWN,
+) = range(34)  # fmt: skip
 _CALL = {name: _OWN + k for k, name in enumerate([*_FUNCTIONS, *_ARRAY_FUNCTIONS])}
 _HEAD = _OWN + len(_CALL)
 # Steps that walk the arguments, four words each: what, of which object found, and two more.
@@ -68,6 +71,8 @@ GET, CONTAINER, SAME, LEAF = range(4)
 # What is expected of a leaf, then its sizes; how the value of a scalar is taken.
 L_ARRAY, L_DESCR, L_NDIM, L_FLAGS, L_SCALAR, L_HOW, L_SLOT, L_SIZES = range(8)
 IN_OBJECT, INTEGER, TRUTH = range(3)
+# What was read besides the arguments, four words each: how, and the three that the way needs.
+IN_DICT, IN_LIST, IN_CLASS, OF_SIZE, WORD, MANY = range(6)
 # What builds the result, three words each: the objects made go on a stack.
 MADE, FLOAT, INT, BOOL, NUMPY, GIVEN, OBJECT, TUPLE, LIST, DICT, FINISH = range(11)
 
@@ -155,6 +160,44 @@ def match(w, args, count, names):
             if words_at(item + {_TYPE})[0] != kind[0]:
                 return 0
             if c_call1(h[kind[1]], item) != b:
+                return 0
+    return 1
+
+def unchanged(w):
+    h = words_at(w)
+    facts = words_at(w + 8 * h[{FACTS_AT}])
+    for k in range(h[{FACTS}]):
+        how = facts[4 * k]
+        a = facts[4 * k + 1]
+        b = facts[4 * k + 2]
+        value = facts[4 * k + 3]
+        if how == {IN_DICT}:
+            if c_call2({_called("PyDict_GetItem")}, a, b) != value:
+                return 0
+        elif how == {WORD}:
+            if words_at(a)[0] & b != value:
+                return 0
+        elif how == {MANY}:
+            now = words_at(a)
+            before = words_at(b)
+            differ = 0
+            for j in range(value):
+                differ = differ | (now[j] ^ before[j])
+            if differ != 0:
+                return 0
+        elif how == {OF_SIZE}:
+            if c_call1(h[b], a) != value:
+                return 0
+        elif how == {IN_LIST}:
+            if c_call2({_called("PyList_GetItem")}, a, b) != value:
+                return 0
+        else:
+            part = c_call2({_called("PyObject_GetAttr")}, a, b)
+            if part == 0:
+                c_call0({_called("PyErr_Clear")})
+                return 0
+            c_call1({_called("Py_DecRef")}, part)
+            if part != value:
                 return 0
     return 1
 
@@ -341,7 +384,7 @@ def entry(self, args, count, names):
     if h[{BUSY}] == 0:
         h[{BUSY}] = 1
         if match(w, args, count, names) != 0:
-            if apart(w) != 0:
+            if apart(w) != 0 and unchanged(w) != 0:
                 if run(w) != 0:
                     result = h[{RESULT}]
                     h[{BUSY}] = 0
@@ -365,6 +408,7 @@ class CallForm:
     width: int  # outputs before those of the result
     finish: Callable[[list], Any]  # from outputs to the result
     general: Callable  # the function in Python
+    facts: Sequence[captured.Fact] = ()  # that must still be so
 
 
 class _Words(np.ndarray):
@@ -423,6 +467,7 @@ class _Writer:
             a is not b for a, b in zip(self.walked, form.leaves)
         ):
             raise _Unusual
+        self.facts = self._facts()
         self._header(names)
         self._outputs()
         words = np.array(self.data, np.int64).view(_Words)
@@ -508,6 +553,34 @@ class _Writer:
         self.walked.append(value)
         self.leaf_words += [register, kind.nbytes]
 
+    # ---------------------------------------------------------------- what else the program holds
+
+    def _facts(self) -> list[int]:
+        words: list[int] = []
+        for fact in self.form.facts:
+            holder, value = self.address(fact.holder), self.address(fact.value)
+            if fact.how == captured.CONTENT:
+                words += self._content(fact.value)
+            elif fact.how == captured.SIZE:
+                words += [OF_SIZE, holder, _CALL[_size_function(fact.holder)], fact.value]
+            elif fact.how == captured.CELL:
+                words += [WORD, holder + _CELL_CONTENTS, -1, value]
+            elif fact.how == captured.ELEMENT:
+                words += [IN_LIST, holder, fact.key, value]
+            else:
+                how = IN_DICT if fact.how == captured.ITEM else IN_CLASS
+                words += [how, holder, self.address(fact.key), value]
+        return words
+
+    def _content(self, content: captured.Content) -> list[int]:
+        words = [WORD, id(content.array) + _DATA, -1, content.data]
+        for address, mask, value in content.parts:
+            words += [WORD, address, mask, value]
+        if content.words is not None:
+            address, values = content.words
+            words += [MANY, address, captured.address_of(values), len(values)]
+        return words
+
     # --------------------------------------------------------------------------------- the rest
 
     def _header(self, names: list[str]) -> None:
@@ -525,6 +598,7 @@ class _Writer:
             NAMES_AT: self.section(*map(self.address, names)),
             STEPS: len(self.steps) // 4, STEPS_AT: self.section(*self.steps),
             FOUND_AT: self.section(*[0] * self.found),
+            FACTS: len(self.facts) // 4, FACTS_AT: self.section(*self.facts),
             LEAVES: len(form.leaves), LEAVES_AT: self.section(*self.leaf_words),
             WRITTEN: len(written), WRITTEN_AT: self.section(*written),
             ALLOCATOR: 0 if binding.allocator is None else id(binding.allocator.capsule),
@@ -622,6 +696,11 @@ class _Writer:
         return [*steps, LIST, len(leaf), 0, FINISH, self.address(self.form.finish), 0]
 
 
+def _size_function(holder: Any) -> str:
+    kinds = {dict: "PyDict_Size", list: "PyList_Size", set: "PySet_Size"}
+    return next(name for kind, name in kinds.items() if isinstance(holder, kind))
+
+
 def _is_named(kind: type) -> bool:
     return isinstance(getattr(kind, "_fields", None), tuple)
 
@@ -704,6 +783,7 @@ def _layout_is_known() -> bool:
         and _word(np.asfortranarray(array), _FLAGS) & _C_CONTIGUOUS == 0
         and all(_value(kind(3)) == 3 for kind in (float, np.float64))
         and _word(np.int64(-5), _SCALAR_VALUE) == -5
+        and _word(CellType(array), _CELL_CONTENTS) == id(array)
     )  # fmt: skip
 
 

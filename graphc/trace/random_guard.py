@@ -13,11 +13,11 @@ import numpy as np
 
 from graphc.errors import TraceError
 from graphc.ir.graph import Source
+from graphc.trace.reach import cells, is_the_users, slots, with_inner
 from graphc.trace.source import located
 
 _MOST_VISITED = 4000  # objects: a bound on the work, not on what is meant to be found
 _MOST_ELEMENTS = 256  # of one container
-_FOREIGN = frozenset({"numpy", "scipy", "optree", "numba", "sympy", "pytest", "_pytest"})
 _PLAIN = (str, bytes, int, float, complex, type(None), np.ndarray, np.generic, np.ufunc, np.dtype)
 
 
@@ -69,7 +69,7 @@ class RandomGuard:
                 name = name or type(value).__name__
                 same = sum(n.partition(" (")[0] == name for n in self.generators)
                 self.generators[f"{name} ({same + 1})" if same else name] = value
-            elif isinstance(value, FunctionType) and _is_the_users(value.__module__):
+            elif isinstance(value, FunctionType) and is_the_users(value.__module__):
                 self.codes.append(value.__code__)
                 pending += reversed([*_reached_by_code(value)])
             else:
@@ -80,7 +80,7 @@ class RandomGuard:
         name = key.rpartition("`")[0].rpartition("`")[2] or "random"
         name = name.partition(" (")[0].partition("[")[0].rpartition(".")[2]
         for code in self.codes:
-            for inner in _with_inner(code):
+            for inner in with_inner(code):
                 for instruction in dis.get_instructions(inner):
                     positions = instruction.positions
                     reads = instruction.argval == name and instruction.opname.startswith("LOAD")
@@ -90,13 +90,6 @@ class RandomGuard:
             return None
         code = self.codes[0]
         return Source(code.co_filename, code.co_firstlineno, code.co_name)
-
-
-def _is_the_users(module: str | None) -> bool:
-    package = (module or "").partition(".")[0]
-    if package in _FOREIGN or package == "graphc":
-        return False
-    return package == "__main__" or package not in sys.stdlib_module_names
 
 
 def _is_generator(value: Any) -> bool:
@@ -109,43 +102,27 @@ def _is_generator(value: Any) -> bool:
     return isinstance(value, python_random.Random)
 
 
-def _with_inner(code: CodeType) -> Iterable[CodeType]:
-    """``code`` and that of the functions defined in it."""
-    pending = [code]
-    while pending:
-        code = pending.pop()
-        yield code
-        pending += [c for c in code.co_consts if isinstance(c, CodeType)]
-
-
 def _reached_by_code(fn: FunctionType) -> Iterable[tuple[str, Any]]:
     """What a Python function reads: its closure, defaults and the globals that it names."""
-    yield from _closure(fn)
+    yield from ((n, cell.cell_contents) for n, cell in cells(fn))
     for value in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
         yield "a default", value
-    named = {n for code in _with_inner(fn.__code__) for n in code.co_names}
+    named = {n for code in with_inner(fn.__code__) for n in code.co_names}
     for name in sorted(named & fn.__globals__.keys()):
         value = fn.__globals__[name]
         if isinstance(value, ModuleType):
-            if _is_the_users(value.__name__):
+            if is_the_users(value.__name__):
                 inside = vars(value)
                 yield from ((f"{name}.{n}", inside[n]) for n in sorted(named & inside.keys()))
         else:
             yield name, value
 
 
-def _closure(fn: FunctionType) -> Iterable[tuple[str, Any]]:
-    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=False):
-        try:
-            yield name, cell.cell_contents
-        except ValueError:  # not yet bound
-            continue
-
-
 def _parts(name: str, value: Any) -> Iterable[tuple[str, Any]]:
     """What an object that is no function of the user's leads to."""
     if isinstance(value, FunctionType):  # a wrapper: of graphc, functools or another library
-        for inner, content in _closure(value):
+        for inner, cell in cells(value):
+            content = cell.cell_contents
             if inner == "given" and isinstance(content, dict):  # static arguments, by name
                 yield from content.items()
             else:
@@ -168,9 +145,9 @@ def _parts(name: str, value: Any) -> Iterable[tuple[str, Any]]:
     elif type(value).__module__ == "graphc.compiled":
         yield name, getattr(value, "traceable", None)
     elif isinstance(value, type):
-        if _is_the_users(value.__module__):
+        if is_the_users(value.__module__):
             yield from _of_class(name, value)
-    elif _is_the_users(type(value).__module__) or type(value).__module__.startswith("graphc.optim"):
+    elif is_the_users(type(value).__module__) or type(value).__module__.startswith("graphc.optim"):
         yield from _of_instance(name, value)
 
 
@@ -178,12 +155,10 @@ def _of_instance(name: str, value: Any) -> Iterable[tuple[str, Any]]:
     prefix = f"{name}." if name else ""
     for attribute, part in getattr(value, "__dict__", {}).items():
         yield f"{prefix}{attribute}", part
+    for slot in slots(type(value)):
+        yield f"{prefix}{slot}", getattr(value, slot, None)
     for cls in type(value).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            if isinstance(slot, str) and not slot.startswith("__"):
-                yield f"{prefix}{slot}", getattr(value, slot, None)
-        if _is_the_users(cls.__module__):
+        if is_the_users(cls.__module__):
             yield from _of_class(name, cls)
 
 

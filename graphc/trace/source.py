@@ -25,7 +25,7 @@ _INTERNAL = frozenset({
 def user_frame() -> FrameType | None:
     """The innermost frame that the user wrote."""
     frame = sys._getframe(1)
-    while frame is not None and _is_internal(frame.f_globals.get("__name__", "")):
+    while frame is not None and is_internal(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     return frame
 
@@ -83,7 +83,7 @@ def _package_of(module: str) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_internal(module: str) -> bool:
+def is_internal(module: str) -> bool:
     return _package_of(module) in _INTERNAL
 
 
