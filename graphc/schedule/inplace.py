@@ -17,7 +17,7 @@ from graphc.schedule.deps import (
     storage_root,
 )
 from graphc.schedule.fuse import Fusion, Group
-from graphc.schedule.nest import segments
+from graphc.schedule.placement import segments
 
 
 def stage_updates(graph: Graph, staged: set[int]) -> tuple[Graph, set[Node], set[Node]]:

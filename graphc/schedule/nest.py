@@ -12,14 +12,11 @@ from graphc.ir.node import Node
 from graphc.ir.ops import OPS, matmul_dims
 from graphc.ir.ranges import has_plain_reciprocal, is_nonpositive
 from graphc.schedule import loops as L
-from graphc.schedule import team
 from graphc.schedule.convolutions import convolution, image_stride, operand
 from graphc.schedule.deps import (
     Deps,
-    completes_rows,
     domain,
     fill_value,
-    is_call,
     is_frame,
     is_join,
     is_stack,
@@ -28,51 +25,21 @@ from graphc.schedule.deps import (
     storage_root,
 )
 from graphc.schedule.fuse import Group
+from graphc.schedule.placement import Placement, Segment, no_loop
 from graphc.schedule.pooling import pooling
 from graphc.schedule.products import (
     AHEAD_METHODS,
     MAX_AHEAD,
-    TILE_ROWS,
-    block_rows,
-    chain_rows,
     in_one_block,
     is_contraction,
-    is_product,
     method,
     work_size,
 )
-from graphc.schedule.sizes import nominal
 
-_RECOMPUTE_FLOPS = 4
 _BLOCK = "block"  # the loop variable over blocks of rows
-_BLOCK_BYTES = 16384
-_MIN_ROWS, _MAX_ROWS = 16, 256
-_LANES = (2, 4, 8)  # rows that are one vector
-_MIN_ROW_COST = 16  # flops of a row's own arithmetic that are worth vectorising
-_DEAR = 4  # ... when they are not less than a quarter of the inner loops' (which are vectorised)
 _BOOL, _INDEX = np.dtype(bool), np.dtype(np.int64)
 
 Index = tuple[L.Affine, ...]
-
-
-def _no_loop(buffer: L.Buffer) -> None:
-    """There is no loop around the kernel."""
-
-
-@dataclass
-class Segment:
-    """Units computed in one inner nest; the kernel's outer loops run its segments in turn.
-    ``products`` are computed a block of rows at a time, each in its own nest; a convolution is
-    one call, in a segment of its own."""
-
-    inner: tuple[DimLike, ...]
-    units: list[Node] = field(default_factory=list)
-    products: bool = False
-
-    @property
-    def closed(self) -> bool:
-        """Whether it takes no units of loops."""
-        return self.products or any(_has_segment(u) for u in self.units)
 
 
 @dataclass
@@ -81,13 +48,6 @@ class _Level:
 
     before: list[L.Stmt] = field(default_factory=list)
     after: list[L.Stmt] = field(default_factory=list)
-
-
-def segments(deps: Deps, group: Group) -> dict[Node, int]:
-    """The segment of each unit of a group's loops."""
-    builder = NestBuilder(deps, group, {}, lambda *_: None, lambda *_: None)
-    builder._place()
-    return builder.segment_of
 
 
 class NestBuilder:
@@ -100,23 +60,16 @@ class NestBuilder:
 
     def __init__(
         self, deps: Deps, group: Group, storage: dict[Node, L.Buffer],
-        new_temp: Callable, new_check: Callable, team: bool = False, packing: Callable = _no_loop,
+        new_temp: Callable, new_check: Callable, team: bool = False, packing: Callable = no_loop,
     ):  # fmt: skip
         self.deps, self.group, self.storage = deps, group, storage
         self.team = team  # threads share the blocks
         self.new_temp, self.new_check, self.packing = new_temp, new_check, packing
-        self.members = set(group.members)
         self.outer_index: Index = _loop_index("i", group.outer)
-        self.segments: list[Segment] = []
-        self.segment_of: dict[Node, int] = {}
+        self.placed = Placement(deps, group, storage, team, packing)
         self.locals: dict[Node, str] = {}
-        self.scratch: dict[Node, L.Buffer] = {}
-        self.sums: dict[Node, tuple[list[Node], Node | None]] = {}  # of products, and of a row
-        self.in_sums: set[Node] = set()  # what is computed nowhere else
-        self.joined: dict[Node, list[tuple[Node, DimLike]]] = {}  # in which joins, from where on
         self.counter = 0
         self.current = -1  # the segment being emitted
-        self.block = 0  # rows of a block, where segments take turns by blocks (0: by rows)
         self.body: list[L.Stmt] = []  # where Lets go
         self.memo: dict[tuple[Node, Index], L.Expr] = {}
         self.lazy = 0  # inside a conditional expression: no Lets
@@ -146,14 +99,10 @@ class NestBuilder:
         return L.LoopKernel(name, body, reads, writes, members, tuple(symbols))
 
     def _fused(self) -> list[L.Stmt]:
-        self._find_sums()
-        self._place()
-        self.block = self._block_rows()
-        self._join_pieces()
-        self._choose_scratch()
+        self.placed.plan(self.new_temp)
         body: list[L.Stmt] = []
         packs: list[L.Stmt] = []
-        for position, segment in enumerate(self.segments):
+        for position, segment in enumerate(self.placed.segments):
             self.current = position
             if segment.products:
                 for unit, made in self._products(segment):
@@ -165,17 +114,17 @@ class NestBuilder:
                     body.append(made)
                 continue
             statements = self._segment(segment)
-            if self.block and statements:
-                rows = (_BLOCK, self.block)
+            if self.placed.block and statements:
+                rows = (_BLOCK, self.placed.block)
                 statements = [L.For(self._last_var(), self.group.outer[-1], statements, rows)]
             body += statements
-        if self.block:
+        if self.placed.block:
             self._look_ahead(body)
-            body = [*packs, L.ForBlocks(_BLOCK, self.group.outer[-1], body, size=self.block)]
+            body = [*packs, L.ForBlocks(_BLOCK, self.group.outer[-1], body, size=self.placed.block)]
         loops = list(enumerate(self.group.outer))
-        for position, extent in reversed(loops[:-1] if self.block else loops):
+        for position, extent in reversed(loops[:-1] if self.placed.block else loops):
             body = [L.For(f"i{position}", extent, body)]
-        self.current = len(self.segments)
+        self.current = len(self.placed.segments)
         self.body, self.memo = self.epilogue, {}
         for unit in self.group.post:
             self._compute(unit, _loop_index("", unit.shape))
@@ -207,7 +156,7 @@ class NestBuilder:
         stacks = [u for u in self.group.units if is_stack(u)]
         self.current, self.body = 0, []
         scalars = [u for u in self.group.units if not is_stack(u)]
-        self.segment_of = dict.fromkeys(scalars, 0)
+        self.placed.segment_of = dict.fromkeys(scalars, 0)
         for unit in scalars:
             self._compute(unit, ())
         stores: list[L.Stmt] = []
@@ -237,264 +186,15 @@ class NestBuilder:
         store = L.Store(self.storage[unit], L.variable("j0") + start, literal)
         return [L.For("j0", size, [store])]
 
-    # ------------------------------------------------------------------------------- placement
-
-    def _inner(self, unit: Node) -> tuple[DimLike, ...]:
-        return domain(unit)[len(self.group.outer) :]
-
-    @property
-    def units(self) -> list[Node]:
-        """What is computed, each by itself."""
-        return [u for u in self.group.units if u not in self.in_sums]
-
-    def _find_sums(self) -> None:
-        """Sums of products: a tile goes through all of them and begins with the bias, so none of
-        them is in memory by itself. What products read is complete when the kernel begins."""
-        uses = [u.unit for unit in self.members for u in self.deps.uses[unit]]
-        read = {self.storage[u] for u in uses if u in self.storage}
-        for unit in () if self.team else reversed(self.group.units):
-            if unit in self.in_sums or (found := self._summed(unit)) is None:
-                continue
-            if self.storage.get(unit) in read:  # in place: what is there may be read after it
-                continue
-            products, row, inside = found
-            if len({self._kind_of(p) for p in products}) == 1:
-                self.sums[unit] = products, row
-                self.in_sums |= inside
-
-    def _summed(self, unit: Node) -> tuple[list[Node], Node | None, set[Node]] | None:
-        """The products that a sum adds up, a row added to all rows, and all that is for it alone;
-        None for other units."""
-        if unit.op != "add" or unit.ndim != 2 or unit.dtype.kind != "f":
-            return None
-        products: list[Node] = []
-        rows: list[Node] = []
-        inside: set[Node] = set()
-        stack = list(reversed(unit.inputs))
-        while stack:
-            node = stack.pop()
-            if node.op == "broadcast" and node.attr("dims") == (1,):
-                rows.append(node.inputs[0])
-                if not self._is_complete(node.inputs[0]) or len(rows) > 1:
-                    return None
-                continue
-            if node not in self.members or node in self.storage:
-                return None
-            if len(self.deps.used_by[node]) != 1 or node in inside:
-                return None
-            inside.add(node)
-            if node.op == "add":
-                stack.extend(reversed(node.inputs))
-            elif is_product(node) and all(map(self._is_complete, node.inputs)):
-                products.append(node)
-            else:
-                return None
-        row = rows[0] if rows else None
-        return (products, row, inside) if len(products) > 1 else None
-
-    def _is_complete(self, node: Node) -> bool:
-        root = storage_root(node)
-        return root in self.storage and root not in self.members
-
-    def _kind_of(self, unit: Node) -> object:
-        """What products of one sum have in common; nothing is like those that cannot be in one."""
-        _, m, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
-        b = self.storage[storage_root(unit.inputs[1])]
-        ta, tb = unit.attr("ta"), unit.attr("tb")
-        often = self.packing(b) is not None
-        how = method(ta, tb, m, n, k, unit.dtype.itemsize, often=often)
-        fits = how in ("direct", "packed") and isinstance(k, int) and not ta
-        return (how, tb) if fits else unit
-
-    def _place(self) -> None:
-        """Put each unit into the first segment of its shape that comes late enough. A product
-        reads what is complete for its block of rows."""
-        for unit in self.units:
-            by_block = _by_block(unit) or unit in self.sums
-            inner = () if by_block else self._inner(unit)
-            earliest = 0
-            for use in self.deps.uses[unit]:
-                if use.unit in self.segment_of:
-                    same = not by_block and self._flows_by_register(use, inner)
-                    earliest = max(earliest, self.segment_of[use.unit] + (0 if same else 1))
-            for position in range(earliest, len(self.segments)):
-                segment = self.segments[position]
-                if by_block and segment.products:
-                    break
-                open_ = not (by_block or segment.closed or _has_segment(unit))
-                if open_ and segment.inner == inner:
-                    break
-            else:
-                position = len(self.segments)
-                self.segments.append(Segment(inner, products=by_block))
-            self.segments[position].units.append(unit)
-            self.segment_of[unit] = position
-
-    def _reads_group(self, unit: Node) -> bool:
-        return any(use.unit in self.members for use in self.deps.uses[unit])
-
     def _last_var(self) -> str:
         return f"i{len(self.group.outer) - 1}"
-
-    def _block_rows(self) -> int:
-        """How many rows each segment runs over in its turn; 0 to take turns row by row.
-
-        Between inner loops a row's own arithmetic is scalar code. Where that is dear (an
-        exponential a row, say) segments run over blocks of rows that fit the first-level cache,
-        so that it is vectorised along the rows.
-        """
-        rows = self.group.outer[-1] if self.group.outer else 1
-        products = [u for u in self.group.units if _by_block(u)]
-        if any(in_one_block(u) and self._reads_group(u) for u in products):
-            return rows or 1
-        if products:
-            sizes = [
-                block_rows(*_columns_and_sum(u), u.dtype.itemsize)
-                for u in products if is_product(u)
-            ]  # fmt: skip
-            if sum(s.products for s in self.segments) > 1 or not sizes:
-                sizes.append(chain_rows(self._row_bytes()))
-            if self.team and len(self.group.outer) == 1:
-                sizes.append(team.block_rows(rows))
-            if not isinstance(rows, int):
-                return min(sizes)
-            size = max(1, min([*sizes, rows]))
-            return team.balanced(rows, size) if self.team and len(self.group.outer) == 1 else size
-        lanes = self.deps.graph.has_few_elements and rows in _LANES  # see ``schedule.small``
-        few = nominal(rows) < _MIN_ROWS and not lanes
-        if rows == 1 or few or any(map(_has_segment, self.group.units)):
-            return 0
-        row_cost = inner_cost = row_bytes = 0
-        for segment in self.segments:
-            size = nominal(product(segment.inner))
-            cost = sum(OPS[u.op].cost for u in segment.units)
-            if size == 1:
-                row_cost += sum(
-                    OPS[u.op].cost for u in segment.units if OPS[u.op].kind == "elementwise"
-                )
-            else:
-                inner_cost += size * cost
-                row_bytes += size * sum(u.dtype.itemsize for u in segment.units)
-        if not inner_cost or row_cost < _MIN_ROW_COST or row_cost * _DEAR < inner_cost:
-            return 0
-        if lanes:
-            return rows
-        fitting = _BLOCK_BYTES // row_bytes
-        return max(_MIN_ROWS, min(fitting - fitting % _MIN_ROWS, _MAX_ROWS))
-
-    def _row_bytes(self) -> int:
-        """Bytes that a block holds at most for each of its rows."""
-        read = {i for u in self.group.units if _by_block(u) for i in u.inputs}
-        rows = self.group.outer[0]
-        whole = [i for i in read if i.shape[:1] == (rows,) and storage_root(i) not in self.members]
-        from_memory = sum(nominal(product(i.shape[1:])) * i.dtype.itemsize for i in whole)
-        held = [from_memory] * len(self.segments)
-        for unit in self.units:
-            later = [self.segment_of[r] for r in self._readers_behind(unit)]
-            if later:
-                size = nominal(product(self._value_inner(unit))) * unit.dtype.itemsize
-                for position in range(self.segment_of[unit], max(later) + 1):
-                    held[position] += size
-        return max(held)
-
-    def _flows_by_register(self, use, inner) -> bool:
-        unit = use.unit
-        if reduced_axes(unit) or completes_rows(unit) or self._inner(unit) != inner:
-            return False
-        return use.axes == tuple(range(len(domain(unit))))
-
-    def _join_pieces(self) -> None:
-        """Note what is computed here and is a piece of a join."""
-        for join in filter(is_join, self.group.units):
-            offset: DimLike = 0
-            for piece in join.inputs:
-                if piece in self.segment_of and OPS[piece.op].kind == "elementwise":
-                    self.joined.setdefault(piece, []).append((join, offset))
-                offset = piece.shape[join.attr("axis")] + offset
-
-    def _is_joined(self, unit: Node, join: Node) -> bool:
-        return any(other is join for other, _ in self.joined.get(unit, ()))
-
-    def _reads_again(self, join: Node, unit: Node) -> bool:
-        """Whether a join reads ``unit`` for a piece that it does not write itself."""
-        stack = [piece for piece in join.inputs if not self._is_joined(piece, join)]
-        while stack:
-            node = stack.pop()
-            if node is unit:
-                return True
-            if node not in self.segment_of and node not in self.storage:
-                stack.extend(node.inputs)
-        return False
-
-    def _choose_scratch(self) -> None:
-        """Rows that a later segment needs and that are dear to recompute. What is read for the
-        last time leaves its memory to what later segments make."""
-        free: dict[tuple, list[L.Buffer]] = {}
-        held: list[tuple[int, tuple, L.Buffer]] = []  # the segment of the last read
-        begin = dict(self.segment_of)  # where they are first written into
-        for piece, joins in self.joined.items():
-            for join, _ in joins:
-                begin[join] = min(begin[join], self.segment_of[piece])
-        for unit in sorted(self.units, key=begin.__getitem__):
-            position = begin[unit]
-            row = self._value_inner(unit)
-            if unit in self.storage or not (row or self.block):
-                continue
-            later = self._readers_behind(unit)
-            if later and (
-                reduced_axes(unit) or not self._cheap(unit) or any(map(_by_block, later))
-            ):
-                for entry in [h for h in held if h[0] < position]:
-                    held.remove(entry)
-                    free.setdefault(entry[1], []).append(entry[2])
-                key = unit.dtype, product(row) * ((self.block or 1) + self._rows_above(unit))
-                known = free.get(key)
-                self.scratch[unit] = known.pop() if known else self.new_temp("row", *key)
-                last = max(self.segment_of[r] for r in later)
-                held.append((last, key, self.scratch[unit]))
-
-    def _readers_behind(self, unit: Node) -> list[Node]:
-        """Readers in later segments."""
-        position = self.segment_of[unit]
-        readers = (u.reader for u in self.deps.used_by.get(unit, ()))
-        return [
-            r for r in readers
-            if self.segment_of.get(r, position) != position
-            and not (self._is_joined(unit, r) and not self._reads_again(r, unit))
-        ]  # fmt: skip
-
-    def _own_rows(self, unit: Node) -> bool:
-        """Whether the rows that a product reads are made here: there are none above them."""
-        return storage_root(unit.inputs[0]) in self.segment_of
-
-    def _rows_above(self, unit: Node) -> int:
-        """Rows of scratch memory before the first: the last tile of a block may begin there."""
-        made = unit in self.sums or (is_product(unit) and not self._own_rows(unit))
-        return TILE_ROWS if made else 0
-
-    def _value_inner(self, unit: Node) -> tuple[DimLike, ...]:
-        """Inner axes of a unit's value."""
-        reduced = reduced_axes(unit)
-        rank = len(self.group.outer)
-        return tuple(d for a, d in enumerate(domain(unit)) if a >= rank and a not in reduced)
-
-    def _cheap(self, unit: Node) -> bool:
-        """Whether recomputing reads only memory or scalars of the outer loops."""
-        if OPS[unit.op].kind != "elementwise" or OPS[unit.op].cost > _RECOMPUTE_FLOPS:
-            return False
-        if unit in self.sums:
-            return False
-        for use in self.deps.uses[unit]:
-            if use.unit in self.segment_of and (self.block or self._value_inner(use.unit)):
-                return False
-        return True
 
     def _products(self, segment: Segment) -> list[tuple[Node, L.Product]]:
         """The products of a segment; those in chunks that share A are one, beside each other."""
         made: list[tuple[Node, L.Product]] = []
         for unit in segment.units:
-            if is_contraction(unit) or unit in self.sums:
-                by_itself = self._sum if unit in self.sums else self._contraction
+            if is_contraction(unit) or unit in self.placed.sums:
+                by_itself = self._sum if unit in self.placed.sums else self._contraction
                 made.append((unit, by_itself(unit)))
                 continue
             product, shared = self._product(unit), None
@@ -508,7 +208,7 @@ class NestBuilder:
         return made
 
     def _sum(self, unit: Node) -> L.Product:
-        products, row = self.sums[unit]
+        products, row = self.placed.sums[unit]
         first, *more = (self._product(p, unit) for p in products)
         place = row and (self.storage[storage_root(row)], L.Affine())
         return replace(first, also=tuple(more), row=place)
@@ -524,18 +224,18 @@ class NestBuilder:
         how = method(ta, tb, m, n, k, itemsize, often=pack is not None)
         size = work_size(how, n, k)
         work = self.new_temp("work", unit.dtype, size) if size != 0 else None
-        first = L.variable(_BLOCK) * self.block
+        first = L.variable(_BLOCK) * self.placed.block
         if target in self.storage:
             c, c_start = self.storage[target], number * (m * n) + first * n
         else:
-            c, c_start = self.scratch[target], L.Affine((), self._rows_above(target) * n)
-        own_rows = not batch and self._own_rows(unit)
+            c, c_start = self._scratch_rows(target, n)
+        own_rows = not batch and self.placed.own_rows(unit)
         if own_rows:
             a, a_start = self._block_of(unit.inputs[0])
         else:
             a_start = a_start + (first if ta else first * k)
         made = L.Product(
-            a, b, c, (a_start, b_start, c_start), ta, tb, m, n, k, _BLOCK, self.block,
+            a, b, c, (a_start, b_start, c_start), ta, tb, m, n, k, _BLOCK, self.placed.block,
             how, work, self.deps.graph.sources.get(unit), own_rows=own_rows,
         )  # fmt: skip
         return pack(made) if how == "packed" else made
@@ -544,7 +244,7 @@ class NestBuilder:
         """The matrix of a product at this batch index: where it begins."""
         root = storage_root(node)
         if root not in self.storage:
-            return self.scratch[root], L.Affine((), self._rows_above(root) * node.shape[-1])
+            return self._scratch_rows(root, node.shape[-1])
         rank = node.ndim - 2
         number = L.flatten_index(self.outer_index[:rank], node.shape[:rank])
         return self.storage[root], number * product(node.shape[rank:])
@@ -557,16 +257,20 @@ class NestBuilder:
         self.prologue += _loops([zero], "j", unit.shape)
         (a, a_start), (b, b_start) = map(self._block_of, unit.inputs)
         return L.Product(
-            a, b, target, (a_start, b_start, L.Affine()), 1, 0, m, n, k, _BLOCK, self.block,
+            a, b, target, (a_start, b_start, L.Affine()), 1, 0, m, n, k, _BLOCK, self.placed.block,
             "direct", None, self.deps.graph.sources.get(unit), adds=True,
         )  # fmt: skip
+
+    def _scratch_rows(self, node: Node, columns: DimLike) -> tuple[L.Buffer, L.Affine]:
+        """Scratch memory for a block of rows, and where the first one begins."""
+        return self.placed.scratch[node], L.Affine((), self.placed.rows_above(node) * columns)
 
     def _block_of(self, operand: Node) -> tuple[L.Buffer, L.Affine]:
         """Where the rows of the block begin of what a product reads."""
         columns, node = product(operand.shape[1:]), storage_root(operand)
-        if node in self.scratch:
-            return self.scratch[node], L.Affine((), self._rows_above(node) * columns)
-        return self.storage[node], L.variable(_BLOCK) * (self.block * columns)
+        if node in self.placed.scratch:
+            return self._scratch_rows(node, columns)
+        return self.storage[node], L.variable(_BLOCK) * (self.placed.block * columns)
 
     # -------------------------------------------------------------------------------- segments
 
@@ -614,7 +318,7 @@ class NestBuilder:
         self.source = self.deps.graph.sources.get(unit)
         statements: list[L.Stmt] = []
         for piece in unit.inputs:
-            if not self._is_joined(piece, unit):
+            if not self.placed.is_joined(piece, unit):
                 index = self.outer_index + _loop_index("j", piece.shape[rank:])
                 self.body, self.memo = [], {}
                 value = self.value(piece, index)
@@ -670,19 +374,19 @@ class NestBuilder:
         """Where the value of a unit at ``index`` (of its own axes) is kept."""
         if unit in self.storage:
             yield self.storage[unit], L.flatten_index(index, unit.shape)
-        if unit in self.scratch:
-            yield self.scratch[unit], self._scratch_position(unit, index)
-        for join, offset in self.joined.get(unit, ()):
+        if unit in self.placed.scratch:
+            yield self.placed.scratch[unit], self._scratch_position(unit, index)
+        for join, offset in self.placed.joined.get(unit, ()):
             yield from self._targets(join, _moved(index, join.attr("axis"), offset))
 
     def _scratch_position(self, unit: Node, index: Index) -> L.Affine:
         """Where scratch memory holds the value of a unit at ``index``."""
-        rank, row = len(self.group.outer), self._value_inner(unit)
-        if not self.block:
+        rank, row = len(self.group.outer), self.placed.value_inner(unit)
+        if not self.placed.block:
             return L.flatten_index(index[rank:], row)
-        in_block = index[rank - 1] + L.variable(_BLOCK) * -self.block
-        in_block = in_block + self._rows_above(unit)
-        return L.flatten_index((in_block, *index[rank:]), (self.block, *row))
+        in_block = index[rank - 1] + L.variable(_BLOCK) * -self.placed.block
+        in_block = in_block + self.placed.rows_above(unit)
+        return L.flatten_index((in_block, *index[rank:]), (self.placed.block, *row))
 
     def _reduce(self, unit: Node, index: Index, levels: list[_Level]) -> None:
         self.source = source = self.deps.graph.sources.get(unit)
@@ -785,20 +489,20 @@ class NestBuilder:
 
     def _available(self, node: Node, index: Index) -> L.Expr | None:
         """A register, scratch row or stored array that already holds the value."""
-        in_loops = node in self.segment_of
+        in_loops = node in self.placed.segment_of
         if node in self.locals and (
-            (node.type.size == 1 and self.current >= len(self.segments))
+            (node.type.size == 1 and self.current >= len(self.placed.segments))
             or (
                 in_loops
-                and not self._value_inner(node)
+                and not self.placed.value_inner(node)
                 and index == self.outer_index
-                and (not self.block or self.segment_of[node] == self.current)
+                and (not self.placed.block or self.placed.segment_of[node] == self.current)
             )
         ):
             return L.Ref(node.dtype, self.locals[node])
-        if in_loops and node in self.scratch:
+        if in_loops and node in self.placed.scratch:
             position = self._scratch_position(node, index)
-            return L.Load(node.dtype, self.scratch[node], position)
+            return L.Load(node.dtype, self.placed.scratch[node], position)
         if node in self.storage:
             position = L.flatten_index(index, node.shape)
             return L.Load(node.dtype, self.storage[node], position)
@@ -1006,26 +710,11 @@ def _is_shared_divisor(node: Node) -> bool:
     )  # fmt: skip
 
 
-def _by_block(unit: Node) -> bool:
-    """Whether a unit is computed for a block of rows at a time, by one call."""
-    return is_product(unit) or is_contraction(unit)
-
-
-def _has_segment(unit: Node) -> bool:
-    """Whether a unit is a segment of its own: one call."""
-    return unit.op == "conv" or is_call(unit) or is_join(unit)
-
-
 def _shares_chunks(a: L.Product, b: L.Product) -> bool:
     """Whether two products in chunks read the same rows of one A."""
     return (a.method, a.a, a.starts[0], a.ta, a.tb, a.m, a.k, a.rows) == (
         b.method, b.a, b.starts[0], b.ta, b.tb, b.m, b.k, b.rows
     )  # fmt: skip
-
-
-def _columns_and_sum(unit: Node) -> tuple[int, DimLike]:
-    _, _, n, k = matmul_dims(dict(unit.attrs), *(i.type for i in unit.inputs))
-    return n, k
 
 
 def _most_repeated(stack: Node) -> Node | None:
