@@ -48,4 +48,5 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
                 where = graph.sources.get(failed.node)
                 line = f" ({where})" if where else ""
                 name = failed.node.op.removeprefix("complex_")
-                raise type(failed.error)(f"{name}: {failed.error}{line}") from None
+                what = "" if failed.node.op == "check_index" else f"{name}: "
+                raise type(failed.error)(f"{what}{failed.error}{line}") from None

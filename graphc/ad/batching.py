@@ -211,7 +211,7 @@ def _scatter_set(node, inputs, mapped, size):
 
 @rule("check_index")
 def _check_index(node, inputs, mapped, size):
-    return build.check_index(inputs[0], node.attr("size"))
+    return build.check_index(inputs[0], node.attr("size"), node.attr("fault"))
 
 
 def _of_joined_axis(indices: Node, count: DimLike, size: DimLike) -> Node:

@@ -143,8 +143,19 @@ def scatter_set(x: Node, indices: Node, updates: Node, axis: int) -> Node:
     return make("scatter_set", (x, indices, updates), axis=axis)
 
 
-def check_index(indices: Node, size: DimLike) -> Node:
-    return make("check_index", (indices,), size=size)
+def check_index(indices: Node, size: DimLike, fault: str = "") -> Node:
+    return make("check_index", (indices,), size=size, fault=fault)
+
+
+def refusing(x: Node, bad: Node, fault: str, value: Node | None = None) -> Node:
+    """``x``; where ``bad`` is true the call raises ``fault`` of :mod:`graphc.ir.faults`.
+
+    ``value`` is the number that the fault shows; it must not be 0 where it is bad.
+    """
+    zero = full(bad.shape, 0, np.int64)
+    value = full(bad.shape, 1, np.int64) if value is None else make("cast", (value,), dtype="int64")
+    found = check_index(elementwise("where", bad, value, zero), 1, fault)  # 0, wherever it is
+    return elementwise("sub", x, cast(found, x.dtype))  # x - 0 is x, -0.0 too
 
 
 def scan(op: str, x: Node, axis: int) -> Node:

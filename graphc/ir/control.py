@@ -24,6 +24,7 @@ import numpy as np
 from graphc.errors import GraphcError, ShapeError
 from graphc.ir import node as _node
 from graphc.ir.dims import Dim, DimLike, evaluate, symbol
+from graphc.ir.faults import Refused
 from graphc.ir.graph import CONTROL, Graph, Source, rebuild, topological
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, TupleType
@@ -162,6 +163,8 @@ def run(graph: Graph, arrays: Sequence[np.ndarray], env: dict[str, int]) -> list
                 value = OPS[node.op].evaluate(node, env, *given)
             except np.linalg.LinAlgError as error:
                 raise Failed(node, error) from None
+            except Refused as refused:
+                raise Failed(node, refused.error) from None
             values[node] = value if node.op in CONTROL else np.asarray(value)
         for i in dict.fromkeys(node.inputs):
             remaining[i] -= 1

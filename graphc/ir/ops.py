@@ -17,7 +17,7 @@ from math import comb, factorial, pi
 import numpy as np
 
 from graphc.errors import DTypeError, ShapeError
-from graphc.ir import control, fourier, library
+from graphc.ir import control, faults, fourier, library
 from graphc.ir.dims import evaluate, product
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, tensor_type
@@ -597,10 +597,12 @@ def _infer_scatter_add(attrs, indices, updates):
     return TensorType(updates.dtype, shape)
 
 
-def _checked_indices(indices, size):
+def _checked_indices(indices, size, fault=""):
     bad = (indices < 0) | (indices >= size)
     if np.any(bad):
         value = indices[bad].flat[0] if indices.ndim else indices
+        if fault:
+            raise faults.Refused(fault, value)
         raise IndexError(f"index {value} is out of bounds for an axis of size {size}")
     return indices
 
@@ -662,10 +664,12 @@ def _infer_check_index(attrs, indices):
 
 _indexing("scatter_set", "x with updates written at the indices of one axis; the last of equal "
           "indices wins.", _infer_scatter_set, _eval_scatter_set, ("axis",))  # fmt: skip
-_indexing("check_index", "The indices themselves; IndexError at run time outside [0, size).",
+_indexing("check_index", "The indices themselves; at run time IndexError, or the fault, outside "
+          "[0, size).",
           _infer_check_index,
-          lambda node, env, i: _checked_indices(i, evaluate(node.attr("size"), env)),
-          ("size",))  # fmt: skip
+          lambda node, env, i: _checked_indices(
+              i, evaluate(node.attr("size"), env), node.attr("fault")),
+          ("size", "fault"))  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- scans and orders

@@ -6,6 +6,7 @@ import numpy as np
 
 from graphc.ir import build
 from graphc.ir.dims import Dim
+from graphc.ir.faults import Refused
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
 from graphc.passes.patterns import constant, rewrites
@@ -32,7 +33,7 @@ def fold_constants(node: Node) -> Node | None:
     try:
         with np.errstate(all="ignore"):
             return build.const(OPS[node.op].evaluate(node, {}, *values), node.dtype)
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, Refused):
         return None  # an index out of range, an integer to a negative power: said at run time
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from graphc.ir import dims as _dims
+from graphc.ir import faults
 from graphc.ir.types import TensorType, parse_type
 from graphc.schedule.memory import Lifetime
 
 _MAGIC = b"graphc artifact 3\n"
-_RAISED = {"LinAlgError": np.linalg.LinAlgError}
 _PLACE = re.compile(r"\{(value|wrapped|size)(?: ([^{}]*))?\}")
 
 
@@ -70,10 +70,8 @@ class Artifact:
             size = _dims.evaluate(_dims.parse(dim), env)
             return str(size if kind == "size" else value - size if value < 0 else value)
 
-        kind, separator, text = self.checks[check - 1].partition(": ")
-        if kind in _RAISED and separator:
-            return _RAISED[kind](_PLACE.sub(fill, text))
-        return IndexError(_PLACE.sub(fill, self.checks[check - 1]))
+        text = _PLACE.sub(fill, self.checks[check - 1])
+        return faults.error(text) or IndexError(text)
 
     def to_bytes(self, address: str = "") -> bytes:
         """``address`` goes into the checksum: an entry under another's name is not accepted."""

@@ -231,6 +231,9 @@ def _check_label(graph: Graph, node: Node, program: ProgramBuilder) -> str:
     line = f" ({where})" if where else ""
     if is_library(node):
         return failure_text(node, line)
+    if node.op == "check_index" and node.attr("fault"):
+        named = " and ".join(program.integer_arguments(node.inputs[0]))
+        return node.attr("fault") + (f" in {named}" if named else "") + line
     indices = node.inputs[1 if node.op in ("take", "take_along", "scatter_set") else 0]
     if node.op in ("scatter_add", "check_index"):
         size = node.attr("size")

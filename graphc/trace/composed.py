@@ -11,7 +11,7 @@ from graphc.errors import ShapeError, TraceError
 from graphc.ir import build
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
-from graphc.trace.dtypes import common_dtype
+from graphc.trace.dtypes import common_dtype, converted
 from graphc.trace.elementwise import fit_all
 from graphc.trace.shaping import along
 from graphc.wording import shape_text
@@ -300,7 +300,7 @@ def insert(context, arr, obj, values, axis=None):
     x, axis = along(x, axis)
     size = x.shape[axis].__index__()
     at = _positions(context, obj, size, "np.insert")
-    value = context.lift(values).astype(x.dtype)
+    value = context.wrap(converted(context.lift(values), x.dtype))
     single = not isinstance(at, np.ndarray) or at.ndim == 0 or at.size == 1
     if single:
         value = np.moveaxis(_leading(value, x.ndim), 0, axis) if np.ndim(at) == 0 else _leading(

@@ -9,7 +9,7 @@ from graphc.ir import build
 from graphc.ir.dims import Dim
 from graphc.trace import protocols
 from graphc.trace.dispatch import implements
-from graphc.trace.dtypes import cast, common_dtype
+from graphc.trace.dtypes import common_dtype, converted
 from graphc.trace.shaping import broadcast_to, dims_of
 from graphc.trace.tracer import Tracer
 
@@ -21,10 +21,11 @@ def array(context, value, dtype=None):
         common = np.result_type(*(p.dtype for p in parts)) if parts else None
         if not parts:
             return context.lift(np.array([], dtype))
-        made = np.stack([context.wrap(cast(p.node, common)) for p in parts])
+        common = common if dtype is None else np.dtype(dtype)
+        made = np.stack([context.wrap(converted(p, common)) for p in parts])
     else:
         made = context.lift(value)
-    return context.wrap(cast(made.node, made.dtype if dtype is None else np.dtype(dtype)))
+    return context.wrap(converted(made, made.dtype if dtype is None else dtype))
 
 
 def _nested(context, value):
@@ -35,7 +36,7 @@ def _nested(context, value):
 def full(context, shape, value, dtype=None):
     filler = context.lift(value)
     dtype = filler.dtype if dtype is None else np.dtype(dtype)
-    node = cast(filler.node, dtype)
+    node = converted(filler, dtype)
     return context.wrap(build.broadcast_to(node, dims_of(shape)))
 
 
@@ -93,7 +94,9 @@ def copyto(context, dst, src, casting="same_kind", where=True):
             "a plain NumPy array cannot be filled with traced values; write "
             "graphc.numpy.full(shape, value) or graphc.numpy.zeros(shape)"
         )
-    value = src if where is True else np.where(where, src, dst)
+    value = context.lift(src)
+    value = context.wrap(converted(value, dst.dtype)) if value.weak else value
+    value = value if where is True else np.where(where, value, dst)
     protocols.assign(dst, broadcast_to(context, value, dst.shape), "copyto")
 
 

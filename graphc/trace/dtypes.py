@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from graphc.errors import DTypeError
-from graphc.ir import build
+from graphc.ir import build, faults
 from graphc.ir.node import Node
 from graphc.trace.dispatch import public_name
 from graphc.trace.source import located
@@ -62,6 +62,22 @@ def cast(node: Node, dtype) -> Node:
     if node.op == "size" and dtype.kind in "iuf":
         return build.size(node.attr("dim"), dtype)
     return build.cast(node, dtype)
+
+
+def converted(tracer, dtype) -> Node:
+    """A tracer's node in ``dtype``: of a Python int, OverflowError where it is out of bounds."""
+    node, dtype = tracer.node, np.dtype(dtype)
+    if not tracer.weak or node.dtype.kind != "i" or dtype.kind not in "iu" or node.op == "const":
+        return cast(node, dtype)
+    if node.op == "size" and dtype.itemsize > 2:
+        return cast(node, dtype)
+    reach = np.iinfo(dtype)
+    tests = [("gt", reach.max)] if dtype.itemsize < 8 else []
+    tests += [("lt", reach.min)] if dtype != np.int64 else []
+    for test, limit in tests:
+        bad = build.elementwise(test, node, build.full_like(node, limit))
+        node = build.refusing(node, bad, faults.out_of_bounds(dtype), node)
+    return cast(node, dtype)
 
 
 def unknown_dtype(what: str, dtype: np.dtype, otherwise: str = "") -> str:

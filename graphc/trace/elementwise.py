@@ -8,16 +8,23 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.errors import DTypeError, ShapeError, SymbolicDimError
-from graphc.ir import build
+from graphc.ir import build, faults
 from graphc.ir.build import elementwise as op
 from graphc.ir.build import full_like
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 from graphc.ir.parts import Parts, is_complex, join, modulus, parts_of
 from graphc.ir.types import is_supported_dtype
-from graphc.trace import special
+from graphc.trace import blame, special
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, implements
-from graphc.trace.dtypes import cast, common_dtype, promotion_key, resolve, unknown_dtype
+from graphc.trace.dtypes import (
+    cast,
+    common_dtype,
+    converted,
+    promotion_key,
+    resolve,
+    unknown_dtype,
+)
 from graphc.trace.source import operand_texts
 from graphc.wording import shape_text
 
@@ -64,7 +71,7 @@ def mismatch(name: str, shapes, reason: str) -> str:
 
 def fit(tracer, dtype, shape) -> Node:
     """The tracer's node in ``dtype``, broadcast to ``shape``."""
-    return build.broadcast_to(cast(tracer.node, dtype), shape)
+    return build.broadcast_to(converted(tracer, dtype), shape)
 
 
 def fit_all(context, name: str, *values) -> list[Node]:
@@ -273,13 +280,9 @@ def constant_scalar(x: Node):
 def _power(x, y):
     exponent = constant_scalar(y)
     if x.dtype.kind in "iu":
-        if exponent is not None and exponent < 0:
-            raise DTypeError(
-                f"integers to the negative power {exponent} are not integers; "
-                "write np.power(x.astype(float), y)"
-            )
         if exponent == 2:
             return op("mul", x, x)
+        y = _not_negative(y)
     elif exponent in (1, 2, 3):  # as NumPy does itself for 2; exact derivatives
         return x if exponent == 1 else _square(x) if exponent == 2 else op("mul", _square(x), x)
     elif exponent == 0.5 and x.dtype.kind == "f":
@@ -287,6 +290,24 @@ def _power(x, y):
     elif exponent == -1:
         return _reciprocal(x)
     return op("pow", x, y)
+
+
+def _not_negative(y: Node) -> Node:
+    """An integer exponent, checked now if it is known and else at run time."""
+    below = y
+    while below.op in ("broadcast", "reshape", "cast") and below.inputs[0].dtype.kind in "iub":
+        below = below.inputs[0]
+    if below.dtype.kind in "ub" or y.type.size == 0:
+        return y
+    value = blame.constant_value(below)
+    if value is None:
+        return build.refusing(y, op("lt", y, full_like(y, 0)), faults.NEGATIVE_POWER, y)
+    if (value < 0).any():
+        raise DTypeError(
+            f"integers to the negative power {value.min()} are not integers; "
+            "write np.power(x.astype(float), y)"
+        )
+    return y
 
 
 @rule(np.fmod)
@@ -550,9 +571,9 @@ def select(context, condlist, choicelist, default=0):
     choices = [context.lift(c) for c in (*choicelist, default)]
     dtype = common_dtype(*choices)
     choices = [_wrapped(context, c, dtype) for c in choices]
-    result = context.wrap(cast(choices.pop().node, dtype))
+    result = context.wrap(converted(choices.pop(), dtype))
     for condition, choice in zip(reversed(condlist), reversed(choices), strict=True):
-        result = where(context, condition, context.wrap(cast(choice.node, dtype)), result)
+        result = where(context, condition, context.wrap(converted(choice, dtype)), result)
     return result
 
 

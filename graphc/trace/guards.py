@@ -17,6 +17,7 @@ import numpy as np
 from graphc.errors import TraceError
 from graphc.ir import build, calls, control
 from graphc.ir.dims import Dim
+from graphc.ir.faults import Refused
 from graphc.ir.graph import Source, is_tape, substitute
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
@@ -177,6 +178,8 @@ class Values:
                     sizes = {**self._sizes, **self._tapes}
                     value = OPS[node.op].evaluate(node, sizes, *operands)
                 return value if node.op in control.CONTROL else np.asarray(value)
+            except Refused as refused:
+                raise refused.error from None
             except control.TapeFull as full:
                 self._tapes[full.symbol] *= 2
 

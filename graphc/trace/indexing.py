@@ -15,7 +15,7 @@ from graphc.ir.dims import product
 from graphc.ir.node import Node
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
-from graphc.trace.dtypes import cast
+from graphc.trace.dtypes import cast, converted
 from graphc.trace.elementwise import broadcast_shapes, truth
 from graphc.trace.indices import Basic, data_dependent, parse
 from graphc.trace.shaping import part
@@ -196,7 +196,7 @@ def _fitted(context, value, dtype, shape) -> Node:
             f"cannot assign a {value.dtype} value to elements of {dtype}; write .real, or make the "
             "array complex"
         )
-    node = cast(value.node, dtype)
+    node = converted(value, dtype)
     while node.ndim > len(shape) and node.shape[0] == 1:
         node = build.reshape(node, node.shape[1:])
     try:
@@ -435,15 +435,15 @@ def put(context, a, ind, v, mode="raise"):
     else:
         at = checked_index(index.node, size)
     count = index.shape[0].__index__()
-    value = np.resize(context.lift(v), count)
+    value = np.resize(context.wrap(converted(context.lift(v), x.dtype)), count).node
     flat = build.reshape(x.node, (size,))
-    value = cast(value.node, x.dtype)
     x.assign(build.reshape(build.scatter_set(flat, at, value, 0), x.shape))
 
 
 @implements(np.putmask)
 def putmask(context, a, mask, values):
-    x, value = _target(a, "np.putmask"), context.lift(values)
+    x = _target(a, "np.putmask")
+    value = context.wrap(converted(context.lift(values), x.dtype))
     if value.shape != x.shape:
         value = np.resize(value, x.shape)
     chosen = build.broadcast_to(truth(context.lift(mask).node), x.shape)

@@ -13,7 +13,7 @@ from graphc.ir.build import elementwise as op
 from graphc.ir.dims import Dim, exact_div
 from graphc.ir.node import Node
 from graphc.trace.dispatch import implements
-from graphc.trace.dtypes import cast
+from graphc.trace.dtypes import cast, converted
 from graphc.trace.elementwise import broadcast_shapes
 from graphc.trace.shaping import along, atleast_2d, broadcast_to, dims_of, moveaxis, part
 from graphc.wording import shape_text
@@ -190,21 +190,21 @@ def pad(
     if mode == "empty":
         mode, constant_values = "constant", 0
     if mode == "constant":
-        fills = _pad_fills(context, constant_values, node.ndim)
+        fills = _pad_fills(context, constant_values, node.dtype, node.ndim)
         if all(f is fills[0][0] for pair in fills for f in pair):
             low, high = zip(*widths, strict=True) if widths else ((), ())
-            return context.wrap(build.pad(node, low, high, fill=cast(fills[0][0], node.dtype)))
+            return context.wrap(build.pad(node, low, high, fill=fills[0][0]))
         for axis, ((low, high), (before, after)) in enumerate(zip(widths, fills, strict=True)):
             for amount, fill, at_end in ((low, before, False), (high, after, True)):
                 zeros = [0] * node.ndim
                 grown = [amount if i == axis else 0 for i in range(node.ndim)]
                 sides = (zeros, grown) if at_end else (grown, zeros)
-                node = build.pad(node, *sides, fill=cast(fill, node.dtype))
+                node = build.pad(node, *sides, fill=fill)
         return context.wrap(node)
     if mode in _STATISTICS:
         return _pad_statistics(context, x, widths, mode, stat_length)
     if mode == "linear_ramp":
-        return _pad_ramps(context, x, widths, _pad_fills(context, end_values, node.ndim))
+        return _pad_ramps(context, x, widths, _pad_fills(context, end_values, None, node.ndim))
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         available = ", ".join(["constant", "edge", "reflect", "symmetric", "wrap", "linear_ramp",
                                *_STATISTICS])  # fmt: skip
@@ -281,12 +281,13 @@ def _pad_widths(pad_width, ndim: int) -> list[tuple[int, int]]:
     return [(low, high) for low, high in pairs]
 
 
-def _pad_fills(context, values, ndim: int) -> list[tuple[Node, Node]]:
-    if not isinstance(values, tuple | list | np.ndarray) or np.ndim(values) == 0:
-        fill = context.lift(values).node
-        return [(fill, fill)] * max(ndim, 1)
-    pairs = np.broadcast_to(np.asarray(values), (ndim, 2))
-    return [(build.const(a), build.const(b)) for a, b in pairs]
+def _pad_fills(context, values, dtype, ndim: int) -> list[tuple[Node, Node]]:
+    value = context.lift(values)
+    value = value if dtype is None else context.wrap(converted(value, dtype))
+    if not value.ndim:
+        return [(value.node, value.node)] * max(ndim, 1)
+    pairs = np.broadcast_to(value, (ndim, 2))
+    return [(pairs[i, 0].node, pairs[i, 1].node) for i in range(ndim)]
 
 
 def _pad_axis(x: Node, axis: int, low: int, high: int, mode: str) -> Node:
