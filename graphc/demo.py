@@ -20,7 +20,6 @@ from graphc.errors import OptionError
 from graphc.report import Report
 from graphc.report.targets import load_file
 from graphc.train import FitResult
-from graphc.train.interpreted import InterpretedEngine
 
 _NEEDED = {"sklearn": "scikit-learn", "matplotlib": "matplotlib", "rich": "rich"}
 _MEASURED_STEPS, _MEASURED_RUNS = 30, 5
@@ -165,14 +164,12 @@ def _train(model: ModuleType, recipe: Recipe, train, test, epochs, seed: int) ->
 def _interpreted(model: ModuleType, recipe: Recipe, data: tuple, seed: int) -> float:
     """Microseconds a step when the traced step is evaluated node by node in NumPy."""
     params = model.init(np.random.default_rng(seed), recipe.sizes)
-    adam = gc.optim.adam(recipe.rates[0])
-    engine = InterpretedEngine(model.loss, adam, params, adam.init(params), data, recipe.batch_size)
-    times = []
-    for epoch in range(_MEASURED_RUNS):
-        run = engine.start(epochs=1, shuffle=True, seed=seed, first_epoch=epoch)
-        result = run.result()
-        times.append(1e6 * result.seconds / result.steps)
-    return statistics.median(times)
+    trainer = gc.Trainer(model.loss, gc.optim.adam(recipe.rates[0]), engine="interpreter")
+    fits = [
+        trainer.fit(params, data, epochs=1, batch_size=recipe.batch_size, seed=seed, progress=False)
+        for _ in range(_MEASURED_RUNS)
+    ]
+    return statistics.median(fit.history.us_per_step for fit in fits)
 
 
 def _autograd(model: ModuleType, recipe: Recipe, data: tuple, seed: int) -> float:

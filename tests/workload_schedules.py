@@ -17,7 +17,7 @@ from graphc.ir.graph import Graph
 from graphc.schedule import schedule
 from graphc.schedule.describe import bytes_moved
 from graphc.schedule.loops import Schedule, leaves
-from graphc.train.step import TracedStep
+from graphc.train.step import StepTypes, TracedStep
 
 _ROOT = str(Path(__file__).resolve().parents[1])
 if _ROOT not in sys.path:  # `bench` lies beside graphc and is not installed
@@ -60,14 +60,11 @@ def _training_step(module: str) -> tuple[Graph, dict[str, int]]:
         task = workload.make()  # without the reference run
     optimizer = make_optimizer(task.optimizer)
     params = task.fresh_params()
-    step = TracedStep(
-        task.model.make_loss(OPS), optimizer, params, optimizer.init(params), (task.x, task.y),
-        task.batch,
-    )  # fmt: skip
-    graph = step.traced(step.batch_size).graph
-    donated = {1 + k: k for k in range(len(step.leaves))}
+    types = StepTypes.of(params, optimizer.init(params), (task.x, task.y))
+    graph = TracedStep(task.model.make_loss(OPS), optimizer, types).traced(task.batch).graph
+    donated = {1 + k: k for k in range(len(types.values))}
     graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
-    return graph, dict.fromkeys(graph.symbols, step.batch_size)
+    return graph, dict.fromkeys(graph.symbols, task.batch)
 
 
 def _function(name: str) -> Graph:

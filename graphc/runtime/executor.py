@@ -7,7 +7,7 @@ import ctypes
 import itertools
 import mmap
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Binding:
     """
 
     def __init__(self, artifact: Artifact, env: dict[str, int], threads: int = 1):
-        self.env = env
+        self.env, self.symbols = env, artifact.symbols
         own = [o.type for o in artifact.outputs if o.donor is None]
         kinds = [t for _, t in artifact.inputs] + own
         # Of the inputs, and of the outputs that take none of an input's memory.
@@ -80,7 +80,7 @@ class Binding:
         self.arena = arena_of(max(self.plan.nbytes, ALIGNMENT))
         size = STATUS_WORDS + len(env) + len(self.plan.offsets)
         self.ints = np.zeros(size + TEAM_WORDS + WATCH_WORDS, np.int64)
-        self.ints[STATUS_WORDS : STATUS_WORDS + len(env)] = [env[s] for s in artifact.symbols]
+        self.restore()
         self.ints[STATUS_WORDS + len(env) : size] = self.plan.offsets
         self.ints[size : size + TEAM_WORDS] = (threads, team.address() if threads > 1 else 0)
         self.ints[size + TEAM_WORDS :] = interrupt.words(artifact.source)
@@ -93,6 +93,14 @@ class Binding:
     def stop(self) -> None:
         """Ask a call that runs to end at the next turn of a loop."""
         self.ints[len(self.ints) - WATCH_WORDS + interrupt.STOP] = 1
+
+    def restore(self) -> bool:
+        """Put back the sizes, which a borrower may have changed; False if the last call failed or
+        was asked to end."""
+        at = len(self.ints) - WATCH_WORDS + interrupt.STOP
+        sizes = slice(STATUS_WORDS, STATUS_WORDS + len(self.env))
+        self.ints[sizes] = [self.env[s] for s in self.symbols]
+        return not (self.ints[:STATUS_WORDS].any() or self.ints[at : at + 2].any())
 
     def new_outputs(self) -> list[np.ndarray]:
         """Memory for the outputs that take none of an input's; it follows the inputs."""
@@ -156,6 +164,19 @@ class Executable:
     def bind(self, arrays: Sequence[np.ndarray]) -> Binding:
         """A binding of the caller's own, for the sizes of these arrays."""
         return Binding(self.artifact, self._sizes(arrays)[1], self.threads)
+
+    def borrow(self, sizes: Mapping[str, int]) -> Binding:
+        """A binding for these sizes, for as long as the caller wants; see :meth:`give_back`."""
+        env = {**sizes, **self.capacities.sizes}
+        try:
+            return self._free_list(tuple(env.values())).pop()
+        except IndexError:
+            return Binding(self.artifact, env, self.threads)
+
+    def give_back(self, binding: Binding) -> None:
+        """Keep a borrowed binding, with its memory, for a later call or borrower."""
+        if binding.restore():
+            self._free_list(tuple(binding.env.values())).append(binding)
 
     def _sizes(self, arrays) -> tuple[tuple[int, ...], dict[str, int]]:
         """The size of each symbol."""

@@ -14,6 +14,7 @@ Black-Scholes, which writes six arrays, an eighth of its time.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ _HEAD = 16  # before a block: where its memory begins, and the size asked for
 # Results that are written together must not all share the sets of a cache: large ones begin so
 # many lines further into a page than the one before.
 _APART, _PLACES = 5, 12
+APART = _APART * _LINE
 
 _TAKE_TEXT = f"""
 def take(context, size):
@@ -209,6 +211,14 @@ def kept_bytes() -> int:
 
 def allocator(shapes: Sequence[tuple[tuple[int, ...], np.dtype]]) -> _Kept | None:
     """Of arrays that are made together: the allocator for large ones, if one is."""
-    if all(np.prod(shape, dtype=float) * dtype.itemsize < LARGE for shape, dtype in shapes):
+    if all(math.prod(shape) * dtype.itemsize < LARGE for shape, dtype in shapes):
         return None
     return _kept()
+
+
+def empty(shapes: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[np.ndarray]:
+    """Arrays that are made together; memory of large ones may have been used before."""
+    kept = allocator(shapes)
+    if kept is not None:
+        return kept.empty(shapes)
+    return [np.empty(shape, dtype) for shape, dtype in shapes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -96,8 +97,7 @@ def spec_of(leaf: Any, path: str) -> ArgSpec:
     if isinstance(leaf, np.ndarray):
         if is_supported_dtype(leaf.dtype):
             refuse_lossy(leaf, f"`{path}`")
-            # By name: the one object that plain arrays carry, which native calls compare with.
-            return ArgSpec(TensorType(np.dtype(leaf.dtype.name), leaf.shape))
+            return ArgSpec(TensorType(_plain_dtype(leaf.dtype), leaf.shape))
         raise TraceError(located(unknown_dtype(f"`{path}`", leaf.dtype, ", or mark it static")))
     if isinstance(leaf, np.generic) and is_supported_dtype(leaf.dtype):
         return ArgSpec(tensor_type(leaf.dtype))
@@ -111,6 +111,12 @@ def spec_of(leaf: Any, path: str) -> ArgSpec:
     if hasattr(leaf, "__array__") and not isinstance(leaf, type):
         return spec_of(np.asarray(leaf), path)
     raise TraceError(located(not_a_number(leaf, path)))
+
+
+@functools.cache
+def _plain_dtype(dtype: np.dtype) -> np.dtype:
+    """By name: the one object that plain arrays carry, which native calls compare with."""
+    return np.dtype(dtype.name)
 
 
 def not_a_number(leaf: Any, path: str) -> str:

@@ -1,8 +1,9 @@
 """Training loops."""
 
-from graphc.train.trainer import FitResult, History, StopTraining, Trainer
+from graphc.train.result import FitResult, History, Series
+from graphc.train.trainer import StopTraining, Trainer
 
-__all__ = ["FitResult", "History", "StopTraining", "Trainer"]
+__all__ = ["FitResult", "History", "Series", "StopTraining", "Trainer"]
 
 
 def __dir__() -> list[str]:

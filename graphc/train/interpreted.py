@@ -8,27 +8,27 @@ import time
 import numpy as np
 
 from graphc import interp
-from graphc.train.engine import FINISHED, NONFINITE, STOPPED, BackgroundRun, EpochResult
+from graphc.train.engine import FINISHED, NONFINITE, STOPPED, BackgroundRun, Engine, EpochResult
 from graphc.train.shuffle import permutation
 from graphc.train.step import TracedStep
 
 
-class InterpretedEngine(TracedStep):
-    """Implements :class:`graphc.train.engine.Engine`. ``data`` is a tuple of trees of arrays."""
+class InterpretedEngine(Engine):
+    """A step is the evaluation of its graph."""
 
-    def __init__(self, loss, optimizer, params, state, data: tuple, batch_size: int):
+    def __init__(self, step: TracedStep, params, state, data: tuple, batch_size: int):
         start = time.perf_counter()
-        super().__init__(loss, optimizer, params, state, data, batch_size)
-        self.traced(self.batch_size)
+        super().__init__(step, params, state, data, batch_size)
+        step.traced(self.batch_size)
         self.compile_s = time.perf_counter() - start
 
     def start(self, *, epochs: int, shuffle: bool, seed: int, first_epoch: int) -> _InterpretedRun:
         return _InterpretedRun(self, range(first_epoch, first_epoch + epochs), shuffle, seed)
 
-    def step(self, rows: np.ndarray | slice) -> float | None:
+    def make_step(self, rows: np.ndarray | slice) -> float | None:
         """One update from the samples ``rows``; its loss, None if it was dropped."""
         batch = [a[rows] for a in self.data]
-        graph = self.traced(len(batch[0])).graph
+        graph = self.step.traced(len(batch[0])).graph
         loss, *leaves = interp.evaluate(graph, [*self.leaves, *batch])
         if not all(np.isfinite(v).all() for v in (loss, *leaves)):
             return None
@@ -68,7 +68,7 @@ class _InterpretedRun(BackgroundRun):
                     return losses, STOPPED
                 last = min(first + size, samples)
                 rows = slice(first, last) if order is None else order[first:last]
-                loss = self._engine.step(rows)
+                loss = self._engine.make_step(rows)
                 if loss is None:
                     return losses, NONFINITE
                 self._progress = (self._progress[0] + 1, loss)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,16 +15,64 @@ from graphc import pipeline
 from graphc.ir.graph import Graph
 from graphc.runtime import driver
 from graphc.runtime.executor import Binding, Executable, aligned_empty, pointer
-from graphc.schedule.memory import INTERRUPTED
-from graphc.train.engine import FINISHED, NONFINITE, STOPPED, BackgroundRun, EpochResult
+from graphc.runtime.memory import APART, LARGE, allocator, empty
+from graphc.schedule.memory import ALIGNMENT, INTERRUPTED
+from graphc.train.engine import FINISHED, NONFINITE, STOPPED, BackgroundRun, Engine, EpochResult
 from graphc.train.shuffle import stream_base
 from graphc.train.step import TracedStep
 from graphc.train.turns import MAX_TURNS, in_turns
+
+if TYPE_CHECKING:
+    from graphc.memory import Memory
 
 _STATUS = {
     driver.FINISHED: FINISHED, driver.STOPPED: STOPPED, driver.NONFINITE: NONFINITE,
     driver.LIMITED: NONFINITE,
 }  # fmt: skip
+
+
+class CompiledStep(TracedStep):
+    """A step with its native programs, each compiled when first asked for."""
+
+    def __init__(self, loss, optimizer, types, threads: int = 1, memory_limit: int | None = None):
+        super().__init__(loss, optimizer, types)
+        self._threads, self._memory_limit = threads, memory_limit
+        self.memory: dict[int, Memory] = {}  # of batches of each size, where it is limited
+        self._programs: dict[Any, Executable | None] = {}
+
+    def program(self, rows: int) -> Executable:
+        """The step for batches of ``rows``: one for all sizes where the function allows it, and
+        no limit is to be met."""
+        with self.lock:
+            graph = self.traced(rows).graph
+            sizes = {s: rows for s in graph.symbols if s not in graph.tapes}
+            key = rows if self._memory_limit is not None or not sizes else None
+            if key not in self._programs:
+                # Outputs are the loss, then each leaf of params and state in place.
+                donated = {1 + k: k for k in range(len(self.types.values))}
+                graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
+                if self._memory_limit is not None:
+                    from graphc.memory_limit import within  # passes and schedule
+
+                    graph, self.memory[rows] = within(
+                        graph, self._memory_limit, sizes, self._threads > 1
+                    )
+                self._programs[key] = pipeline.build(graph, self._threads)
+            return self._programs[key]
+
+    def turns(self, rows: int, one_batch: bool) -> Executable | None:
+        """Many steps as one program, for steps of few elements; None for others. Each step has a
+        batch of its own, or all have ``one_batch``."""
+        if self._memory_limit is not None:
+            return None
+        key = (rows, one_batch)
+        with self.lock:
+            if key not in self._programs:
+                small = self.small(rows)
+                self._programs[key] = None if small is None else pipeline.build(
+                    in_turns(small, len(self.types.values), one_batch), self._threads
+                )  # fmt: skip
+            return self._programs[key]
 
 
 @dataclass(eq=False)
@@ -33,60 +84,53 @@ class _Step:
     loss: np.ndarray  # of a call, which has several where a call makes several steps
 
 
-class NativeEngine(TracedStep):
-    """Implements :class:`graphc.train.engine.Engine` with one native call a run."""
+class NativeEngine(Engine):
+    """One native call a run."""
 
-    def __init__(
-        self, loss, optimizer, params, state, data: tuple, batch_size: int, threads: int = 1,
-        memory_limit: int | None = None,
-    ):  # fmt: skip
+    def __init__(self, step: CompiledStep, params, state, data: tuple, batch_size: int):
         start = time.perf_counter()
-        self.threads = threads
-        super().__init__(loss, optimizer, params, state, data, batch_size)
-        self._memory_limit, self.memory = memory_limit, None
-        self.leaves = [_owned(leaf) for leaf in self.leaves]
+        super().__init__(step, params, state, data, batch_size)
         self.data = [np.ascontiguousarray(a) for a in self.data]
-        small = self.small(self.batch_size) if memory_limit is None else None
-        self._turns = 0 if small is None else MAX_TURNS
-        self._wide_losses = np.empty(max(self._turns, 1))
-        gathered = self.batch_size * max(self._turns, 1)
-        self._gathered = [aligned_empty(a[:1].nbytes * gathered) for a in self.data]
-        rest = self.samples % self.batch_size
-        if small is None:
-            self._full = self._bound(self.batch_size)
-            self._last = self._bound(rest, self._full) if rest else self._full
-        else:
-            one_batch = self.batch_size == self.samples
-            steps = in_turns(small, len(self.leaves), one_batch)
-            self._full = self._bind(pipeline.build(steps, threads), self._turns, self._turns)
-            self._last = self._bound(rest) if rest else self._full
+        rows, rest = self.batch_size, self.samples % self.batch_size
+        turns = step.turns(rows, one_batch=not rest and rows == self.samples)
+        self._turns = 0 if turns is None else MAX_TURNS
+        calls = max(self._turns, 1)
+        self._wide_losses = np.empty(calls)
+        self._gathered = [aligned_empty(a[:1].nbytes * rows * calls) for a in self.data]
+        self._full = self._last = self._bind(
+            turns or step.program(rows), self._turns or rows, calls
+        )
+        if rest and (turns or not self._full.executable.artifact.sizes):
+            self._last = self._bind(step.program(rest), rest)
+        self.memory = step.memory.get(rows)
+        self._before: list[np.ndarray] = []
         self._driver = driver.load()
         self.compile_s = time.perf_counter() - start
 
     def start(self, *, epochs: int, shuffle: bool, seed: int, first_epoch: int) -> _NativeRun:
         return _NativeRun(self, epochs, shuffle, seed, first_epoch)
 
-    def _bound(self, rows: int, other: _Step | None = None) -> _Step:
-        """The step for ``rows``; one that takes any number is compiled once."""
-        if other is not None and other.executable.artifact.sizes:
-            return other
-        graph = self.traced(rows).graph
-        # Outputs are the loss, then each leaf of params and state in place.
-        donated = {1 + k: k for k in range(len(self.leaves))}
-        graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
-        if self._memory_limit is not None:
-            from graphc.memory_limit import within  # passes and schedule
+    def finish(self) -> tuple[Any, Any]:
+        for step in {id(s): s for s in (self._full, self._last)}.values():
+            step.executable.give_back(step.binding)
+        # Large ones have memory of their own; a small one lies in more than it needs.
+        return self._tree([a if a.base is None else a.copy() for a in self.leaves])
 
-            sizes = {s: rows for s in graph.symbols if s not in graph.tapes}
-            graph, needs = within(graph, self._memory_limit, sizes, self.threads > 1)
-            self.memory = self.memory or needs  # that of full batches
-        return self._bind(pipeline.build(graph, self.threads), rows)
+    def _own(self, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        copies = _like(leaves)
+        _copy(leaves, copies)
+        return copies
+
+    def remember(self) -> None:
+        """The values of the leaves now, for :meth:`restore`."""
+        self._before = self._before or _like(self.leaves)
+        _copy(self.leaves, self._before)
+
+    def restore(self) -> None:
+        _copy(self._before, self.leaves)
 
     def _bind(self, executable: Executable, size: int, losses: int = 1) -> _Step:
-        sizes = dict.fromkeys(executable.artifact.sizes, size)
-        binding = Binding(
-            executable.artifact, {**sizes, **executable.capacities.sizes}, executable.threads
-        )
+        binding = executable.borrow(dict.fromkeys(executable.artifact.sizes, size))
         loss = np.zeros(losses, executable.artifact.outputs[0].type.dtype)
         for k, leaf in enumerate(self.leaves):
             binding.table[k] = pointer(leaf)
@@ -140,12 +184,25 @@ class NativeEngine(TracedStep):
         self._driver.call(table, None, None)
 
 
-def _owned(leaf: np.ndarray) -> np.ndarray:
-    """A contiguous copy that starts on a cache line."""
-    memory = aligned_empty(max(leaf.nbytes, 1))[: leaf.nbytes]
-    copy = memory.view(leaf.dtype).reshape(leaf.shape)
-    copy[...] = leaf
-    return copy
+def _copy(sources: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target[...] = source
+
+
+def _like(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Memory for arrays of these types, each contiguous and from the start of a cache line. A
+    large one has memory of its own, which was used before if there is some; the others share."""
+    kinds = [(leaf.shape, leaf.dtype) for leaf in leaves]
+    kept = allocator(kinds)
+    sizes = [0 if kept and leaf.nbytes >= LARGE else leaf.nbytes + APART for leaf in leaves]
+    ends = [0, *accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)]
+    shared = aligned_empty(ends[-1])
+    return [
+        kept.empty([kind])[0]
+        if not size
+        else shared[first : first + leaf.nbytes].view(leaf.dtype).reshape(leaf.shape)
+        for leaf, kind, size, first in zip(leaves, kinds, sizes, ends, strict=False)
+    ]
 
 
 class _NativeRun(BackgroundRun):
@@ -154,7 +211,7 @@ class _NativeRun(BackgroundRun):
         self._request = (epochs, shuffle, seed, first_epoch)
         self._control = driver.control_block()
         self._last_loss = np.full(1, np.nan)
-        self._before = [leaf.copy() for leaf in engine.leaves]
+        engine.remember()
         super().__init__()
 
     def progress(self) -> tuple[int, float]:
@@ -173,7 +230,7 @@ class _NativeRun(BackgroundRun):
         while status == driver.BAD_INDEX:
             if not self._engine.grow_tape():
                 self._raise_bad_index()
-            self._restore()  # runs are deterministic: begin again
+            self._engine.restore()  # runs are deterministic: begin again
             self._control[: driver.CONTROL_WORDS] = driver.control_block()
             losses, seconds = self._call(self._control, limit=-1)
             status = int(self._control[driver.STATUS])
@@ -181,7 +238,9 @@ class _NativeRun(BackgroundRun):
             self._rewind()
             status = driver.NONFINITE
         epochs_done, steps = (int(self._control[w]) for w in (driver.EPOCHS_DONE, driver.DONE))
-        return EpochResult(losses[:epochs_done], steps, seconds, _STATUS[status])
+        if epochs_done < len(losses):
+            losses = losses[:epochs_done].copy()
+        return EpochResult(losses, steps, seconds, _STATUS[status])
 
     def _call(self, control: np.ndarray, limit: int) -> tuple[np.ndarray, float]:
         engine, (epochs, shuffle, seed, first_epoch) = self._engine, self._request
@@ -192,7 +251,8 @@ class _NativeRun(BackgroundRun):
         control[driver.EPOCHS] = epochs
         control[driver.SHUFFLE] = shuffle
         control[driver.RANDOM] = base - (1 << 64) if base >> 63 else base
-        losses = np.zeros(epochs)
+        # Fresh memory would be paid for page by page: that of an earlier history, if it is gone.
+        (losses,) = empty([((epochs,), np.dtype(float))])
         order = np.zeros(engine.samples if shuffle else 1, np.int64)
         began = time.perf_counter()
         engine._driver_call(control, losses, self._last_loss, order)
@@ -201,16 +261,12 @@ class _NativeRun(BackgroundRun):
     def _finite(self) -> bool:
         return all(np.isfinite(leaf).all() for leaf in self._engine.leaves)
 
-    def _restore(self) -> None:
-        for leaf, before in zip(self._engine.leaves, self._before, strict=True):
-            leaf[...] = before
-
     def _rewind(self) -> None:
         """Back to the last finite parameters. Runs are deterministic, so the steps before the
         fault are run again from the start of the run instead of copying parameters each step."""
         good = int(self._control[driver.DONE])
         while True:
-            self._restore()
+            self._engine.restore()
             if good:
                 replay = driver.control_block()
                 self._call(replay, limit=good)

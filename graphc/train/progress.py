@@ -19,10 +19,10 @@ class Bar(Protocol):
 
 def open_bar(wanted: bool | None, epochs: int, steps_per_epoch: int) -> Bar:
     """``wanted`` None: a bar where rich is installed and standard error is a terminal."""
-    has_rich = find_spec("rich") is not None
-    if wanted is None:
-        wanted = has_rich and sys.stderr.isatty()
-    if not wanted:
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        return NoBar()
+    has_rich = find_spec("rich") is not None  # looks into folders
+    if wanted is None and not has_rich:
         return NoBar()
     kind = RichBar if has_rich else PlainBar
     return kind(epochs, steps_per_epoch)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from graphc import forks
 from graphc.ad.transforms import value_and_grad
 from graphc.errors import DTypeError, NonFiniteError, OptionError, SymbolicDimError
 from graphc.functions import name_of
@@ -15,6 +17,7 @@ from graphc.ir.graph import FEW, Graph
 from graphc.ir.types import TensorType
 from graphc.nonfinite import explain
 from graphc.passes import before_adjoint
+from graphc.trace.captured import Captured
 from graphc.trace.tracing import ArgSpec, Traced, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 
@@ -33,48 +36,61 @@ def training_step(loss: Callable, optimizer: Any) -> Callable:
     return step
 
 
-class TracedStep:
-    """What every engine starts from: the memory of a training and the graphs of its step.
+@dataclass(frozen=True)
+class StepTypes:
+    """What a step is traced for: types and structure of the parameters and the state, and of the
+    rows of the data."""
 
-    ``leaves`` are the parameters and the state, ``data`` the arrays of the samples, both flat.
-    A graph takes leaves then batch, and returns the loss then the new leaves.
+    structure: Any
+    values: tuple[TensorType, ...]
+    data_structure: Any
+    rows: tuple[TensorType, ...]
+
+    @staticmethod
+    def of(params: Any, state: Any, data: tuple) -> StepTypes:
+        values, structure = flatten((params, state))
+        rows, data_structure = flatten(data)
+        return StepTypes(
+            structure,
+            tuple(spec_of(np.asarray(v), "params").type for v in values),
+            data_structure,
+            tuple(TensorType(a.dtype, a.shape[1:]) for a in rows),
+        )
+
+
+class TracedStep:
+    """The graphs of a step, each traced when first asked for; no array is kept.
+
+    A graph takes leaves (of the parameters, then of the state) and a batch, and returns the loss
+    then the new leaves.
     """
 
-    def __init__(
-        self, loss: Callable, optimizer: Any, params: Any, state: Any, data: tuple, batch_size: int
-    ):
-        self.leaves, self._structure = flatten((params, state))
-        self.leaves = [np.array(leaf) for leaf in self.leaves]
-        self.data, self._data_structure = flatten(data)
-        self.batch_size = min(batch_size, len(self.data[0]))
+    def __init__(self, loss: Callable, optimizer: Any, types: StepTypes):
+        self.types = types
+        self.lock = forks.lock()  # several trainings may want it at once
+        self._read = loss, optimizer
+        self._captured: Captured | None = None  # what the traces read besides arguments
         self._step = training_step(loss, optimizer)
         self._name = name_of(loss)
         self._graphs: dict[int | None, Traced] = {}
 
-    @property
-    def samples(self) -> int:
-        return len(self.data[0])
-
-    def params(self) -> Any:
-        """A copy of the current parameters."""
-        return unflatten(self._structure, [leaf.copy() for leaf in self.leaves])[0]
-
-    def state(self) -> Any:
-        """A copy of the current optimiser state."""
-        return unflatten(self._structure, [leaf.copy() for leaf in self.leaves])[1]
+    def is_stale(self) -> bool:
+        """Whether something that the traces have read is no longer so."""
+        return self._captured is not None and self._captured.change() is not None
 
     def traced(self, rows: int) -> Traced:
         """The graph for batches of ``rows``: one for all sizes where the function allows it."""
-        if rows not in self._graphs and None not in self._graphs:
-            try:
-                self._graphs[None] = self._trace(_BATCH)
-            except Exception as error:  # what has another cause fails again
+        with self.lock:
+            if rows not in self._graphs and None not in self._graphs:
                 try:
-                    self._graphs[rows] = self._trace(rows)
-                except Exception as again:
-                    cause = again if isinstance(error, SymbolicDimError) else error
-                    raise cause from None
-        return self._graphs.get(rows) or self._graphs[None]
+                    self._graphs[None] = self._trace(_BATCH)
+                except Exception as error:  # what has another cause fails again
+                    try:
+                        self._graphs[rows] = self._trace(rows)
+                    except Exception as again:
+                        cause = again if isinstance(error, SymbolicDimError) else error
+                        raise cause from None
+            return self._graphs.get(rows) or self._graphs[None]
 
     def small(self, rows: int) -> Graph | None:
         """The graph for batches of ``rows`` alone, if all its arrays have few elements."""
@@ -86,11 +102,11 @@ class TracedStep:
         return graph if graph.has_few_elements else None
 
     def explain(
-        self, rows: np.ndarray | slice, batch_names: Sequence[str], strict: bool
-    ) -> NonFiniteError | None:
-        """Why the step from the samples ``rows`` is not finite; ``batch_names`` are the user's."""
-        batch = [a[rows] for a in self.data]
-        params, state = unflatten(self._structure, self.leaves)
+        self, leaves: Sequence[np.ndarray], batch: Sequence[np.ndarray],
+        batch_names: Sequence[str], strict: bool,
+    ) -> NonFiniteError | None:  # fmt: skip
+        """Why the step is not finite; ``batch_names`` are the user's."""
+        params, state = self._numbered()
         changed = [*leaf_paths(params, "params"), *leaf_paths(state, "state")]
         graph = self.traced(len(batch[0])).graph
         names = {}
@@ -100,13 +116,18 @@ class TracedStep:
             names[name] = batch_names[int(part)] + rest if name.startswith("batch[") else name
         paths = ["loss", *(f"the new {path}" for path in changed)]
         return explain(
-            graph, [*self.leaves, *batch], None, self._name, paths, strict=strict, names=names
+            graph, [*leaves, *batch], None, self._name, paths, strict=strict, names=names
         )
 
+    def _numbered(self) -> tuple[Any, Any]:
+        """Parameters and state with a number for each leaf."""
+        return unflatten(self.types.structure, range(len(self.types.values)))
+
     def _trace(self, rows) -> Traced:
-        params, state = unflatten(self._structure, [spec_of(v, "params") for v in self.leaves])
-        specs = [ArgSpec(TensorType(a.dtype, (rows, *a.shape[1:]))) for a in self.data]
-        batch = unflatten(self._data_structure, specs)
+        types = self.types
+        params, state = unflatten(types.structure, map(ArgSpec, types.values))
+        specs = [ArgSpec(TensorType(row.dtype, (rows, *row.shape))) for row in types.rows]
+        batch = unflatten(types.data_structure, specs)
         traced = trace(
             self._step,
             (params, state, *batch),
@@ -114,6 +135,11 @@ class TracedStep:
             shown=self._name,
             before_adjoint=before_adjoint,
         )
+        if self._captured is None:
+            loss, optimizer = self._read
+            self._captured = Captured(loss, [("optimizer", optimizer)])
+        else:
+            self._captured.take_over()  # what the functions themselves change, such as a counter
         if traced.shown:
             raise OptionError(
                 f"debug_print at {traced.shown[0].source}: steps run natively and print nothing.\n"
@@ -124,9 +150,9 @@ class TracedStep:
 
     def _check_types(self, traced: Traced) -> None:
         """What the optimiser returns must be of the types it was given."""
-        before = traced.graph.inputs[: len(self.leaves)]
+        before = traced.graph.inputs[: len(self.types.values)]
         after = traced.graph.outputs[1:]
-        paths = leaf_paths(unflatten(self._structure, self.leaves), "(params, state)")
+        paths = leaf_paths(self._numbered(), "(params, state)")
         if len(after) != len(before):
             raise DTypeError(
                 f"the optimizer was given {len(before)} values (parameters and state) and "

@@ -8,37 +8,29 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from graphc import errors
+from graphc import errors, forks
 from graphc.data.check import check_data, check_like
-from graphc.errors import (
-    DataError,
-    GradientError,
-    NonFiniteError,
-    OptionError,
-    TrainingWarning,
-)
+from graphc.errors import DataError, NonFiniteError, OptionError, TrainingWarning
 from graphc.functions import misfit, name_of, positional_names, required_names, signature_of
 from graphc.nonfinite import checked_option
 from graphc.runtime.team import thread_count
-from graphc.trace.context import TOO_LARGE, refuse_lossy
-from graphc.trace.source import located
-from graphc.trace.tree import flatten, leaf_paths, unflatten
+from graphc.trace.context import refuse_lossy
+from graphc.trace.tree import flatten, leaf_paths
 from graphc.train.engine import NONFINITE, STOPPED, Engine, EpochResult, Run
 from graphc.train.progress import Bar, open_bar
+from graphc.train.result import FitResult, History, Series
 from graphc.train.shuffle import permutation
-from graphc.train.step import TracedStep
+from graphc.train.start import start
+from graphc.train.step import StepTypes, TracedStep
 from graphc.wording import counted, kind_of
 
-if TYPE_CHECKING:
-    from graphc.memory import Memory
-
 ENGINES = ("native", "interpreter")
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.0002, 0.02  # seconds between looks at a run
-_SHOWN_PARAMS = 12
+_BETWEEN_LOOKS = 0.05  # seconds, at a run: for its bar, and for Ctrl-C where that ends no wait
+_KEPT_STEPS = 16
 
 
 class StopTraining(Exception):
@@ -48,72 +40,31 @@ class StopTraining(Exception):
     """
 
 
-@dataclass
-class History:
-    """What happened, epoch by epoch.
+class Prepared:
+    """The steps that a Trainer has made, of the latest kinds of parameters and data, and its loss
+    for validation. A copy or a pickle of the Trainer begins without."""
 
-    loss: mean training loss of each finished epoch, while its parameters changed.
-    val_loss: loss on the validation data after each epoch (empty without validation).
-    metrics: for each metric its value on the validation data after each epoch.
-    seconds: time spent in training steps alone; where several epochs ran in one native call,
-    each has an equal share of it.
-    us_per_step: microseconds a step, of the same time. compile_s: seconds to get the step ready.
-    steps: steps done in all, those of an unfinished epoch too.
-    stopped: None, ``"interrupted"`` (Ctrl-C), ``"non-finite loss at step k"``, k from 1, what a
-    callback said with StopTraining, or ``"no lower val_loss for k epochs"`` (``patience=k``).
-    best_epoch: with ``patience=`` the epoch of the least ``val_loss``, from 0: that of the params.
-    memory: with ``Trainer(memory_limit=...)`` what a step needs, and what it computes again.
-    error: with ``Trainer(checked=True)`` what computed the first NaN or infinity of that step.
-    """
+    def __init__(self):
+        self._steps: dict[Any, TracedStep] = {}
+        self._validation: Callable | None = None
+        self._lock = forks.lock()
 
-    loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    metrics: dict[str, list[float]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    us_per_step: float = math.nan
-    compile_s: float = math.nan
-    steps: int = 0
-    stopped: str | None = None
-    best_epoch: int | None = None
-    error: NonFiniteError | None = None
-    memory: Memory | None = None
+    def __reduce__(self):
+        return Prepared, ()
 
-    def __getitem__(self, name: str) -> list[float]:
-        """The list called ``name``: loss, val_loss, seconds or a metric."""
-        series = {"loss": self.loss, "val_loss": self.val_loss, "seconds": self.seconds}
-        series |= self.metrics
-        if name not in series:
-            raise errors.unknown_name("history", name, series)
-        return series[name]
+    def step(self, key: Any, make: Callable[[], TracedStep]) -> TracedStep:
+        with self._lock:
+            step = self._steps.pop(key, None)
+            if step is None or step.is_stale():
+                step = make()
+            self._steps[key] = step  # the latest is last
+            if len(self._steps) > _KEPT_STEPS:
+                del self._steps[next(iter(self._steps))]
+            return step
 
-
-@dataclass(frozen=True)
-class FitResult:
-    """The trained parameters, the optimiser's state, and the :class:`History`.
-
-    Printed, it is a summary, with types of the parameters instead of their values.
-    """
-
-    params: Any
-    state: Any
-    history: History
-
-    def __repr__(self) -> str:
-        past = self.history
-        head = [counted(len(past.loss), "epoch")]
-        series = {"loss": past.loss, "val_loss": past.val_loss}
-        head += [f"{name} {values[-1]:.6g}" for name, values in series.items() if values]
-        if past.stopped is not None:
-            head.append(f"stopped: {past.stopped}")
-        leaves = [np.asarray(leaf) for leaf in flatten(self.params)[0]]
-        paths = leaf_paths(self.params, "params")
-        lines = [
-            f"  {path}: {leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-            for path, leaf in zip(paths, leaves, strict=True)
-        ]
-        if len(lines) > _SHOWN_PARAMS:
-            lines[_SHOWN_PARAMS - 1 :] = [f"  and {len(lines) - _SHOWN_PARAMS + 1} more"]
-        return "\n".join([f"FitResult: {', '.join(head)}", *lines])
+    def validation(self, make: Callable[[], Callable]) -> Callable:
+        self._validation = self._validation or make()
+        return self._validation
 
 
 @dataclass(frozen=True)
@@ -130,6 +81,11 @@ class Trainer:
     ``history.error``); steps cost nothing more. ``"strict"`` tells of masked ones first.
     memory_limit: bytes, or text such as ``"200 MB"``, that a step may need for parameters, state,
     batch and temporaries: values are computed again rather than kept, see ``history.memory``.
+
+    The loss and the optimizer are traced and compiled once for each kind of parameters and data
+    (structure, dtypes, shapes of a sample); further fits cost what their steps do. What else they
+    read (globals, closures, attributes) is looked at by each fit, as :func:`graphc.compile` does
+    in each call, and what has changed is traced again.
 
     >>> import numpy as np
     >>> from graphc import optim
@@ -148,6 +104,7 @@ class Trainer:
     engine: str = field(default="native", kw_only=True)
     checked: bool | str = field(default=False, kw_only=True)
     memory_limit: int | str | None = field(default=None, kw_only=True)
+    _prepared: Prepared = field(default_factory=Prepared, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         if not callable(self.loss):
@@ -187,6 +144,7 @@ class Trainer:
         progress: bool | None = None,
         callback: Callable[[int, History, Any], object] | None = None,
         patience: int | None = None,
+        state: Any = None,
     ) -> FitResult:
         """Train for ``epochs`` passes over ``data`` and return a :class:`FitResult`.
 
@@ -199,6 +157,13 @@ class Trainer:
         callback: ``callback(epoch, history, params)`` after each epoch, epochs from 0; it may
         ``raise gc.StopTraining("why")``. patience: stop after so many epochs in a row without a
         lower validation loss; params and state of the best epoch are returned, however it ends.
+
+        params: the parameters to begin with, or a :class:`FitResult` to go on from: its parameters,
+        the optimizer's state (moments, number of steps), and the order of the samples, that of the
+        epochs that follow. With the data, seed and options of before, fits of 3 and 2 epochs give
+        what one of 5 does, bit by bit. An epoch that was not finished begins again. The history is
+        that of the new epochs alone, counted from 0, and patience begins anew. state: the state of
+        the optimizer alone, for parameters; the order of the samples is then that of epoch 0 on.
 
         ``params`` and ``data`` are not modified. Ctrl-C ends training after the current step: the
         parameters of the last finished step are returned, with ``history.stopped`` set; a second
@@ -239,11 +204,12 @@ class Trainer:
                 raise OptionError(
                     "fit: patience waits for a lower validation loss; give validation=(...)"
                 )
-        params = _checked_params(params)
-        engine = self._build(params, data, min(batch_size, samples))
-        history = History(metrics={name: [] for name in metrics})
-        history.compile_s = engine.compile_s
-        history.memory = getattr(engine, "memory", None)
+        params, state, first_epoch = start(params, state, self.optimizer)
+        engine = self._engine(params, state, data, min(batch_size, samples))
+        history = History(
+            metrics={name: Series() for name in metrics}, compile_s=engine.compile_s,
+            first_epoch=first_epoch, memory=engine.memory,
+        )  # fmt: skip
         session = _Session(
             engine=engine,
             epochs=epochs,
@@ -261,23 +227,30 @@ class Trainer:
             session.run(bar)
         finally:
             bar.close()
-        params, state = session.best or (engine.params(), engine.state())
-        return FitResult(params, state, history)
+        last = engine.finish()
+        return FitResult(*(session.best or last), history)
 
-    def _build(self, params: Any, data: tuple, batch_size: int) -> Engine:
-        state = self.optimizer.init(params)
-        if self.engine == "interpreter":
-            from graphc.train.interpreted import InterpretedEngine as build
+    def _engine(self, params: Any, state: Any, data: tuple, batch_size: int) -> Engine:
+        """A training, with the step that this Trainer has for such arrays, or a new one."""
+        began = time.perf_counter()
+        types = StepTypes.of(params, state, data)
+        if self.engine == "native":
+            from graphc.train.native import CompiledStep, NativeEngine
 
-            return build(self.loss, self.optimizer, params, state, data, batch_size)
-        from graphc.train.native import NativeEngine
+            threads = thread_count(self.threads)
+            step = self._prepared.step((types, threads), lambda: CompiledStep(
+                self.loss, self.optimizer, types, threads, _limit_bytes(self.memory_limit)
+            ))  # fmt: skip
+            engine: Engine = NativeEngine(step, params, state, data, batch_size)
+        else:
+            from graphc.train.interpreted import InterpretedEngine
 
-        return NativeEngine(
-            self.loss, self.optimizer, params, state, data, batch_size,
-            thread_count(self.threads), _limit_bytes(self.memory_limit),
-        )  # fmt: skip
+            step = self._prepared.step(types, lambda: TracedStep(self.loss, self.optimizer, types))
+            engine = InterpretedEngine(step, params, state, data, batch_size)
+        engine.compile_s = time.perf_counter() - began
+        return engine
 
-    def _explainer(self, engine: TracedStep, names, samples: int, shuffle: bool, seed: int):
+    def _explainer(self, engine: Engine, names, samples: int, shuffle: bool, seed: int):
         """``(epoch, step of the epoch) -> NonFiniteError``, None unless checked."""
         if not self.checked:
             return None
@@ -296,7 +269,8 @@ class Trainer:
             return None
         from graphc import api
 
-        loss = (api.interpret if self.engine == "interpreter" else api.compile)(self.loss)
+        kind = api.interpret if self.engine == "interpreter" else api.compile
+        loss = self._prepared.validation(lambda: kind(self.loss))
 
         def evaluate(params):
             values = {"val_loss": float(loss(params, *validation))}
@@ -341,8 +315,9 @@ class _Session:
         try:
             for epoch in range(0, self.epochs, together):
                 self.current = self.engine.start(
-                    epochs=together, shuffle=self.shuffle, seed=self.seed, first_epoch=epoch
-                )
+                    epochs=together, shuffle=self.shuffle, seed=self.seed,
+                    first_epoch=self.history.first_epoch + epoch,
+                )  # fmt: skip
                 self._watch(bar)
                 self._finish()
                 if self.history.stopped:
@@ -362,11 +337,8 @@ class _Session:
                     raise
 
     def _watch(self, bar: Bar) -> None:
-        """Wait in short sleeps, so that Ctrl-C is seen at once."""
-        pause = _SHORTEST_WAIT
-        while not self.current.done():
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_WAIT)
+        """Wait for the end of the run, and show how far it is; Ctrl-C ends the wait."""
+        while not self.current.wait(_BETWEEN_LOOKS):
             steps, loss = self.current.progress()
             if steps:
                 bar.update(self.history.steps + steps, {"loss": loss, **self.shown})
@@ -383,10 +355,9 @@ class _Session:
 
     def _record(self, result: EpochResult) -> None:
         history = self.history
-        losses = [float(v) for v in result.epoch_losses]
-        history.loss += losses
-        if losses:
-            history.seconds += [result.seconds / len(losses)] * len(losses)
+        history.loss.extend(result.epoch_losses)
+        if epochs := len(result.epoch_losses):
+            history.seconds.extend(np.broadcast_to(result.seconds / epochs, epochs))
         history.steps += result.steps
         self.native_seconds += result.seconds
         if history.steps:
@@ -396,7 +367,8 @@ class _Session:
             history.stopped = f"non-finite loss at step {step}"
             why = ""
             if self.explain is not None:
-                history.error = self.explain(*divmod(history.steps, self.steps_per_epoch))
+                epoch, within = divmod(history.steps, self.steps_per_epoch)
+                history.error = self.explain(history.first_epoch + epoch, within)
                 why = f"\n{history.error}" if history.error is not None else ""
             warnings.warn(
                 f"training stopped: non-finite loss at step {step} "
@@ -535,30 +507,3 @@ def _batch_names(loss: Callable, count: int) -> list[str]:
     """How the loss calls the parts of a batch."""
     names = positional_names(loss)[1:]
     return [names[i] if i < len(names) else f"data[{i}]" for i in range(count)]
-
-
-def _checked_params(params: Any) -> Any:
-    """A copy of ``params`` with arrays for leaves; each must be floating."""
-    leaves, structure = flatten(params)
-    copies = []
-    for leaf, path in zip(leaves, leaf_paths(params, "params"), strict=True):
-        if isinstance(leaf, str | bytes):
-            raise GradientError(
-                located(
-                    f"`{path}` is a {type(leaf).__name__}, which cannot be trained; keep it out "
-                    "of the parameters, e.g. in a closure of the loss"
-                )
-            )
-        refuse_lossy(leaf, f"`{path}`", DataError)
-        array = np.array(leaf)
-        if array.dtype == object and isinstance(leaf, int):
-            raise GradientError(f"`{path}` is an int that {TOO_LARGE}")
-        if array.dtype.kind != "f":
-            raise GradientError(
-                f"`{path}` is {array.dtype}, which cannot be trained; pass floats"
-                + (f", e.g. {float(leaf)}" if isinstance(leaf, int) else "")
-            )
-        if not np.isfinite(array).all():
-            raise DataError(f"`{path}` has NaN or infinity before the first step")
-        copies.append(array)
-    return unflatten(structure, copies)

@@ -17,7 +17,8 @@ from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
 from graphc.schedule import loops as L
 from graphc.schedule import schedule
-from graphc.train.step import TracedStep
+from graphc.trace.tree import flatten
+from graphc.train.step import StepTypes, TracedStep
 
 E = build.elementwise
 RNG = np.random.default_rng(0)
@@ -256,11 +257,12 @@ def test_updates_of_rows_natively(name):
 
 def training_step(count, optimizer):
     params, x = layers(count), RNG.normal(size=(8, 3))
-    step = TracedStep(network, optimizer, params, optimizer.init(params), (x,), 4)
-    graph = step.traced(4).graph
-    donated = {1 + k: k for k in range(len(step.leaves))}
+    state = optimizer.init(params)
+    step = TracedStep(network, optimizer, StepTypes.of(params, state, (x,)))
+    graph, leaves = step.traced(4).graph, flatten((params, state))[0]
+    donated = {1 + k: k for k in range(len(leaves))}
     graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
-    return passes.optimize(graph), [*step.leaves, x[:4]]
+    return passes.optimize(graph), [*map(np.array, leaves), x[:4]]
 
 
 @pytest.mark.parametrize("optimizer", [optim.SGD(0.1), optim.Adam(0.1)], ids=["sgd", "adam"])

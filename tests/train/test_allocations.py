@@ -14,7 +14,6 @@ import graphc as gc
 from graphc import pipeline
 from graphc.codegen.library import SYMBOLS
 from graphc.runtime import cache, driver
-from graphc.train.native import NativeEngine
 
 # What LLVM lowers copies, fills and remainders to.
 _LOWERED = {"memcpy", "memset", "memmove", "fmod", "fmodf"}
@@ -32,7 +31,7 @@ def engine():
     params = {name: rng.normal(size=shape) / 4 for name, shape in shapes.items()}
     optimizer = gc.optim.adam(1e-3)
     data = rng.normal(size=(50, 8)), rng.normal(size=(50, 1))
-    return NativeEngine(loss, optimizer, params, optimizer.init(params), data, 16)
+    return gc.Trainer(loss, optimizer)._engine(params, optimizer.init(params), data, 16)
 
 
 class Mallinfo(ctypes.Structure):

@@ -16,8 +16,6 @@ from graphc.passes import optimize
 from graphc.schedule import loops as L
 from graphc.schedule import schedule
 from graphc.trace.tree import flatten
-from graphc.train.interpreted import InterpretedEngine
-from graphc.train.native import NativeEngine
 from graphc.train.turns import in_turns
 
 RNG = np.random.default_rng(5)
@@ -33,7 +31,8 @@ def loss(params, x, y):
 def engine(kind, batch_size, x=X, optimizer=None, fn=loss):
     params = {"w": np.zeros(3, np.float32), "b": np.zeros(1, np.float32)}
     optimizer = optimizer or gc.optim.adam(0.05)
-    return kind(fn, optimizer, params, optimizer.init(params), (x, Y[: len(x)]), batch_size)
+    trainer = gc.Trainer(fn, optimizer, engine=kind)
+    return trainer._engine(params, optimizer.init(params), (x, Y[: len(x)]), batch_size)
 
 
 @pytest.mark.parametrize("batch_size", [18, 4, 6])
@@ -42,7 +41,7 @@ def test_turns_are_the_steps(batch_size, shuffle):
     """One batch, batches with a rest, batches without; more epochs than turns of a call."""
     epochs = 300 if batch_size == 18 else 40
     ends = []
-    for kind in (NativeEngine, InterpretedEngine):
+    for kind in ("native", "interpreter"):
         trained = engine(kind, batch_size)
         ran = trained.start(epochs=epochs, shuffle=shuffle, seed=3, first_epoch=0).result()
         ends.append((ran, trained.params(), trained.state()))
@@ -61,7 +60,7 @@ def test_the_last_good_step_is_found_among_turns():
         return -np.mean(np.exp(params["w"][0] * 4)) + 0 * np.sum(x) + 0 * np.sum(y)
 
     ends = []
-    for kind in (NativeEngine, InterpretedEngine):
+    for kind in ("native", "interpreter"):
         trained = engine(kind, 18, optimizer=gc.optim.sgd(0.02), fn=growing)
         ran = trained.start(epochs=1000, shuffle=False, seed=0, first_epoch=0).result()
         ends.append((ran, trained.params()["w"]))
@@ -73,7 +72,7 @@ def test_the_last_good_step_is_found_among_turns():
 
 
 def test_a_wish_to_stop_is_heard():
-    run = engine(NativeEngine, 18).start(epochs=10**9, shuffle=False, seed=0, first_epoch=0)
+    run = engine("native", 18).start(epochs=10**9, shuffle=False, seed=0, first_epoch=0)
     run.stop()
     assert run.result().status == "stopped"
 
@@ -81,9 +80,9 @@ def test_a_wish_to_stop_is_heard():
 @pytest.mark.parametrize("one_batch", [True, False])
 def test_turns_are_one_small_loop(one_batch):
     x, y = X[:4], Y[:4]
-    built = engine(NativeEngine, 4, x)
-    values, step = built.leaves, built.traced(4).graph
-    graph = in_turns(built.small(4), len(values), one_batch)
+    built = engine("native", 4, x)
+    values, step = built.leaves, built.step.traced(4).graph
+    graph = in_turns(built.step.small(4), len(values), one_batch)
     loops = [k for k in schedule(optimize(graph)).kernels if isinstance(k, L.LoopControl)]
     assert [loop.small for loop in loops] == [True]
     data = [x, y] if one_batch else [np.stack([x, x]), np.stack([y, y])]
@@ -102,8 +101,8 @@ def test_parameters_stay_in_registers():
     def squares(params, x, y):
         return np.mean((x @ params["w"] + params["b"] - y) ** 2)
 
-    built = engine(NativeEngine, 4, X[:4], gc.optim.sgd(0.1), squares)
-    graph = in_turns(built.small(4), len(built.leaves), one_batch=True)
+    built = engine("native", 4, X[:4], gc.optim.sgd(0.1), squares)
+    graph = in_turns(built.step.small(4), len(built.leaves), one_batch=True)
     llvm = compile_program(write(schedule(optimize(graph)))).llvm
     (turn,) = turns(llvm)
     assert not [line for line in turn if re.search(r"\bload (float|<)|alloca", line)]
