@@ -137,7 +137,7 @@ class TracedStep:
         )
         if self._captured is None:
             loss, optimizer = self._read
-            self._captured = Captured(loss, [("optimizer", optimizer)])
+            self._captured = Captured(loss, [("optimizer", optimizer.update)])
         else:
             self._captured.take_over()  # what the functions themselves change, such as a counter
         if traced.shown:
