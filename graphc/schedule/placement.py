@@ -260,11 +260,12 @@ class Placement:
         return use.axes == tuple(range(len(domain(unit))))
 
     def _join_pieces(self) -> None:
-        """Note what is computed here and is a piece of a join."""
+        """Note what loops compute here and is a piece of a join; sums of products are of tiles."""
         for join in filter(is_join, self.group.units):
             offset: DimLike = 0
             for piece in join.inputs:
-                if piece in self.segment_of and OPS[piece.op].kind == "elementwise":
+                is_looped = OPS[piece.op].kind == "elementwise" and piece not in self.sums
+                if piece in self.segment_of and is_looped:
                     self.joined.setdefault(piece, []).append((join, offset))
                 offset = piece.shape[join.attr("axis")] + offset
 

@@ -66,6 +66,13 @@ def one_after_the_other(x, y):
     return np.sum(second * second)
 
 
+def sums_of_products(x, y):
+    """A piece that tiles write, not loops."""
+    w, u = np.ones((32, 48), x.dtype), np.ones((48, 48), x.dtype)
+    z = x @ w + y @ u
+    return np.concatenate([x, z, np.tanh(x)], axis=1), np.concatenate([np.exp(y), z], axis=1)
+
+
 def gates(x, y):
     """Slopes of slices, in another order than that of the slices."""
 
@@ -79,7 +86,7 @@ def gates(x, y):
 CASES = {
     f.__name__: f for f in (
         halves, with_arguments, twice, two_joins, nested, read_again, softmaxes, deeper, gates,
-        one_after_the_other,
+        one_after_the_other, sums_of_products,
     )
 }  # fmt: skip
 
