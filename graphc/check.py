@@ -17,6 +17,7 @@ from graphc.ad import transforms
 from graphc.compiled import CompiledFunction
 from graphc.errors import GradientMismatchError, unknown_name
 from graphc.functions import identifier_of, positional_names
+from graphc.ir.graph import bodies
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 
 _STEPS = 0.5 ** np.arange(52)
@@ -25,6 +26,8 @@ _ABOVE_NOISE = 10
 _ENOUGH = 1.5  # between the slope 1 of a wrong derivative and 2 of a right one
 _WINDOW = 3
 _EXHAUSTIVE = 64  # coordinates that are tried one by one
+_MANY, _COMPILED = 400, 4  # nodes interpreted 90 times, as long as a program and a node compile
+_UNKNOWN_STEPS = 100
 _MODES = {"fwd": "forward", "rev": "reverse"}
 
 Arrays = list[np.ndarray]
@@ -108,7 +111,8 @@ class _Line:
     """``phi(t)``, the weighted sum of the results at ``point + t * direction``."""
 
     def __init__(self, fn, point: Arrays, weights: Arrays):
-        self._fn, self._point, self._weights = _interpreted(fn), point, weights
+        engine = "native" if _has_long_loops(fn, point) else "interpreter"
+        self._fn, self._point, self._weights = _run_by(engine, fn), point, weights
 
     def at(self, direction: Arrays, step: float) -> tuple[float, float]:
         """The value, and the size of its rounding."""
@@ -213,8 +217,28 @@ def _refuse_nonfinite(values: Arrays, name: str, above: tuple[str, ...]) -> None
 
 
 def _interpreted(fn: Callable) -> Callable:
-    made = CompiledFunction(fn, name=identifier_of(fn), engine="interpreter")
+    return _run_by("interpreter", fn)
+
+
+def _run_by(engine: str, fn: Callable) -> Callable:
+    made = CompiledFunction(fn, name=identifier_of(fn), engine=engine)
     return lambda *args: [np.asarray(v) for v in flatten(made(*args))[0]]
+
+
+def _has_long_loops(fn: Callable, point: Arrays) -> bool:
+    """Whether to interpret a line of points would take longer than to compile: it evaluates the
+    nodes of a loop at every step."""
+    graph = CompiledFunction(fn, name=identifier_of(fn), engine="interpreter").graph(point)
+    evaluated, compiled, stack = 0, 0, [(graph, 1)]
+    while stack:
+        part, times = stack.pop()
+        evaluated += times * len(part.order)
+        compiled += len(part.order)
+        for node in part.order:
+            length = node.attr("length") if node.op == "loop" else 1
+            steps = length if isinstance(length, int) else _UNKNOWN_STEPS
+            stack += [(body, times * steps) for _, body in bodies(node)]
+    return evaluated > _MANY + _COMPILED * compiled
 
 
 def _is_float(leaf: Any) -> bool:

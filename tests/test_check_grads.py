@@ -10,7 +10,7 @@ import pytest
 import graphc as gc
 from graphc.ad import jvp_rules
 from graphc.errors import GradientMismatchError, UnknownNameError
-from graphc.ir import build, ops
+from graphc.ir import build, control, ops
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 2))
@@ -50,6 +50,27 @@ def test_float32_arguments_are_checked_in_float64():
 
 def test_results_in_float32():
     gc.check_grads(lambda x: np.exp(np.sin(x).astype(np.float32)), X, order=1)
+
+
+def test_long_loops_are_not_interpreted_again_and_again(monkeypatch):
+    """A line has 90 points: step by step in NumPy, those of 200 steps took minutes."""
+    steps, step = [], control.loop_steps
+
+    def counted(*args):
+        for found in step(*args):
+            steps.append(found[0])
+            yield found
+
+    monkeypatch.setattr(control, "loop_steps", counted)
+
+    def last(w, x):
+        return gc.scan(lambda h, a: (np.tanh(h * w + a), None), 0.0, x)[0]
+
+    gc.check_grads(last, 0.7, np.sin(np.arange(200.0)))
+    assert 0 < len(steps) < 40 * 200
+    wrong = gc.custom_vjp(lambda w: w * w, lambda ct, result, w: 2.001 * w * ct)
+    with pytest.raises(GradientMismatchError, match="worst at `w`"):
+        gc.check_grads(lambda w, x: last(wrong(w), x), 0.7, np.sin(np.arange(200.0)), order=1)
 
 
 def mismatch(*args, **options):
