@@ -200,7 +200,7 @@ class Fusion:
         """Single values that follow complete reductions of ``a``'s loops."""
         if not between or not a.outer or a.facts.single or not b.facts.single or b.post:
             return False
-        if any(reduced_axes(u) for u in b.members):
+        if any(reduced_axes(u) or completes_rows(u) for u in b.members):
             return False
         if any(self.group_of[u.reader] is a for u in between):  # the loops wait for the value
             return False

@@ -206,3 +206,15 @@ def test_what_follows_a_convolution_runs_image_by_image():
     assert len(program.calls) == 1 and len(program.convolutions) == 2
     assert_same(python_run(graph, [x, w, b, v]), interp.evaluate(graph, [x, w, b, v]))
     assert_same(native_run(graph, [x, w, b, v]), interp.evaluate(graph, [x, w, b, v]))
+
+
+def test_a_single_value_is_not_computed_among_scalars():
+    """Of a sum over everything: what a call makes is no epilogue of the loop that adds up."""
+
+    def network(x, w, b):
+        total = np.tanh(np.sum(x, keepdims=True))
+        return np.exp(gc.nn.conv2d(total.reshape(1, 1, 1, 1), w, b))
+
+    arrays = [np.arange(12.0).reshape(4, 3), np.full((1, 1, 1, 1), 0.5), np.ones(1)]
+    graph = passes.optimize(gc.interpret(network).graph(*arrays))
+    assert_same(python_run(graph, arrays), interp.evaluate(graph, arrays))
