@@ -187,7 +187,8 @@ class CompiledFunction:
         device: str | None = None, threads: int | str | None = None,
         memory_limit: int | str | None = None, recipe: Recipe | None = None,
     ):  # fmt: skip
-        functools.update_wrapper(self, traceable)
+        is_function = isinstance(traceable, types.FunctionType | CompiledFunction)
+        functools.update_wrapper(self, traceable, updated=("__dict__",) if is_function else ())
         self.traceable = traceable
         self.name = name
         self.primal = primal  # what a derivative was taken of
@@ -756,6 +757,10 @@ def with_own_options(
     if not callable(fn):
         message = f"a function is needed, not {kind_of(fn)}"
         raise TraceError(located(f"{message}: pass `f` itself, as in `gc.grad(f)(x)`, not `f(x)`"))
+    if isinstance(fn, type) and not _is_tree(fn):
+        raise TraceError(
+            located(f"a function is needed, not the class `{fn.__name__}`: pass an object of it")
+        )
     for name in options:
         if name not in _OPTIONS:
             raise unknown_name("option", name, (*named, *_OPTIONS))
@@ -776,6 +781,14 @@ def with_own_options(
 
 def _warn(text: str) -> None:
     warnings.warn(text, CompileWarning, stacklevel=_frames_to_user())
+
+
+def _is_tree(cls: type) -> bool:
+    """Whether a class may make a tree of its arguments."""
+    is_own = cls.__module__.startswith("graphc.")
+    return (hasattr(cls, "__dataclass_fields__") and not is_own) or issubclass(
+        cls, tuple | list | dict
+    )
 
 
 def _frames_to_user() -> int:

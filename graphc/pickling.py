@@ -31,6 +31,8 @@ def reduced(made: Any, recipe: Recipe | None) -> str | tuple:
     Its name, where a module has it under that name; else its recipe. Raises FunctionPicklingError
     for a function that no module has.
     """
+    if recipe is not None and _takes_functions_by_value():
+        return _made_again, (recipe.maker, recipe.fn, False, recipe.args, dict(recipe.options))
     if _named_alike(made) is made:
         return made.__qualname__
     if recipe is None:
@@ -43,6 +45,19 @@ def reduced(made: Any, recipe: Recipe | None) -> str | tuple:
             raise FunctionPicklingError(_advice(fn))
         fn = found
     return _made_again, (recipe.maker, fn, is_hidden, recipe.args, dict(recipe.options))
+
+
+def _takes_functions_by_value() -> bool:
+    """Whether cloudpickle asks (joblib's processes, Dask, Ray): it takes functions of ``__main__``,
+    lambdas and closures with it, so a compiled one is what it was made of."""
+    frame = sys._getframe(1)
+    for _ in range(4):
+        if frame is None:
+            return False
+        if "cloudpickle" in frame.f_globals.get("__name__", ""):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _made_again(maker, fn, is_hidden, args, options):
@@ -73,5 +88,6 @@ def _advice(fn: types.FunctionType) -> str:
     )  # fmt: skip
     return (
         f"{kind} ({place}) cannot be pickled: it {why}, and "
-        "other processes find functions by name.\nWrite it with `def` at the top level of a module."
+        "other processes find functions by name.\n"
+        "Write it with `def` at the top level of a module, or use cloudpickle, as joblib does."
     )

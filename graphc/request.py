@@ -16,7 +16,7 @@ from graphc.errors import OptionError, TraceError, unknown_name
 from graphc.ir.dims import Dim, symbol
 from graphc.ir.types import TensorType
 
-DEVICES = ("cpu", "cuda")
+DEVICES = ("cpu",)
 
 
 def device_option(name: str | None) -> str:
@@ -27,13 +27,13 @@ def device_option(name: str | None) -> str:
     """
     if name is None:
         return "cpu"
+    if str(name).partition(":")[0] in ("cuda", "gpu", "mps", "tpu"):
+        raise OptionError(
+            f"device {name!r}: graphc makes code for the CPU only.\n"
+            "  Leave device out or give device='cpu'; threads='auto' uses all processors."
+        )
     if name not in DEVICES:
         raise unknown_name("device", name, DEVICES)
-    if name == "cuda":
-        raise OptionError(
-            "CUDA not found: this version of graphc makes code for the CPU only.\n"
-            "  Leave device out or give device='cpu'."
-        )
     return name
 
 

@@ -20,7 +20,7 @@ from graphc.ad.vmap import vmap as batching_vmap
 from graphc.compiled import CompiledFunction, with_own_options
 from graphc.errors import GradientError
 from graphc.functions import identifier_of, name_of
-from graphc.pickling import Recipe
+from graphc.pickling import Recipe, reduced
 from graphc.trace.tracing import active_trace
 from graphc.trace.tree import map_instances
 
@@ -170,6 +170,10 @@ class SparseJacobian:
             jacobians.sparse_jacobian, "sparse_jacobian", fn, argnums, has_aux, options
         )
         self.has_aux, self.sweeps = has_aux, 0
+        self.recipe = Recipe(SparseJacobian, fn, (argnums, has_aux, options))
+
+    def __reduce__(self):
+        return reduced(self, self.recipe)
 
     def __call__(self, *args, **kwargs):
         if active_trace() is not None:

@@ -38,4 +38,6 @@ def kind_of(value: Any) -> str:
     shape = getattr(value, "shape", None)
     name = type(value).__name__
     article = "an" if name[:1] in "aeiou" else "a"
-    return f"{article} {name}" if shape is None else f"shape {shape_text(shape)}"
+    if shape is None:
+        return f"{article} {name}"
+    return f"an array of shape {shape_text(shape)}" if len(shape) else "one number"

@@ -240,9 +240,33 @@ def test_a_carry_that_changes_its_dtype_names_the_leaf_and_the_line():
         (
             lambda x: gc.scan(lambda c, e: ((c, c), None), 0.0, x),
             TraceError,
-            "changes its structure",
+            "changes its structure: `carry` starts as a number or array and becomes a tuple of 2",
         ),
-        (lambda x: gc.scan(lambda c, e: c, 0.0, x), TraceError, r"returns \(carry, y\)"),
+        (
+            lambda x: gc.scan(lambda c, e: ({"a": {}}, e), {"a": {"b": 0.0}}, x),
+            TraceError,
+            r"`carry\['a'\]` starts as a dict with 'b' and becomes an empty dict",
+        ),
+        (
+            lambda x: gc.scan(lambda c, e: (c * 1j, e), x[0], x),
+            DTypeError,
+            r"start with np.complex128, such as carry.astype\(np.complex128\)",
+        ),
+        (
+            lambda x: gc.scan(lambda c, e: (np.append(c, e), e), x[0], x[:, 0]),
+            ShapeError,
+            r"shape \(4,\); rows that steps add are collected as y",
+        ),
+        (
+            lambda x: gc.scan(lambda c, e: (c + 1 if e > 0 else c, e), 0.0, x[0]),
+            TraceError,
+            r"depends on the carry, index or element of a loop's step(.|\n)*g, x\)\.\n",
+        ),
+        (
+            lambda x: gc.scan(lambda c, e: c, 0.0, x),
+            TraceError,
+            r"returns \(carry, y\), not one number(.|\n)*carry, None",
+        ),
         (
             lambda x: gc.scan(lambda c, e: (c, e), 0.0, (x, x[1:])),
             ShapeError,
@@ -263,12 +287,12 @@ def test_a_carry_that_changes_its_dtype_names_the_leaf_and_the_line():
         (
             lambda x: gc.cond(x.sum() > 0, lambda: x, lambda: x[0]),
             ShapeError,
-            "sides of cond differ",
+            r"sides of cond differ: `result` is f64\[5,3\] where true, f64\[3\] where false",
         ),
         (
             lambda x: gc.cond(x.sum() > 0, lambda: x, lambda: (x,)),
             TraceError,
-            "different structures",
+            r"structures: `result` is a number or array where true, a tuple of 1 where false",
         ),
         (lambda x: gc.fori_loop(0, x.sum(), lambda i, c: c, x), DTypeError, "a bound of fori_loop"),
         (

@@ -47,6 +47,7 @@ MADE = {
     "of a decorated name": (gc.vmap(model), (W, X)),
     "of the function below it": (gc.vmap(hidden), (W, X)),
     "of a partial": (gc.grad(power), (W,)),
+    "sparse jacobian": (gc.jacobian(loss, sparse=True), (W, X)),
     "of a ufunc": (gc.compile(np.sin), (W,)),
     "decorated": (model, (W, X)),
     "decorated derivative": (objective, (W, X)),
@@ -67,6 +68,9 @@ def test_a_pickled_function_computes_the_same(name):
     made, args = MADE[name]
     again = pickle.loads(pickle.dumps(made))
     assert (again is made) == name.startswith("decorated")
+    if name == "sparse jacobian":
+        np.testing.assert_array_equal(again(*args).toarray(), made(*args).toarray())
+        return
     assert (again.name, again.engine) == (made.name, made.engine)
     same(gc.interpret(again)(*args), gc.interpret(made)(*args))
 
@@ -101,3 +105,18 @@ def test_a_copy_is_the_function_itself():
     made = MADE["value_and_grad"][0]
     assert copy.deepcopy({"f": made})["f"] is made
     assert copy.copy(made) is made
+
+
+def test_joblib_takes_functions_of_main_lambdas_and_closures(monkeypatch):
+    """Its processes have another ``__main__``, so cloudpickle takes functions by value."""
+    cloudpickle = pytest.importorskip("joblib.externals.cloudpickle")
+    factor = 3.0
+
+    def scaled(x):
+        return x * factor
+
+    made = gc.compile(scaled)
+    monkeypatch.setattr(scaled, "__module__", "__main__")
+    for fn, expected in ((made, 6.0), (gc.grad(made), 3.0), (gc.compile(lambda x: made(x)), 6.0)):
+        again = pickle.loads(cloudpickle.dumps(fn))
+        assert again is not fn and gc.interpret(again)(2.0) == expected

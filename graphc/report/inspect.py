@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphc import errors
-from graphc.errors import GraphcError
-from graphc.functions import name_of
+from graphc.errors import GraphcError, OptionError
+from graphc.functions import misfit, name_of
 
 if TYPE_CHECKING:
     from graphc.memory import Memory
@@ -102,7 +102,8 @@ def inspect(f: Any, *args: Any, **kwargs: Any) -> Report:
     """The :class:`Report` of ``f`` for these arguments.
 
     ``f`` is a plain function, one made by ``graphc.compile``, ``grad`` or ``value_and_grad``, or
-    a ``Trainer``, whose whole training step is reported for ``(params, *batch)``. Arguments are
+    a ``Trainer``, whose whole training step is reported for ``(params, *batch)`` or, as given to
+    ``fit``, ``(params, batch)``. Arguments are
     what ``f`` takes; arrays are looked at for their types only.
 
     >>> import numpy as np
@@ -113,6 +114,11 @@ def inspect(f: Any, *args: Any, **kwargs: Any) -> Report:
     from graphc import api
     from graphc.train import Trainer
 
+    if f is Trainer:
+        raise OptionError(
+            "inspect takes a Trainer, not the class: write\n"
+            "  gc.inspect(gc.Trainer(loss, gc.optim.adam(1e-3)), params, x, y)"
+        )
     if isinstance(f, Trainer):
         return _training_report(f, *args, **kwargs)
     name = getattr(f, "name", None) or name_of(f)
@@ -125,6 +131,8 @@ def _training_report(trainer: Any, params: Any, *batch: Any) -> Report:
     from graphc.train.step import training_step
 
     loss, optimizer = trainer.loss, trainer.optimizer
+    if len(batch) == 1 and isinstance(batch[0], tuple) and misfit(loss, params, *batch):
+        (batch,) = batch  # as for fit
     primal = api.compile(loss).graph(params, *batch)
     step = api.compile(training_step(loss, optimizer))
     subject = step.graph(params, optimizer.init(params), *batch)

@@ -20,7 +20,11 @@ def describe(schedule: L.Schedule) -> str:
         lines += _block(kernel, schedule)
     if schedule.reasons:
         lines += ["", "not fused:"]
-        lines += [f"  {reason}" for reason in dict.fromkeys(schedule.reasons)]
+        told = (
+            f"  {first.op} | {then.op}: {why}{_where((first, then), schedule)}"
+            for first, then, why in schedule.reasons
+        )
+        lines += dict.fromkeys(told)
     return "\n".join(lines) + "\n"
 
 

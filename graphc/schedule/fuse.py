@@ -112,6 +112,9 @@ def _is_arg(unit: Node) -> bool:
     return unit.op in ("argmax", "argmin")
 
 
+Reason = tuple[Node, Node, str]  # why two neighbours are in two kernels
+
+
 class Fusion:
     """The state of grouping one graph."""
 
@@ -119,7 +122,7 @@ class Fusion:
         self.deps = deps
         self.position = {u: i for i, u in enumerate(deps.units)}
         self.group_of: dict[Node, Group] = {}
-        self.reasons: list[str] = []
+        self.reasons: list[Reason] = []
         # By position of a unit: the position of the last unit of its group.
         self._last = np.arange(len(deps.units))
         for unit in deps.units:
@@ -383,7 +386,7 @@ class Fusion:
             elif (
                 explain and not decision.yes and not {first.units[0].op, second.units[0].op} & _TOLD
             ):
-                self.reasons.append(f"{group.members[-1].op} | {unit.op}: {decision.reason}")
+                self.reasons.append((group.members[-1], unit, decision.reason))
 
 
 def _parts(shapes: list[tuple]) -> list[slice]:

@@ -521,7 +521,8 @@ class Schedule:
     temps: list[Buffer]
     const_values: list[np.ndarray]
     checks: list[str] = field(default_factory=list)  # what each run-time index check guards
-    reasons: list[str] = field(default_factory=list)  # why neighbouring kernels were not fused
+    # Of neighbours in two kernels: both, and why.
+    reasons: list[tuple] = field(default_factory=list)
     symbols: tuple[str, ...] = ()
     tapes: tuple[str, ...] = ()  # symbols among them whose size only running tells
     views: list[View] = field(default_factory=list)  # of temps

@@ -24,7 +24,7 @@ class ProgramBuilder:
         self.temps: list[L.Buffer] = []
         self.views: list[L.View] = []
         self.checks: dict[str, int] = {}
-        self.reasons: list[str] = []
+        self.reasons: list[tuple[Node, Node, str]] = []
         self._const_of: dict[Node, L.Buffer] = {}
         self._kernels = self._names = 0
         self._before: dict[L.Buffer, list[L.Kernel]] = {}

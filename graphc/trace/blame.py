@@ -16,6 +16,9 @@ from graphc.trace import dispatch, foreign
 from graphc.trace import source as _source
 from graphc.trace.source import located
 
+# The name of stand-ins in the body of a loop, as messages use it.
+IN_LOOP = "the carry, index or element of a loop's step"
+
 # Python wants plain numbers here by its own rules; the right side keeps the size open.
 _TWINS = {
     "len": "x.shape[0] in place of len(x)",
@@ -59,7 +62,7 @@ def constant_value(node: Node) -> np.ndarray | None:
 
 
 def depends_on(node: Node, limit: int = 3) -> str:
-    """The inputs that ``node`` is computed from, for a message.
+    """The inputs (or the step of a loop) that ``node`` is computed from, for a message.
 
     Raises SymbolicDimError if it is computed from sizes alone: with known sizes there is no error.
     """
@@ -69,8 +72,11 @@ def depends_on(node: Node, limit: int = 3) -> str:
     if not leaves:
         raise size_needed()
     names = list(dict.fromkeys(n.attr("name") for n in leaves))
-    shown = ", ".join(f"`{n}`" for n in names[:limit])
-    return shown + (", ..." if len(names) > limit else "") or "a traced value"
+    in_loop = IN_LOOP in names
+    names = [name for name in names if name != IN_LOOP]
+    shown = ", ".join(f"`{n}`" for n in names[:limit]) + ", ..." * (len(names) > limit)
+    parts = [IN_LOOP] * in_loop + [f"input {shown}"] * bool(names)
+    return " and ".join(parts) or "a traced value"
 
 
 def refuse(tracer, message: str) -> NoReturn:
@@ -86,23 +92,23 @@ def to_bool(tracer) -> bool:
         value = tracer.context.decisions.truth(node)
         if value is not None:
             return value
-    what, hint = _truth_asked()
     inputs = depends_on(node)
+    what, hint = _truth_asked(may_be_static=IN_LOOP not in inputs)
     why = "whose value is not known while tracing"
     if node.type.size != 1:
         shape = f"({', '.join(map(str, node.shape))}{',' * (node.ndim == 1)})"
         why = f"but shape {shape} has no single truth value: .any() and .all() have"
-    refuse(tracer, f"{what} depends on input {inputs}, {why}.\n{hint}")
+    refuse(tracer, f"{what} depends on {inputs}, {why}.\n{hint}")
 
 
 _BRANCHES = {ast.If: "if", ast.IfExp: "if", ast.While: "while", ast.Assert: "assert"}
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-def _truth_asked() -> tuple[str, str]:
+def _truth_asked(may_be_static: bool) -> tuple[str, str]:
     """Which construct asks for a truth value, and what to write instead."""
-    static = "or pass the input as a static argument."
-    choice = f"Write np.where(condition, a, b), gc.cond(condition, f, g, x), {static}"
+    static = ", or pass the input as a static argument" * may_be_static
+    choice = f"Write np.where(condition, a, b), gc.cond(condition, f, g, x){static}."
     found, around = _source.current_expression()
     chain = [*around, found]
     for outer, inner in zip(chain[::-1], [None, *chain[:0:-1]], strict=True):
@@ -125,7 +131,7 @@ def _truth_asked() -> tuple[str, str]:
             word = "if" if any(inner in g.ifs for g in outer.generators) else None
         if word and (inner is None or not hasattr(outer, "test") or inner is outer.test):
             if word == "while":
-                return "`while`", f"Write gc.while_loop(condition, body, start), {static}"
+                return "`while`", f"Write gc.while_loop(condition, body, start){static}."
             return f"`{word}`", choice
     return "a truth value", choice
 
@@ -154,7 +160,7 @@ def to_number(tracer, how: str) -> Any:
     if how != "int()" and decisions.values.of(node).moves:
         refuse(
             tracer,
-            f"{how} would make a constant of a value that depends on input {inputs}, which the "
+            f"{how} would make a constant of a value that depends on {inputs}, which the "
             "gradient needs.\nKeep it an array: use the np function in place of math's; or write "
             f"{how.replace('()', '(gc.stop_gradient(x))')} where 0 is meant.",
         )
@@ -163,7 +169,7 @@ def to_number(tracer, how: str) -> Any:
         hint += _PERHAPS_ASSIGNED
     refuse(
         tracer,
-        f"{how} needs a number, but the value depends on input {inputs}, which is not known while "
+        f"{how} needs a number, but the value depends on {inputs}, which is not known while "
         f"tracing.\n{hint}",
     )
 
@@ -179,7 +185,7 @@ def to_index(tracer) -> int:
         refuse(tracer, _indexed_constant(found, inputs))
     refuse(
         tracer,
-        f"a plain integer is needed here, but the value depends on input {inputs}, which is not "
+        f"a plain integer is needed here, but the value depends on {inputs}, which is not "
         "known while tracing.\nPass it as a static argument, or for a moving slice use "
         "np.take(x, start + np.arange(length)).",
     )
@@ -220,7 +226,7 @@ def to_array(tracer) -> NoReturn:
     what = f"`{name}`" if name else "this"
     refuse(
         tracer,
-        f"{what} needs the elements of an array that depends on input {inputs}, which are not "
+        f"{what} needs the elements of an array that depends on {inputs}, which are not "
         f"known while tracing.\n{hint}",
     )
 
@@ -232,11 +238,11 @@ def _indexed_constant(subscript: ast.Subscript, inputs: str) -> str:
     table, index = ast.unparse(subscript.value), ast.unparse(subscript.slice)
     if isinstance(subscript.value, ast.Attribute) and subscript.value.attr in _JOINS:
         join = _JOINS[subscript.value.attr]
-        return f"`{table}` cannot join traced values (input {inputs}).\nWrite {join}([...])."
+        return f"`{table}` cannot join traced values ({inputs}).\nWrite {join}([...])."
     if isinstance(subscript.slice, ast.Tuple):
         index = index.strip("()")
     return (
-        f"`{table}` is a plain array or list, indexed by the traced `{index}` (input {inputs}).\n"
+        f"`{table}` is a plain array or list, indexed by the traced `{index}` ({inputs}).\n"
         f"Wrap it: graphc.numpy.asarray({table})[{index}]"
     )
 
@@ -344,7 +350,7 @@ def unhashable(tracer) -> NoReturn:
     inputs = depends_on(tracer.node)
     refuse(
         tracer,
-        "a traced value cannot be the key of a dict or in a set: it depends on input "
+        "a traced value cannot be the key of a dict or in a set: it depends on "
         f"{inputs}.\nWrite int(x) for a whole number (each is a path of its own), or take from an "
         "array:\ngraphc.numpy.asarray(table)[x]. For functools.cache make the array hashable "
         "outside.",

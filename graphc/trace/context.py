@@ -26,7 +26,6 @@ from graphc.trace.guards import Decisions, Values
 from graphc.trace.tracer import Tracer
 from graphc.trace.tree import flatten
 
-IN_LOOP = "a step of a loop"  # the name of stand-ins in the body of a loop
 _CONTAINERS = (dict, list, tuple)
 
 

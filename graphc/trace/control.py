@@ -13,11 +13,13 @@ from graphc.ir import control as _control
 from graphc.ir.dims import Dim, DimLike
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType
-from graphc.trace.context import IN_LOOP, TraceContext
+from graphc.trace.blame import IN_LOOP
+from graphc.trace.context import TraceContext
 from graphc.trace.dtypes import cast, common_dtype
 from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
-from graphc.trace.tree import flatten, leaf_paths, unflatten
+from graphc.trace.tree import difference, flatten, leaf_paths, unflatten
+from graphc.wording import kind_of, shape_text
 
 _ATTEMPTS = 5  # each promotes a carry that began as a Python number; there are few dtypes
 
@@ -36,7 +38,12 @@ def scan(
         x = unflatten(treedef, [ctx.wrap(p) for p in given])
         result = body(carry, x)
         if not isinstance(result, tuple) or len(result) != 2:
-            raise TraceError(located(f"the body of {name} returns (carry, y), not {_kind(result)}"))
+            raise TraceError(
+                located(
+                    f"the body of {name} returns (carry, y), not {kind_of(result)}.\n"
+                    "y is what is collected of a step: return carry, None where that is nothing."
+                )
+            )
         return result
 
     made = _Carried(ctx, name, init, step, parts)
@@ -88,15 +95,20 @@ def cond(ctx: TraceContext, pred: Any, on_true: Callable, on_false: Callable, op
     test = _truth("cond", ctx.lift(pred), "predicate")
     known = set(ctx.sources)
     sides: list[list[Tracer]] = []
-    trees = []
+    trees, returned = [], []
     for side in (on_true, on_false):
         with ctx.undecided(), ctx.within("one side of cond"):
-            leaves, tree = flatten(side(*operands))
+            returned.append(side(*operands))
+        leaves, tree = flatten(returned[-1])
         sides.append([ctx.lift(leaf) for leaf in leaves])
         trees.append(tree)
     if trees[0] != trees[1]:
+        path, yes, no = difference(*returned, "result")
         raise TraceError(
-            located(f"the sides of cond return different structures: {trees[0]} and {trees[1]}")
+            located(
+                f"the sides of cond return different structures: `{path}` is {yes} where true, "
+                f"{no} where false.\nReturn the same structure from both."
+            )
         )
     groups: list[list[Node]] = [[], []]
     weak = []
@@ -104,7 +116,11 @@ def cond(ctx: TraceContext, pred: Any, on_true: Callable, on_false: Callable, op
         if yes.shape != no.shape:
             path = leaf_paths(unflatten(trees[0], sides[0]), "result")[position]
             raise ShapeError(
-                located(f"the sides of cond differ: `{path}` is {yes.node.type} or {no.node.type}")
+                located(
+                    f"the sides of cond differ: `{path}` is {yes.node.type} where true, "
+                    f"{no.node.type} where false.\nReturn the same shapes from both, "
+                    "such as np.zeros_like(...) for what a side has not."
+                )
             )
         dtype = common_dtype(yes, no)
         weak.append(yes.weak and no.weak)
@@ -170,8 +186,13 @@ class _Carried:
         result, ys = step(carry(), self.params[count:])
         leaves, tree = flatten(result)
         if tree != self.tree:
+            path, before, after = difference(carry(), result, "carry")
             raise TraceError(
-                located(f"the carry of {self.name} changes its structure: {self.tree} -> {tree}")
+                located(
+                    f"the carry of {self.name} changes its structure: `{path}` starts as {before} "
+                    f"and becomes {after}.\nA loop keeps the structure: return the carry in the "
+                    "form in which it starts."
+                )
             )
         y_leaves, self.ys_tree = flatten(ys)
         self.ys = ctx.resolve([ctx.lift(y).node for y in y_leaves])
@@ -194,9 +215,14 @@ class _Carried:
         source = self.ctx.sources.get(out.node)
         line = f", line {source.line}" if source else ""
         shapes = isinstance(before, TensorType)
-        fix = "start with an array of that shape" if shapes else (
-            f"start with that dtype, or return {path}.astype(np.{before})"
-        )  # fmt: skip
+        if shapes:
+            fix = f"start with an array of shape {shape_text(after.shape)}"
+            if after.shape[1:] == before.shape[1:]:
+                fix += "; rows that steps add are collected as y, by gc.scan"
+        elif after.kind == "c" and before.kind != "c":
+            fix = f"start with np.{after}, such as {path}.astype(np.{after})"
+        else:
+            fix = f"start with np.{after}, or return {path}.astype(np.{before})"
         raise (ShapeError if shapes else DTypeError)(
             located(
                 f"the carry of {self.name} changes: `{path}`: {before} -> {after}{line}\n"
@@ -258,7 +284,3 @@ def _truth(name: str, value: Tracer, what: str) -> Node:
             )
         )
     return value.node
-
-
-def _kind(value: Any) -> str:
-    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}"

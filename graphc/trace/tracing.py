@@ -18,8 +18,8 @@ from graphc.ir.graph import Graph, Source, deep, topological
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType, is_supported_dtype, tensor_type
 from graphc.trace import numpy_api, printing, sizes  # noqa: F401  (fill the dispatch tables, sizes' rules)
+from graphc.trace.blame import IN_LOOP
 from graphc.trace.context import (
-    IN_LOOP,
     TOO_LARGE,
     TraceContext,
     active_trace,

@@ -92,6 +92,47 @@ def leaf_paths(tree: Any, name: str) -> list[str]:
     return [accessor.codify(name) for accessor in accessors]
 
 
+def difference(one: Any, other: Any, name: str) -> tuple[str, str, str]:
+    """The first place where two trees branch otherwise, and what each has there, in words.
+
+    >>> difference({"a": 1, "b": 2}, {"a": 1, "b": (2, 3)}, "carry")
+    ("carry['b']", 'a number or array', 'a tuple of 2')
+    """
+    pending = [(name, one, other)]
+    while pending:
+        path, a, b = pending.pop()
+        here = path, _branching(a), _branching(b)
+        if type(a) is not type(b) and here[1] != here[2]:
+            return here
+        if isinstance(a, dict):
+            if a.keys() != b.keys():
+                return here
+            pending += reversed([(f"{path}[{k!r}]", a[k], b[k]) for k in a])
+        elif isinstance(a, list | tuple):
+            if len(a) != len(b):
+                return here
+            names = getattr(a, "_fields", None)
+            ends = [f".{n}" for n in names] if names else [f"[{k}]" for k in range(len(a))]
+            parts = zip(ends, a, b, strict=True)
+            pending += reversed([(path + end, x, y) for end, x, y in parts])
+        elif dataclasses.is_dataclass(a):
+            names = [f.name for f in dataclasses.fields(a)]
+            pending += reversed([(f"{path}.{n}", getattr(a, n), getattr(b, n)) for n in names])
+    return name, _branching(one), _branching(other)
+
+
+def _branching(value: Any) -> str:
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    if isinstance(value, dict):
+        keys = ", ".join(map(repr, list(value)[:4])) + ", ..." * (len(value) > 4)
+        return f"a dict with {keys}" if value else "an empty dict"
+    if isinstance(value, list | tuple):
+        return f"a {kind}" if hasattr(value, "_fields") else f"a {kind} of {len(value)}"
+    return f"a {kind}" if _is_dataclass(type(value)) else "a number or array"
+
+
 def _is_dataclass(cls: type) -> bool:
     return hasattr(cls, "__dataclass_fields__") and not getattr(cls, "__graphc_leaf__", False)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.errors import UnknownNameError
+from graphc.errors import OptionError, TraceError, UnknownNameError
 from graphc.ir.parser import parse
+from graphc.report import Report
 
 
 def loss(params, x, y):
@@ -42,7 +43,8 @@ def inspect_apart():
 def test_kernels_and_reasons(report):
     assert len(report.kernels) == 1
     assert "computes matmul, tanh" in report.kernels[0] and not report.why_not_fused
-    assert any("must finish first" in reason for reason in inspect_apart().why_not_fused)
+    reasons = [r for r in inspect_apart().why_not_fused if "must finish first" in r]
+    assert reasons and all("  # test_inspect.py:" in r for r in reasons)  # the lines of both
 
 
 def test_summary(report):
@@ -81,3 +83,16 @@ def test_training_step():
 def test_unknown_stage(report):
     with pytest.raises(UnknownNameError, match="unknown stage 'asm'; available: adjoint, fused"):
         report.stage("asm")
+
+
+def test_a_trainer_is_inspected_as_it_is_given_data():
+    def mse(w, x, y):
+        return np.mean((x @ w - y) ** 2)
+
+    trainer, batch = gc.Trainer(mse, gc.optim.sgd(0.1)), (np.ones((4, 2)), np.ones(4))
+    report = gc.inspect(trainer, np.ones(2), batch)
+    assert report.optimized == gc.inspect(trainer, np.ones(2), *batch).optimized
+    with pytest.raises(OptionError, match=r"not the class(.|\n)*gc.Trainer\(loss, gc.optim"):
+        gc.inspect(gc.Trainer, np.ones(2), batch)
+    with pytest.raises(TraceError, match="not the class `Report`: pass an object"):
+        gc.inspect(Report, np.ones(2))

@@ -196,7 +196,8 @@ def test_arena_is_close_to_the_live_peak(name, what):
 
 
 def reasons(outputs, inputs):
-    return "\n".join(schedule(Graph("f", tuple(inputs), tuple(outputs))).reasons)
+    found = schedule(Graph("f", tuple(inputs), tuple(outputs))).reasons
+    return "\n".join(f"{first.op} | {then.op}: {why}" for first, then, why in found)
 
 
 def decision(first, second, inputs, outputs):
