@@ -138,10 +138,10 @@ def _product_words(product: ProductFunction) -> dict[str, object]:
         strides = (step, m * step) if product.ta else (k * step, step)
         left = np.lib.stride_tricks.as_strided(a, (count, k), strides)
         for n, b, c in zip(product.columns, arrays[::2], arrays[1::2], strict=False):
-            right = b[: k * n].reshape((n, k)).T if product.tb else b[: k * n].reshape((k, n))
-            result = c[: count * n].reshape((count, n))
+            right = b[: k * n].reshape((n, k)).T if product.tb else rows_of(b, k, n, product.of)
+            result = rows_of(c, count, n, product.c_row)
             result[...] = result + left @ right if product.adds else left @ right
-        n, result = product.n, arrays[1][: count * product.n].reshape((count, product.n))
+        n, result = product.n, rows_of(arrays[1], count, product.n, product.c_row)
         for k, a, b in zip(
             product.sums, arrays[also:row:2], arrays[also + 1 : row : 2], strict=True
         ):
@@ -149,6 +149,10 @@ def _product_words(product: ProductFunction) -> dict[str, object]:
             result += a[: count * k].reshape((count, k)) @ right
         if product.row:
             result += arrays[row][:n]
+
+    def rows_of(array, count, n, apart):
+        step = array.itemsize
+        return np.lib.stride_tricks.as_strided(array, (count, n), ((apart or n) * step, step))
 
     def pack(b, work, k):  # the layout of the pack is the native code's own
         work[: k * product.n] = b[: k * product.n]

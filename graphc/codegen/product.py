@@ -8,6 +8,7 @@ behind the optimized kernels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llvmlite import ir
 
@@ -20,6 +21,7 @@ _FAR = 1024  # bytes between rows of B that no processor expects: they are asked
 _AHEAD = 16  # rows
 _UNROLLED, _LONG_SUM = 4, 256
 _SHORT_DOT = 4  # vectors
+_LINE = 64  # bytes that come together
 _MASKED_LOADS = 32  # bytes of the vectors of processors that have them
 
 
@@ -49,6 +51,25 @@ def pack_argument_types(product: ProductFunction) -> list[ir.Type]:
     return [REALS[product.kind][0].as_pointer()] * 2 + [I64]
 
 
+@dataclass(frozen=True)
+class _Lines:
+    """``rows`` times ``lines`` lines of the cache from ``start`` on, rows ``step`` apart."""
+
+    start: ir.Value
+    step: int
+    lines: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Lines at ``places`` and, every turn, ``step`` elements further, for so many turns."""
+
+    places: tuple
+    step: ir.Constant
+    turns: int
+
+
 class _Product:
     """Emits one product, and what packs its B: panels one behind the other, the one from column j
     at element j * k, each row of a panel contiguous."""
@@ -62,11 +83,13 @@ class _Product:
         else:
             every = (tiling(rows, product.n, self.v.lanes, registers.count),)
         self.tiling, self.tilings = every[0], every
+        self.b_row, self.c_row = product.of or product.n, product.c_row or product.n
 
     def emit(self) -> None:
         p, v = self.product, self.v
         packs = p.method in ("panel", "chunks")
         self.squares = _transposing_pack(v) if packs and p.tb else None
+        self.next: _Lines | None = None  # of B, that tiles ask for
         function = v.function(p.name, argument_types(p))
         arguments = list(function.args)
         self.ahead = [arguments.pop() for _ in range(p.ahead)]
@@ -87,6 +110,7 @@ class _Product:
             for panel, column in self._panels(self.tiling):
                 if p.method == "panel":
                     self._pack(panel, column, self.b, work[0], self.k)
+                    self.next = self._next_panel(panel, column)
                 self._rows(panel, column, *work)
         v.builder.ret_void()
 
@@ -101,7 +125,7 @@ class _Product:
     def _rows(self, panel: Panel, column, work=None) -> None:
         """All rows of one panel of columns."""
         p, v = self.product, self.v
-        b_step = I64(p.n if p.method == "direct" else panel.vectors * v.lanes)
+        b_step = I64(self.b_row if p.method == "direct" else panel.vectors * v.lanes)
         if p.method == "direct":
             sources = [v.at(b, column) for b in (self.b, *(b for _, b, _ in self.also))]
         else:
@@ -143,10 +167,10 @@ class _Product:
 
     def _tile(self, panel: Panel, rows: int, row, column, sources, b_step) -> None:
         """``rows`` rows from ``row`` on, of the columns of a panel."""
-        v, n, live = self.v, I64(self.product.n), _live(panel, self.v)
-        c = v.at(self.c, v.builder.add(v.times(row, n), column))
+        v, live = self.v, _live(panel, self.v)
+        c = v.at(self.c, v.builder.add(v.times(row, I64(self.c_row)), column))
         places = [
-            (v.at(c, I64(r * n.constant + j * v.lanes)), lanes)
+            (v.at(c, I64(r * self.c_row + j * v.lanes)), lanes)
             for r in range(rows) for j, lanes in enumerate(live)
         ]  # fmt: skip
         totals = None
@@ -155,10 +179,7 @@ class _Product:
         elif self.row is not None:
             start = v.at(self.row, column)
             totals = [v.load(v.at(start, I64(j * v.lanes)), x) for j, x in enumerate(live)] * rows
-        # Each tile asks for as many elements as it has, one behind the other.
-        b, width = v.builder, I64(panel.vectors * v.lanes)
-        behind = b.add(b.mul(column, self.count), v.times(row, width)) if self.ahead else None
-        asked = [v.at(array, behind) for array in self.ahead]
+        asked = self._asked(panel, rows, row, column)
         lefts = [(self.a, self.a_row, self.a_step, self.k)]
         lefts += [(a, k, I64(1), k) for a, _, k in self.also]
         for (a, a_row, a_step, k), source in zip(lefts, sources, strict=True):
@@ -168,16 +189,55 @@ class _Product:
         for value, place in zip(totals, places, strict=True):
             v.store(value, *place)
 
+    def _asked(self, panel: Panel, rows: int, row, column) -> list[_Asked]:
+        """What a tile asks for: its part of the next panel of B, and of each array that comes after
+        the product as many elements as it has, one behind the other."""
+        v, b = self.v, self.v.builder
+        found = []
+        if self.next is not None:
+            found.append(self._part(self.next, rows, row))
+        if self.ahead:
+            width = I64(panel.vectors * v.lanes)
+            behind = b.add(b.mul(column, self.count), v.times(row, width))
+            places = tuple(v.at(array, behind) for array in self.ahead)
+            found.append(_Asked(places, I64(v.lanes), rows * panel.vectors))
+        return found
+
+    def _next_panel(self, panel: Panel, column) -> _Lines | None:
+        """Lines of B that are packed after a panel: while tiles compute the way to memory is idle,
+        and rows far apart come as slowly as nobody has asked for them."""
+        v, b, p = self.v, self.v.builder, self.product
+        if p.k is None or (p.of or p.n) <= panel.vectors * v.lanes:
+            return None
+        width = panel.vectors * v.lanes
+        column = b.add(column, I64(width))
+        lines = -(-width * v.itemsize // _LINE)
+        if p.tb:
+            return _Lines(v.at(self.b, b.mul(column, self.k)), _LINE // v.itemsize, 1, p.k * lines)
+        return _Lines(v.at(self.b, column), self.b_row, lines, p.k)
+
+    def _part(self, wanted: _Lines, rows: int, row) -> _Asked:
+        """An equal part of them for each tile of the panel."""
+        v, b, p = self.v, self.v.builder, self.product
+        turns = p.k // self._unrolled(self.k)
+        tiles = -(-p.rows // rows)
+        each = min(-(-wanted.rows // tiles), turns)
+        number = b.sdiv(row, I64(rows))
+        start = v.at(wanted.start, b.mul(number, I64(each * wanted.step)))
+        line = _LINE // v.itemsize
+        places = tuple(v.at(start, I64(k * line)) for k in range(wanted.lines))
+        return _Asked(places, I64(wanted.step), each)
+
     def _sums(
         self, panel: Panel, rows: int, left, source, b_step, k, totals=None, asked=()
     ) -> list:
         """The vectors of a tile, row by row; ``left`` is where A begins, and its two steps;
-        ``totals``, what is there to add to; ``asked``, from where on vectors of other arrays are
-        asked for, one a turn, as many as the tile has."""
+        ``totals``, what is there to add to; ``asked``, what is asked for in the turns of the sum,
+        one behind the other."""
         v, b = self.v, self.v.builder
         a, a_row, a_step = left
         vectors, live = range(panel.vectors), _live(panel, v)
-        far = self.product.method == "direct" and self.product.n * v.itemsize >= _FAR
+        far = self.product.method == "direct" and self.b_row * v.itemsize >= _FAR
         ahead = b.mul(b_step, I64(_AHEAD))
 
         def step(a, row_of_b, totals):
@@ -212,7 +272,7 @@ class _Product:
         turns = self._unrolled(k)
         count = k if turns == 1 else I64(k.constant // turns)
 
-        def summed(count, state) -> list:
+        def summed(count, state, step_of_places=None) -> list:
             with Loop(b, count, state) as loop:
                 *places, a, row_of_b = loop.carried[: len(state) - len(zeros)]
                 totals = loop.carried[len(state) - len(zeros) :]
@@ -224,17 +284,19 @@ class _Product:
                     here = v.at(a, v.times(I64(turn), a_step)) if turn else a
                     totals = step(here, v.at(row_of_b, v.times(I64(turn), b_step)), totals)
                 over = [v.times(I64(turns), by) for by in (a_step, b_step)]
-                places = [v.at(place, I64(v.lanes)) for place in places]
+                places = [v.at(place, step_of_places) for place in places]
                 loop.carried = [*places, v.at(a, over[0]), v.at(row_of_b, over[1]), *totals]
             return loop.carried
 
         state = [a, source, *(totals or zeros)]
-        lines = rows * panel.vectors
-        if not asked or (isinstance(count, ir.Constant) and count.constant < lines):
-            return summed(count, state)[2:]
-        first = I64(lines) if isinstance(count, ir.Constant) else _smaller(b, I64(lines), count)
-        state = summed(first, [*asked, *state])[len(asked) :]
-        return summed(b.sub(count, first), state)[2:]
+        known = isinstance(count, ir.Constant)
+        for each in asked:
+            if known and count.constant < each.turns:
+                continue
+            first = I64(each.turns) if known else _smaller(b, I64(each.turns), count)
+            state = summed(first, [*each.places, *state], each.step)[len(each.places) :]
+            count = I64(count.constant - each.turns) if known else b.sub(count, first)
+        return summed(count, state)[2:]
 
     def _unrolled(self, k) -> int:
         """Steps of the sum in a turn of its loop. Fewer instructions a step let the processor look
@@ -335,7 +397,7 @@ class _Product:
         columns; and their distance, often a power of two, puts them all into a few lines of the
         cache."""
         v = self.v
-        width, row = I64(panel.vectors * v.lanes), I64(self.product.n if n is None else n)
+        width, row = I64(panel.vectors * v.lanes), I64(self.b_row if n is None else n)
         if self.squares is not None:
             source = v.at(b, v.builder.mul(column, self.k))
             source = source if term is None else v.at(source, term)

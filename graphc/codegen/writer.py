@@ -60,6 +60,8 @@ class ProductFunction:
     more products of a: of ``beside`` columns, each with its b and c behind the first c. To others
     products may be added, of as many terms as ``sums`` has, each with its a and b behind c, and a
     ``row``. Behind count come ``ahead`` arrays like c, whose lines are asked for while it computes.
+    b may be a panel of the columns of a matrix that has ``of`` of them, and c too: it has ``c_row``
+    elements from one row to the next.
     """
 
     name: str
@@ -76,6 +78,8 @@ class ProductFunction:
     sums: tuple[int, ...] = ()
     row: bool = False
     ahead: int = 0
+    of: int = 0
+    c_row: int = 0
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -100,6 +104,7 @@ class ProductFunction:
             b, c = (f"{name}{number or ''}" for name in "bc")
             operands += [b, c]
             right = f"{b}[{n}, {k}].T" if self.tb else f"{b}[{k}, {n}]"
+            right += f" (columns of {self.of})" if self.of else ""
             results.append(f"{c}[{m}, {n}] {sign} {a} @ {right}")
         for number, terms in enumerate(self.sums, 1):
             operands += [f"a{number}", f"b{number}"]
@@ -784,7 +789,7 @@ def _product_function(p: L.Product | L.GemmKernel, rows, known: dict) -> Product
     more: tuple = ()
     if isinstance(p, L.Product):
         more = tuple(o.n for o in p.beside), tuple(o.k for o in p.also)
-        more = *more, p.row is not None, len(p.ahead)
+        more = *more, p.row is not None, len(p.ahead), p.of, p.c_row
     key = (short_dtype(p.c.dtype), p.ta, p.tb, m, p.n, k, rows, how, adds, *more)
     return known.setdefault(key, ProductFunction(f"product{len(known)}", *key))
 

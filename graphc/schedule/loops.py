@@ -280,7 +280,9 @@ class Product:
     number is k, and ``a.T @ b`` of it is added to all of c. ``beside`` are products of the same a,
     which is packed for all of them at once. ``also`` are products added to this one while a tile of
     it is in registers, and ``row`` is where the tile's columns begin. ``ahead`` are arrays of the
-    result's shape whose rows the loops behind take next: they are asked for meanwhile."""
+    result's shape whose rows the loops behind take next: they are asked for meanwhile. A product
+    may be of a panel of the ``of`` columns of b, which is not packed; ``c_row`` are the elements
+    from a row of c to the next, if these are not n."""
 
     a: Buffer
     b: Buffer
@@ -302,6 +304,8 @@ class Product:
     also: tuple[Product, ...] = ()
     row: tuple[Buffer, Affine] | None = None
     ahead: tuple[Buffer, ...] = ()
+    of: int = 0
+    c_row: int = 0
 
     @property
     def all(self) -> tuple[Product, ...]:

@@ -83,7 +83,7 @@ def method(
         return "packed"
     if dots and nominal(k) >= _LONG_DOT and nominal(m) <= _FEW_ROWS:
         return "dots"
-    copied = nominal(m) >= _MANY_ROWS or nominal(k) * n * itemsize > _LARGE_B
+    copied = nominal(m) >= _MANY_ROWS or nominal(k) * n * itemsize >= _LARGE_B
     far = n * itemsize >= 1024 and nominal(k) >= 64
     if not (tb or (copied and far and nominal(m) >= 64)):
         return "direct"

@@ -15,6 +15,7 @@ import numpy as np
 from graphc.ir.dims import DimLike
 from graphc.ir.ops import OPS
 from graphc.schedule import loops as L
+from graphc.schedule.columns import PANEL, by_columns
 from graphc.schedule.products import TILE_ROWS
 from graphc.schedule.sizes import nominal
 
@@ -51,10 +52,21 @@ def split(schedule: L.Schedule) -> L.Schedule:
     def own(buffer: L.Buffer) -> bool:
         return buffer.kind == "temp" and id(buffer) not in kept and users.get(id(buffer)) == 1
 
+    def columns(kernel: L.LoopKernel) -> L.TeamKernel | None:
+        sizes = [(b, b.size) for b in temps]
+        panels = by_columns(kernel)
+        team = panels and _Splitter(panels, own, temp).team()
+        if team is None:
+            for buffer, size in sizes:
+                buffer.size = size
+        return team
+
     def shared(kernel: L.Kernel) -> L.Kernel:
         team = None
         if type(kernel) is L.LoopKernel:
-            team = _in_pieces(kernel, temp) or _Splitter(kernel, own, temp).team()
+            team = (
+                _in_pieces(kernel, temp) or columns(kernel) or _Splitter(kernel, own, temp).team()
+            )
         if team is not None:
             team.lane.symbols = schedule.symbols
             if team.finish is not None:
@@ -347,6 +359,7 @@ class _Splitter:
         if access.start is None:
             return None
         step: DimLike = 0
+        again, rows = self._again(), False
         low, high = access.start.offset, access.start.offset + access.span - 1
         for var, coeff in access.start.terms:
             count: DimLike = 1
@@ -360,6 +373,9 @@ class _Splitter:
                 if loop.block and loop.block[0] == self.main.var:
                     count = loop.block[1]
                     step = step + coeff * count
+                elif again and isinstance(coeff, int) and coeff % again == 0 and coeff >= 0:
+                    rows = True
+                    continue
                 elif isinstance(loop, L.ForBlocks):
                     count = -(-count // loop.size) if isinstance(count, int) else count
             if isinstance(coeff, int) and coeff < 0:
@@ -369,7 +385,12 @@ class _Splitter:
         room = step - 1 - high
         if not (isinstance(low, int) and low >= 0 and isinstance(room, int) and room >= 0):
             return None
-        return str(step)
+        return None if rows and step != self.main.size else str(step)
+
+    def _again(self) -> int:
+        """After how many elements panels of columns begin again, in the next row; 0 for rows."""
+        main = self.main
+        return main.extent if isinstance(main, L.ForBlocks) and main.var == PANEL else 0
 
     def _made(self, before, after, scalars, sums, private, amount) -> L.TeamKernel:
         strides: dict[L.Buffer, DimLike] = {}
@@ -528,7 +549,7 @@ def _accesses_of_product(call: L.Product, step: str) -> Iterator[_Access]:
             L.Affine(tuple(t for t in at.terms if t[0] != call.block), at.offset)
             for at in call.starts
         )
-        spans = m * k, k * n, m * n
+        spans = m * k, k * n, n if call.c_row else m * n
     if call.ta and not call.adds and call.block == step:
         a = None  # columns
     for buffer, start, span in zip((call.a, call.b), (a, b), spans, strict=False):
@@ -592,7 +613,7 @@ def work(body: list[L.Stmt]) -> DimLike:
         elif isinstance(stmt, L.For):
             total = total + stmt.extent * work(stmt.body)
         elif isinstance(stmt, L.Product):
-            total = total + stmt.m * stmt.n * stmt.k
+            total = total + stmt.m * (stmt.of or stmt.n) * stmt.k
         elif isinstance(stmt, L.Pack):
             total = total + stmt.product.n * stmt.product.k * _MOVE
         elif isinstance(stmt, L.Convolve):

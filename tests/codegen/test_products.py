@@ -168,6 +168,34 @@ def test_what_is_asked_for_changes_no_sums(machine):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("method", ["direct", "panel"])
+def test_a_panel_of_the_columns_of_a_wider_matrix(machine, method):
+    """Of B's columns, and of C's or not; what is beside them stays."""
+    rng = np.random.default_rng(0)
+    cases = [
+        (m, n, k, whole, known)
+        for m, n, k in [(19, 64, 260), (9, 33, 5)]
+        for whole in (True, False)
+        for known in (True, False)
+    ]
+    wide = 100
+    products = [
+        ProductFunction(f"p{i}", "f32", 0, 0, m if known else None, n, k if known else None,
+                        m if known else None, method, of=wide, c_row=whole * wide)
+        for i, (m, n, k, whole, known) in enumerate(cases)
+    ]  # fmt: skip
+    compiled = _Compiled(products, MACHINES[machine])
+    for product, (m, n, k, whole, _) in zip(products, cases, strict=True):
+        a, b = _operands(rng, np.float32, 0, 0, m, wide, k)
+        c = np.full((m, wide if whole else n), 77, np.float32)
+        work = [np.empty(work_size(method, n, k), np.float32)] if method == "panel" else []
+        compiled._call(product.name, [a, b[:, 3:], c[:, 5:] if whole else c, *work], [m, k, m])
+        expected = np.full_like(c, 77)
+        expected[:, 5 * whole : n + 5 * whole] = a @ b[:, 3 : n + 3]
+        np.testing.assert_array_equal(c, expected, err_msg=product.text)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("kind", DTYPES)
 def test_long_sums_in_chunks(machine, kind):
     """Edges of tiles, of blocks of rows and of chunks of the sum; an empty sum too."""

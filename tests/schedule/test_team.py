@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from generated import assert_same, python_run
+from generated import assert_same, native_run, python_run
 from random_graphs import random_graph
 
 import graphc as gc
@@ -15,8 +15,8 @@ from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph
 from graphc.ir.types import tensor_type
+from graphc.schedule import columns, schedule, team
 from graphc.schedule import loops as L
-from graphc.schedule import schedule, team
 
 
 @pytest.fixture
@@ -277,3 +277,58 @@ def test_a_chain_of_products_in_one_kernel(always, rows):
 def test_blocks_of_rows_are_halved_evenly():
     found = [team.balanced(*case) for case in ((512, 112), (400, 64), (32, 16), (784, 16))]
     assert found == [128, 64, 16, 16]
+
+
+@pytest.mark.parametrize(("tb", "open_"), [(0, False), (1, True)])
+def test_a_batch_beside_a_larger_weight_is_shared_by_columns(monkeypatch, tb, open_):
+    """Each part packs its own columns of the weight, whose sums are its own too."""
+    monkeypatch.setattr(columns, "_ROWS", 16)
+    rng = np.random.default_rng(11)
+    rows, k, n = 19, 260, 320
+    n_rows = symbol("n") if open_ else rows
+    x, w, b = rng.normal(size=(rows, k)), rng.normal(size=(k, n)), rng.normal(size=n)
+    w = np.ascontiguousarray(w.T) if tb else w
+    types = [(n_rows, k), w.shape, b.shape]
+    nodes = [build.input(i, f"x{i}", tensor_type(x.dtype, shape)) for i, shape in enumerate(types)]
+    E = build.elementwise
+    product = build.matmul(nodes[0], nodes[1], 0, tb)
+    h = E("tanh", E("add", product, build.broadcast(nodes[2], (n_rows, n), (1,))))
+    graph = Graph("dense", tuple(nodes), (h, build.reduce("sum", h, (0,)), E("neg", product)))
+    (made,) = teams(schedule(graph, team=True))
+    assert made.shared.var == "panel" and (made.extent, made.size) == (n, 64)
+    assert made.finish is None  # nothing is added up over columns
+    (call,) = (s for s in L.statements(made.body) if isinstance(s, L.Product))
+    assert (call.n, call.of, call.method) == (64, n, "panel" if tb else "direct")
+    expected = interp.evaluate(graph, [x, w, b])
+    for threads in (1, 3):
+        assert_same(python_run(graph, [x, w, b], False, threads), expected)
+    two, three = (native_run(graph, [x, w, b], threads) for threads in (2, 3))
+    assert_same(two, expected)
+    assert all(map(np.array_equal, two, three))
+
+
+def test_a_product_that_is_kept_is_written_by_columns():
+    rng = np.random.default_rng(12)
+    x, w = rng.normal(size=(18, 200)), rng.normal(size=(200, 256))
+    graph = gc.compile(lambda x, w: (x @ w, np.cos(x @ w + w[0]))).graph(x, w)
+    (made,) = teams(schedule(passes.optimize(graph), team=True))
+    (call,) = (s for s in L.statements(made.body) if isinstance(s, L.Product))
+    assert made.shared.var == "panel" and call.c_row == 256
+    expected = interp.evaluate(graph, [x, w])
+    assert_same(python_run(graph, [x, w], True, 3), expected)
+    assert_same(native_run(graph, [x, w], threads=2), expected)
+
+
+def test_what_needs_whole_rows_is_shared_by_rows():
+    rng = np.random.default_rng(13)
+    x, w = rng.normal(size=(18, 200)), rng.normal(size=(200, 256))
+
+    def softmax(x, w):
+        h = x @ w
+        e = np.exp(h - h.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    graph = gc.compile(softmax).graph(x, w)
+    (made,) = teams(schedule(passes.optimize(graph), team=True))
+    assert made.shared.var == "block"
+    assert_same(python_run(graph, [x, w], True, 2), interp.evaluate(graph, [x, w]))
