@@ -35,7 +35,7 @@ from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph, Source
 from graphc.ir.types import TensorType
 from graphc.nonfinite import checked_option, explain
-from graphc.passes import before_adjoint
+from graphc.passes import reroll_nodes, stabilize_nodes
 from graphc.paths import Path, Paths, in_stages
 from graphc.pickling import Recipe, reduced
 from graphc.request import Request, became_symbolic, device_option, frozen, symbolic
@@ -632,7 +632,7 @@ class CompiledFunction:
         try:
             return trace(
                 self._traceable_with(request.statics), args, kwargs, name=self.name,
-                before_adjoint=before_adjoint, shown=self._shown,
+                before_adjoint=stabilize_nodes, roll=reroll_nodes, shown=self._shown,
                 takes_half=self.engine != "native", arrays=arrays, outcomes=outcomes,
             )  # fmt: skip
         except Exception as error:

@@ -10,6 +10,7 @@ from graphc.errors import ShapeError
 from graphc.ir import control
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph
+from graphc.ir.rows import rows_of, stack_arguments, unstack_results
 
 FIRST_TAPE = 16  # steps that a loop can record at first
 
@@ -17,7 +18,7 @@ FIRST_TAPE = 16  # steps that a loop can record at first
 def bind_dims(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[str, int]:
     """Sizes of the symbolic dims from actual arrays; raises ShapeError on a contradiction."""
     env: dict[str, int] = {}
-    for node, array in zip(graph.inputs, arrays, strict=True):
+    for node, array in zip(rows_of(graph).arguments, arrays, strict=True):
         name = node.attr("name")
         if array.ndim != node.ndim:
             raise ShapeError(f"argument {name}: expected {node.type}, got shape {array.shape}")
@@ -38,10 +39,12 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The outputs of ``graph`` for ``arrays`` (one for each input, of its dtype)."""
     env = bind_dims(graph, arrays)
     env.update(dict.fromkeys(graph.tapes, FIRST_TAPE))
+    arrays = stack_arguments(graph, arrays, env)
     with np.errstate(all="ignore"):
         while True:
             try:
-                return [np.array(o, copy=True) for o in control.run(graph, arrays, env)]
+                values = unstack_results(graph, control.run(graph, arrays, env), env)
+                return [np.array(v, copy=True) for v in values]
             except control.TapeFull as full:
                 env[full.symbol] *= 2
             except control.Failed as failed:

@@ -24,9 +24,9 @@ from graphc.ir.graph import Graph, rebuild, topological
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction, matmul_dims
 from graphc.ir.parts import in_parts
+from graphc.ir.rows import storage_root, unfold_rows
 from graphc.memory import Memory, predict, shown
 from graphc.schedule import schedule
-from graphc.schedule.deps import storage_root
 from graphc.schedule.loops import Schedule
 
 _NOT_AGAIN = {"input", "const", "loop", "cond", "item", "scatter_add", "scatter_set"}
@@ -276,7 +276,7 @@ class _Held:
                     made_again(unit, late[after])
             rewritten([reader])
         rewritten(self.graph.outputs)
-        return self.graph.with_outputs([late[o] for o in self.graph.outputs], sources)
+        return unfold_rows(self.graph.with_outputs([late[o] for o in self.graph.outputs], sources))
 
 
 class _Either:

@@ -17,6 +17,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.ops import is_library
 from graphc.ir.parts import in_parts
 from graphc.ir.printer import print_graph
+from graphc.ir.rows import fold_rows, rows_of
 from graphc.runtime import cache
 from graphc.runtime.artifact import Artifact, Output
 from graphc.runtime.executor import Executable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def build(graph: Graph, threads: int = 1) -> Executable:
     """The native function of a graph: from the cache, or compiled and cached. One object serves
     all numbers of threads but 1: blocks are larger where nobody shares them."""
-    team = threads > 1
+    graph, team = fold_rows(graph), threads > 1
     address = cache.key(_canonical_text(graph) + "\nfor a team" * team)
     artifact = cache.load(address)
     if artifact is None:
@@ -67,13 +68,12 @@ def package(
     from graphc.schedule.loops import leaves
     from graphc.schedule.memory import lifetimes
 
-    kernels = list(leaves(scheduled.kernels))
+    kernels, rows = list(leaves(scheduled.kernels)), rows_of(graph)
+    donors = rows.donors(graph.donated)
     return Artifact(
         name=graph.name,
-        inputs=tuple((i.attr("name"), i.type) for i in graph.inputs),
-        outputs=tuple(
-            Output(node.type, graph.donated.get(k)) for k, node in enumerate(graph.outputs)
-        ),
+        inputs=tuple((i.attr("name"), i.type) for i in rows.arguments),
+        outputs=tuple(Output(kind, donors.get(k)) for k, kind in enumerate(rows.results)),
         symbols=scheduled.symbols,
         temps=tuple(lifetimes(scheduled.kernels, scheduled.temps)),
         checks=tuple(scheduled.checks),
@@ -131,4 +131,5 @@ def _canonical_text(graph: Graph) -> str:
         for n in graph.deep_order
         if (n.op in _CHECKED or is_library(n)) and n in graph.sources
     ]
-    return "\n".join([print_graph(graph, sources=False), *quoted])
+    rows = "" if graph.rows is None else str(graph.rows)
+    return "\n".join([print_graph(graph, sources=False), rows, *quoted])

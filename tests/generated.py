@@ -11,6 +11,7 @@ from graphc.codegen.machine import run_as_python
 from graphc.codegen.writer import Program, write
 from graphc.ir.graph import Graph
 from graphc.ir.parts import in_parts
+from graphc.ir.rows import rows_of
 from graphc.schedule import schedule
 from graphc.schedule.memory import WATCH_WORDS, lifetimes, plan
 
@@ -26,17 +27,17 @@ def python_run(graph: Graph, arrays, optimize: bool = False, threads=1) -> list[
 
     Donated inputs are overwritten, as in native code.
     """
-    types = [o.dtype for o in graph.outputs]
+    types = [t.dtype for t in rows_of(graph).results]
     graph = in_parts(graph)
     arrays = [_pairs(a) if a.dtype.kind == "c" else a for a in arrays]
     scheduled = schedule(passes.optimize(graph) if optimize else graph, team=threads > 1)
     program = write(scheduled)
     env = interp.bind_dims(graph, arrays)
     memory = plan(lifetimes(scheduled.kernels, scheduled.temps), env)
-    nodes = zip(scheduled.outputs, scheduled.graph.outputs, strict=True)
+    kinds = zip(scheduled.outputs, rows_of(scheduled.graph).results, strict=True)
     fresh = {
-        id(buffer): np.full(node.type.concrete_shape(env), 77, node.dtype)
-        for buffer, node in nodes if buffer.kind == "output"
+        id(buffer): np.full(kind.concrete_shape(env), 77, kind.dtype)
+        for buffer, kind in kinds if buffer.kind == "output"
     }  # fmt: skip
     inputs = [np.ascontiguousarray(a).reshape(a.shape) for a in arrays]
     consts = [np.ascontiguousarray(c) for c in scheduled.const_values]

@@ -88,7 +88,7 @@ def _jacobian(fn, argnums, has_aux, blocks_of, holomorphic=False, parts=False) -
         run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
         result, aux = split(fn, run.result) if has_aux else (run.result, None)
         leaves, structure = results(ctx, fn, result)
-        outputs = [run.settled(leaf.node) for leaf in leaves]
+        outputs = run.outputs([leaf.node for leaf in leaves])
         _refuse_integers(fn, outputs, result)
         outputs = run.prepared(outputs)
         if any(map(is_complex, (*outputs, *run.placeholders))):

@@ -108,9 +108,15 @@ class Run:
             located(f"gradient with respect to `{path}`, which is {tracer.node.dtype}; {fix}")
         )
 
-    def settled(self, node: Node) -> Node:
-        """``node`` over this run's placeholders, without those of inner derivatives."""
-        return substitute([node], self._inner, self.ctx.sources)[0] if self._inner else node
+    def settled(self, nodes: Iterable[Node]) -> list[Node]:
+        """``nodes`` over this run's placeholders, without those of inner derivatives."""
+        return substitute(nodes, self._inner, self.ctx.sources) if self._inner else list(nodes)
+
+    def outputs(self, nodes: Iterable[Node]) -> list[Node]:
+        """What the function returned, as it is computed: ``nodes`` in terms of the placeholders,
+        with loops for what Python unrolled."""
+        settled = self.settled(nodes)
+        return self.ctx.roll(settled, self.ctx.sources) if self.ctx.roll else settled
 
     def resolved(self, nodes: Iterable[Node]) -> list[Node]:
         """``nodes`` with the actual values in place of the placeholders."""
@@ -152,11 +158,11 @@ class Run:
     def returned(self, tree: Any) -> Any:
         """What the function returned, or a part of it, with the actual values."""
         leaves, structure = flatten(tree)
+        traced = [a for a in leaves if isinstance(a, Tracer)]
+        nodes = iter(self.resolved(self.settled([a.node for a in traced])))
         leaves = [
-            wrap(self.ctx, self.resolved([self.settled(a.node)])[0], a.weak)
-            if isinstance(a, Tracer) else a
-            for a in leaves
-        ]  # fmt: skip
+            wrap(self.ctx, next(nodes), a.weak) if isinstance(a, Tracer) else a for a in leaves
+        ]
         return unflatten(structure, leaves)
 
 

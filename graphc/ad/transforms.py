@@ -91,7 +91,7 @@ def jvp(fn: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
         run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
         result, aux = split(fn, run.result) if has_aux else (run.result, None)
         leaves, structure = results(ctx, fn, result)
-        outputs = [run.settled(leaf.node) for leaf in leaves]
+        outputs = run.outputs([leaf.node for leaf in leaves])
         changes = run.tangents(outputs, _one_for_each(tangent, argnums))
         values = [wrap(ctx, n, a.weak) for n, a in zip(run.resolved(outputs), leaves, strict=True)]
         changes = [wrap(ctx, n, a.weak) for n, a in zip(changes, leaves, strict=True)]
@@ -130,7 +130,7 @@ def pull_back_of(
     run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
     result, aux = split(fn, run.result) if has_aux else (run.result, None)
     leaves, structure = results(ctx, fn, result)
-    outputs = [run.settled(leaf.node) for leaf in leaves]
+    outputs = run.outputs([leaf.node for leaf in leaves])
     paths = leaf_paths(result, "result")
 
     def pull_back(cotangent):
@@ -171,7 +171,7 @@ def elementwise_grad(fn: Callable, argnums: int = 0) -> Callable:
         ctx = trace_of(fn, args, kwargs)
         run = Run(ctx, fn, args, kwargs, (argnums,))
         leaves, _ = results(ctx, fn, run.result)
-        outputs = [run.settled(leaf.node) for leaf in leaves]
+        outputs = run.outputs([leaf.node for leaf in leaves])
         (argument,) = run.arguments
         for output in outputs:
             _check_float(fn, output)
@@ -203,7 +203,7 @@ def differentiate(
     run = Run(ctx, fn, args, kwargs, argnums if several else (argnums,))
     result, aux = split(fn, run.result) if has_aux else (run.result, None)
     value = ctx.lift(_scalar(fn, result, has_aux))
-    output = run.settled(value.node)
+    (output,) = run.outputs([value.node])
     _check_output(fn, output)
     grads = run.gradients([output], [build.full_like(output, 1)])
     value = wrap(ctx, run.resolved([output])[0], value.weak)

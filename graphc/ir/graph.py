@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from graphc.ir import node as _node
 from graphc.ir.node import Node
+
+if TYPE_CHECKING:
+    from graphc.ir.rows import Rows
 
 FEW = 64  # elements that a processor can hold in registers
 #: Rows with bodies and several results, which ``item`` nodes pick.
@@ -38,7 +42,8 @@ class Graph:
     """Immutable. ``inputs`` are ``input`` nodes in call order; ``outputs`` any nodes.
 
     ``sources`` maps nodes to user lines; it never takes part in the identity of a node.
-    ``donated`` maps an output to the input whose memory it may take over.
+    ``donated`` maps an output to the input whose memory it may take over. ``rows`` says which
+    arguments and results of the program these are, where it is not each its own (see ``ir.rows``).
     """
 
     name: str
@@ -46,6 +51,7 @@ class Graph:
     outputs: tuple[Node, ...]
     sources: Mapping[Node, Source] = field(default_factory=dict, compare=False)
     donated: Mapping[int, int] = field(default_factory=dict)
+    rows: Rows | None = None
 
     def __hash__(self) -> int:  # a graph may be an attribute: the body of a loop
         return hash((self.inputs, self.outputs))
@@ -68,7 +74,8 @@ class Graph:
     def symbols(self) -> tuple[str, ...]:
         """Names of the symbolic dims: of the inputs in order of appearance, then of tapes (see
         ``loop``), whose size only running tells."""
-        found = {s: None for i in self.inputs for s in sorted(i.type.symbols)}
+        arguments = self.inputs if self.rows is None else self.rows.arguments
+        found = {s: None for i in arguments for s in sorted(i.type.symbols)}
         return (*found, *(t for t in self.tapes if t not in found))
 
     @cached_property
@@ -98,6 +105,7 @@ class Graph:
             tuple(outputs),
             self.sources if sources is None else sources,
             self.donated,
+            self.rows,
         )
 
 

@@ -177,7 +177,7 @@ def in_parts(graph: Graph) -> Graph:
     sources = dict(graph.sources)
     values = split(graph.outputs, known, sources=sources)
     outputs = [as_pairs(v) if isinstance(v, Parts) else v for v in values]
-    return Graph(graph.name, tuple(inputs), tuple(outputs), sources, graph.donated)
+    return Graph(graph.name, tuple(inputs), tuple(outputs), sources, graph.donated, graph.rows)
 
 
 def of_pairs(pairs: Node, k: int) -> Node:

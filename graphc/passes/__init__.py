@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from graphc.ir.graph import Graph, Source
-from graphc.ir.node import Node
+from graphc.ir.graph import Graph
+from graphc.ir.rows import fold_rows
 from graphc.ir.verify import verify
 from graphc.passes.control import tidy_control
 from graphc.passes.loop_inputs import products_into_loops
@@ -17,8 +17,8 @@ from graphc.passes.stabilize import STABILIZE, stabilize, stabilize_nodes
 
 __all__ = [
     "PASSES",
-    "before_adjoint",
     "optimize",
+    "reroll_nodes",
     "rule_sets",
     "simplify",
     "stabilize",
@@ -27,7 +27,9 @@ __all__ = [
 
 # Dead code needs no pass: a graph is what its outputs reach. Equal nodes are one node already.
 PASSES: tuple[tuple[str, Callable[[Graph], Graph]], ...] = (
+    ("rows", fold_rows),
     ("reroll", reroll),
+    ("rows again", fold_rows),
     ("stabilize", stabilize),
     ("control", tidy_control),
     ("simplify", simplify),
@@ -62,18 +64,6 @@ def optimize(
         if observe:
             observe(name, graph)
     return graph
-
-
-def before_adjoint(roots: Iterable[Node], sources: dict[Node, Source]) -> list[Node]:
-    """What is differentiated in the place of ``roots``: loops for what Python unrolled, so that
-    gradients are loops, and stable forms, so that gradients are stable.
-
-    >>> from graphc.ir import build, types
-    >>> x = build.input(0, "x", types.tensor_type("float64", ()))
-    >>> before_adjoint([build.elementwise("exp", x)], {})[0].op
-    'exp'
-    """
-    return stabilize_nodes(reroll_nodes(roots, sources), sources)
 
 
 def rule_sets() -> dict[str, tuple[Rule, ...]]:

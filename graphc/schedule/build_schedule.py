@@ -10,14 +10,12 @@ from graphc.ir.dims import product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import is_library, matmul_dims
+from graphc.ir.rows import fold_rows, rows_of, storage_root, unfitting, unfold_rows
 from graphc.schedule import loops as L
 from graphc.schedule.canonical import canonicalize
-from graphc.schedule.deps import (
-    storage_root,
-)
 from graphc.schedule.library import failure_text, library_kernel
 from graphc.schedule.nest import NestBuilder
-from graphc.schedule.order import grouped
+from graphc.schedule.order import BlockedRows, grouped
 from graphc.schedule.products import is_own, method, work_size
 from graphc.schedule.program import ProgramBuilder
 from graphc.schedule.small import keep_in_registers
@@ -30,26 +28,43 @@ _NOT_COMPILED = frozenset(map(np.dtype, ("float16", "complex64", "complex128")))
 def schedule(graph: Graph, team: bool = False) -> L.Schedule:
     """Group, order, give memory, lower; with ``team``, for several threads."""
     _check_dtypes(graph)
-    tapes = tuple(graph.tapes)
+    graph = fold_rows(graph)
+    while faults := unfitting(graph):
+        graph = unfold_rows(graph, faults)
+    while True:
+        try:
+            result = _scheduled(graph, team)
+            break
+        except BlockedRows as rows:
+            graph = unfold_rows(graph, rows.nodes)
+    result = keep_in_registers(result)
+    return split(result) if team else result
+
+
+def _scheduled(graph: Graph, team: bool) -> L.Schedule:
+    tapes, rows = tuple(graph.tapes), rows_of(graph)
     inputs = [
         L.Buffer(f"in{k}", node.dtype, node.type.size, "input", k)
-        for k, node in enumerate(graph.inputs)
+        for k, node in enumerate(rows.arguments)
     ]
+    donors = rows.donors(graph.donated)
     outputs = [
-        inputs[graph.donated[k]] if k in graph.donated
-        else L.Buffer(f"out{k}", node.dtype, node.type.size, "output", k)
-        for k, node in enumerate(graph.outputs)
-    ]  # fmt: skip
+        inputs[donors[k]] if k in donors else L.Buffer(f"out{k}", t.dtype, t.size, "output", k)
+        for k, t in enumerate(rows.results)
+    ]
     own = [b for b in outputs if b.kind == "output"]
     program = ProgramBuilder(tapes, team, [*inputs, *own])
-    kernels, scheduled = _kernels(graph, program, inputs, outputs)
-    result = L.Schedule(
+    given = [program.at(place, inputs) for place in rows.inputs]
+    made = [
+        given[graph.donated[k]] if k in graph.donated else program.at(place, outputs)
+        for k, place in enumerate(rows.outputs)
+    ]
+    kernels, scheduled = _kernels(graph, program, given, made)
+    return L.Schedule(
         scheduled, kernels, inputs, outputs, program.consts, program.temps,
         program.const_values, list(program.checks), program.reasons, graph.symbols, tapes,
         program.views,
     )  # fmt: skip
-    result = keep_in_registers(result)
-    return split(result) if team else result
 
 
 def _kernels(
@@ -58,7 +73,7 @@ def _kernels(
     """The kernels of a graph between given buffers; also the graph as it was scheduled. ``small``
     is a step that may be run in registers."""
     graph = canonicalize(graph, tiny_products=not small)
-    deps, fusion, order = grouped(graph, inputs, outputs)
+    deps, fusion, order = grouped(graph)
     graph = deps.graph  # with copies behind staged updates
     program.reasons += fusion.reasons
     storage, histories = assign_storage(graph, deps, order, program, inputs, outputs)
@@ -93,7 +108,7 @@ def _lower(graph, deps, order, storage, histories, program: ProgramBuilder) -> l
         if unit is not None and unit.op == "matmul" and len(group.members) == 1:
             kernels.append(_gemm(name, unit, storage, graph, program))
         elif unit is not None and unit.op == "loop":
-            kernels += _loop(name, unit, storage, histories, graph, program, deps.rows.updates)
+            kernels += _loop(name, unit, storage, histories, graph, program)
         elif unit is not None and unit.op == "cond":
             kernels.append(_choice(name, unit, storage, graph, program))
         elif unit is not None and is_library(unit):
@@ -122,10 +137,10 @@ def _results(node: Node, storage, program: ProgramBuilder) -> list[L.Buffer]:
 
 
 def _loop(
-    name: str, node: Node, storage, histories, graph: Graph, program: ProgramBuilder, updates
+    name: str, node: Node, storage, histories, graph: Graph, program: ProgramBuilder
 ) -> list[L.Kernel]:
     """Body and condition between the loop's buffers: carries are changed in place or have a
-    history, what is stacked is passed part by part, and ``updates`` change that of what they read.
+    history, what is stacked is passed part by part, and rows are changed in place.
     What the loop would do at each step alike comes before it."""
     body, cond, length = node.attr("body"), node.attr("cond"), node.attr("length")
     given = control.operands(node)
@@ -150,8 +165,8 @@ def _loop(
     apart = [
         k for k in range(count, len(results)) if not any(k in h.results for h in kept.values())
     ]
-    stacks = [updates.get(item_of(node, k)) for k in apart]
-    changed = [None if stack is None else given.xs.index(stack) for stack in stacks]
+    at = {b: x for x, b in enumerate(read) if b.kind == "rows"}
+    changed = [at.get(results[k]) for k in apart]  # what the step reads of the same memory
     y_parts = [
         part(results[k], body.outputs[k].type) if x is None else x_parts[x]
         for k, x in zip(apart, changed, strict=True)

@@ -9,8 +9,8 @@ from graphc.ir.dims import product
 from graphc.ir.graph import Graph, rebuild, transform
 from graphc.ir.node import Node
 from graphc.ir.ops import matmul_dims
+from graphc.ir.rows import rows_of, storage_root
 from graphc.schedule.convolutions import convolution
-from graphc.schedule.deps import storage_root
 from graphc.schedule.products import is_product
 
 _OFTEN = 4
@@ -195,13 +195,14 @@ def _own_memory(graph: Graph) -> Graph:
 
     if any(node.op == "loop" for node in graph.order):
         graph = transform(graph, with_own_carries)
-    outputs = []
+    outputs, places = [], rows_of(graph).outputs
     for position, node in enumerate(graph.outputs):
         root = storage_root(node)
         donor = graph.donated.get(position)
         unchanged = donor is not None and graph.inputs[donor] is node
         # The memory of a loop's result is written before its kernel is done reading others.
-        shared = root.op in ("input", "const") or (root.op == "item" and donor is not None)
+        lent = root.op == "item" and donor is not None and not isinstance(places[position], tuple)
+        shared = root.op in ("input", "const") or lent
         if not unchanged and (shared or root in claimed):
             node = root = own(node)
         claimed.add(root)

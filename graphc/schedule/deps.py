@@ -14,6 +14,7 @@ from graphc.ir.dims import DimLike, product
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction
+from graphc.ir.rows import ALIASES, storage_root
 from graphc.schedule.convolutions import by_image, operand
 from graphc.schedule.pooling import pooling
 from graphc.schedule.products import (
@@ -23,7 +24,6 @@ from graphc.schedule.products import (
     read_in_block,
     takes_rows,
 )
-from graphc.schedule.rows import ALIASES, NO_ROWS, Rows, storage_root
 from graphc.schedule.sizes import nominal
 
 _FOLDED = {
@@ -64,7 +64,6 @@ class Deps:
     used_by: dict[Node, list[Use]] = field(default_factory=dict)
     alone: frozenset[Node] = frozenset()  # units that share no kernel
     gathered: frozenset[Node] = frozenset()  # read at run-time indices, so from memory
-    rows: Rows = NO_ROWS
 
 
 def domain(unit: Node) -> tuple[DimLike, ...]:
@@ -147,32 +146,27 @@ def is_scalar_const(node: Node) -> bool:
     return node.op == "const" and node.attr("value").array.size == 1
 
 
-def analyse(
-    graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = (), rows: Rows = NO_ROWS
-) -> Deps:
-    """Units, storage and uses of a graph; ``kept`` are stored too, ``alone`` never fused, ``rows``
-    the stacks that are not put together."""
+def analyse(graph: Graph, kept: Iterable[Node] = (), alone: Iterable[Node] = ()) -> Deps:
+    """Units, storage and uses of a graph; ``kept`` are stored too, ``alone`` never fused."""
     stored, operands = _must_store(graph)
     stored.update(kept)
     operands -= stored
-    folded = rows.folded
-    stored = (stored | operands) - folded
+    stored |= operands
     stored.update(_too_deep(graph, stored))
     products = (n for n in graph.order if n.op == "matmul")
     virtual = _virtual(graph, stored, {row for made in products for row in _made_rows(made)})
     units = [
         n
         for n in graph.order
-        if n.op != "input" and n.op not in ALIASES and n not in virtual and n not in folded
+        if n.op != "input" and n.op not in ALIASES and n not in virtual
         and (n.op not in _FOLDED or (n in stored and n.op != "const"))
     ]  # fmt: skip
     gathered = frozenset(
         storage_root(n.inputs[0]) for n in graph.order if n.op in ("take", "take_along")
     )
     deps = Deps(
-        graph, units, stored, operands, virtual, {}, alone=frozenset(alone), gathered=gathered,
-        rows=rows,
-    )  # fmt: skip
+        graph, units, stored, operands, virtual, {}, alone=frozenset(alone), gathered=gathered
+    )
     read = set(stored)
     for unit in reversed(units):
         if unit in read:  # not only waited for, by a barrier whose value is an output
@@ -315,8 +309,6 @@ def _uses(unit: Node, deps: Deps) -> Iterator[Use]:
                 yield Use(unit, node, axes)
         elif node in deps.virtual:
             stack.extend((i, axes) for i in node.inputs)
-        elif node in deps.rows.read:
-            stack.extend((i, (None,) * i.ndim) for i in deps.rows.read[node])
         else:
             stack.extend(_through_view(node, axes))
 
@@ -331,7 +323,7 @@ def _operand_axes(unit: Node, position: int) -> AxisMap:
 
 def _is_unit(node: Node, deps: Deps) -> bool:
     folded = node.op in _FOLDED or node.op in ALIASES
-    return not folded and node not in deps.virtual and node not in deps.rows.read
+    return not folded and node not in deps.virtual
 
 
 def _through_view(node: Node, axes: AxisMap) -> Iterator[tuple[Node, AxisMap]]:

@@ -40,7 +40,16 @@ def updates(graph: Graph, deps: Deps) -> Iterator[tuple[int, Node, Node]]:
     for out, donor in graph.donated.items():
         root, target = storage_root(graph.outputs[out]), graph.inputs[donor]
         if root is not target:
-            yield out, deps.rows.writer.get(root, root), target
+            yield out, root.inputs[0] if root.op == "item" else root, target
+
+
+def readers(graph: Graph, deps: Deps, target: Node) -> Iterator[Use]:
+    """The uses of the memory of an input."""
+    if graph.rows is None:
+        yield from deps.used_by.get(target, ())
+        return
+    for index in graph.rows.sharing(target.attr("index")):
+        yield from deps.used_by.get(graph.inputs[index], ())
 
 
 def misaligned_updates(graph: Graph, deps: Deps, fusion: Fusion) -> set[int]:
@@ -50,9 +59,10 @@ def misaligned_updates(graph: Graph, deps: Deps, fusion: Fusion) -> set[int]:
         group = fusion.group_of[root]
         if root in group.post:  # written when all loops are done and the rest is computed
             continue
-        if root.op == "loop":  # which changes rows of its own step (`rows`)
+        if root.op == "loop":  # which changes rows of its own step (`ir.rows`)
             continue
-        uses = [u for m in group.members for u in deps.uses[m] if u.unit is target]
+        members = set(group.members)
+        uses = [u for u in readers(graph, deps, target) if u.reader in members]
         if uses and not all(same_place(u, root, group, deps) for u in uses):
             blocked.add(out)
     return blocked

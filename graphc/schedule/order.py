@@ -6,18 +6,27 @@ import heapq
 
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
-from graphc.schedule.deps import Deps, analyse, nominal, storage_root
+from graphc.ir.rows import rows_of, storage_root
+from graphc.schedule.deps import Deps, analyse, nominal
 from graphc.schedule.fuse import Fusion, Group
-from graphc.schedule.inplace import misaligned_updates, stage_updates, updates
-from graphc.schedule.rows import find_rows
+from graphc.schedule.inplace import misaligned_updates, readers, stage_updates, updates
 
 
-def grouped(graph: Graph, inputs, outputs) -> tuple[Deps, Fusion, list[Group]]:
-    """Fuse and order; an in-place update that would be read too late goes through a copy."""
+class BlockedRows(Exception):
+    """Results that a loop cannot write where their rows belong."""
+
+    def __init__(self, nodes: set[Node]):
+        super().__init__()
+        self.nodes = nodes
+
+
+def grouped(graph: Graph) -> tuple[Deps, Fusion, list[Group]]:
+    """Fuse and order; an in-place update that would be read too late goes through a copy. Raises
+    BlockedRows where that is one of rows."""
     staged: set[int] = set()
     while True:
         staged_graph, kept, copies = stage_updates(graph, staged)
-        deps = analyse(staged_graph, kept, copies, find_rows(staged_graph, inputs, outputs))
+        deps = analyse(staged_graph, kept, copies)
         fusion = Fusion(deps)
         groups = fusion.run()
         blocked = misaligned_updates(staged_graph, deps, fusion)
@@ -25,9 +34,13 @@ def grouped(graph: Graph, inputs, outputs) -> tuple[Deps, Fusion, list[Group]]:
             order, blocked = _ordered(staged_graph, deps, fusion, groups)
             if not blocked:
                 return deps, fusion, order
-        if blocked <= staged:
+        places = rows_of(graph).outputs
+        of_rows = {k for k in blocked if isinstance(places[k], tuple)}
+        if blocked <= staged | of_rows:
+            if of_rows:
+                raise BlockedRows({graph.outputs[k] for k in of_rows})
             raise AssertionError("in-place updates cannot be ordered")
-        staged |= blocked
+        staged |= blocked - of_rows
 
 
 def _ordered(graph: Graph, deps: Deps, fusion: Fusion, groups: list[Group]):
@@ -44,7 +57,7 @@ def _ordered(graph: Graph, deps: Deps, fusion: Fusion, groups: list[Group]):
     for out, root, target in updates(graph, deps):
         writer = fusion.group_of[root]
         writer_of[id(writer)] = writer_of.get(id(writer), set()) | {out}
-        for use in deps.used_by.get(target, ()):
+        for use in readers(graph, deps, target):
             reader = fusion.group_of[use.reader]
             if reader is not writer:
                 after[id(reader)].add(id(writer))

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
+from graphc.ir.rows import Place
 from graphc.schedule import loops as L
 
 
@@ -52,14 +53,18 @@ class ProgramBuilder:
         self.const_values.append(array)
         return buffer
 
-    def rows(self, buffers: list[L.Buffer], size) -> L.Rows:
-        """Arguments as the rows of one stack."""
+    def at(self, place: Place, arguments: list[L.Buffer]) -> L.Buffer:
+        """The buffer of an input or an output: of rows, one of several arguments."""
+        if not isinstance(place, tuple):
+            return arguments[place]
+        buffers = [arguments[p] for p in place]
         places = [self._places[b] for b in buffers]
         first, stride = places[0], places[1] - places[0] if len(places) > 1 else 1
         table = None
         if places != [first + stride * k for k in range(len(places))]:
             table = self._constant(np.array(places, np.int64))
         kind = buffers[0].dtype
+        size = len(places) * buffers[0].size
         return L.Rows(self.name("rows"), kind, size, "rows", 0, first, stride, table)
 
     def check(self, label: str) -> int:

@@ -54,7 +54,7 @@ def _history(node: Node, carry: int, storage, program: ProgramBuilder) -> Histor
 
 def assign_storage(graph: Graph, deps: Deps, order: list[Group], program, inputs, outputs):
     """The buffers of what is in memory, and the histories of carries by loop and number."""
-    storage = _given(graph, deps, program, inputs, outputs)
+    storage = _given(graph, inputs, outputs)
     histories = _carried(graph, deps, storage, program)
     group_of = {m: g for g in order for m in g.members}
     last_use = _last_uses(deps, order)
@@ -87,18 +87,12 @@ def assign_storage(graph: Graph, deps: Deps, order: list[Group], program, inputs
     return storage, histories
 
 
-def _given(
-    graph: Graph, deps: Deps, program: ProgramBuilder, inputs, outputs
-) -> dict[Node, L.Buffer]:
+def _given(graph: Graph, inputs, outputs) -> dict[Node, L.Buffer]:
     """What has its memory from the caller."""
     storage: dict[Node, L.Buffer] = dict(zip(graph.inputs, inputs, strict=True))
     for index, node in enumerate(graph.outputs):
         donor = graph.donated.get(index)
         storage[storage_root(node)] = outputs[index] if donor is None else inputs[donor]
-    for stack, rows in deps.rows.read.items():
-        storage[stack] = program.rows([storage[row] for row in rows], stack.type.size)
-    for stack, positions in deps.rows.written.items():
-        storage[stack] = program.rows([outputs[k] for k in positions], stack.type.size)
     return storage
 
 

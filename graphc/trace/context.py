@@ -32,10 +32,14 @@ _CONTAINERS = (dict, list, tuple)
 class TraceContext:
     """Made by :func:`graphc.trace.tracing.trace`; every tracer holds the one it belongs to."""
 
-    def __init__(self, name: str, before_adjoint: Callable | None = None, takes_half: bool = True):
+    def __init__(
+        self, name: str, before_adjoint: Callable | None = None, takes_half: bool = True,
+        roll: Callable | None = None,
+    ):  # fmt: skip
         self.name = name  # as in messages
         self.takes_half = takes_half  # may NumPy's float16 of small integers appear?
         self.before_adjoint = before_adjoint
+        self.roll = roll
         self.alive = True
         self.sources: dict[Node, Source] = {}
         self.placeholders: dict[Node, Node] = {}  # of complete derivatives: what they stand for

@@ -137,6 +137,7 @@ def trace(
     name: str | None = None,
     static: Iterable[int | str] = (),
     before_adjoint: Callable | None = None,
+    roll: Callable | None = None,
     shown: str | None = None,
     takes_half: bool = True,
     arrays: Sequence[np.ndarray | None] | None = None,
@@ -146,7 +147,8 @@ def trace(
 
     ``args`` and ``kwargs`` are trees whose leaves are :class:`ArgSpec`; any other leaf is static
     and reaches ``fn`` as it is, and so do the whole arguments whose position or name is in
-    ``static``. ``before_adjoint(nodes, sources) -> nodes`` rewrites what gets differentiated.
+    ``static``. ``roll(nodes, sources) -> nodes`` rewrites what a differentiated function returns,
+    ``before_adjoint`` then what is differentiated in its place.
     ``name`` is that of the graph, ``shown`` that in messages. Without ``takes_half`` functions
     that NumPy computes in float16 for small integers are refused.
     ``arrays`` are those of the current call, one for each ArgSpec: with them Python may
@@ -162,7 +164,7 @@ def trace(
     name = name or name_of(fn)
     name = name if name.isidentifier() else "function"
     shown = shown or name
-    context = TraceContext(shown, before_adjoint, takes_half)
+    context = TraceContext(shown, before_adjoint, takes_half, roll)
     arguments = _named_arguments(fn, args, kwargs)
     inputs: list[Node] = []
     values = []

@@ -16,7 +16,7 @@ from graphc.ir.dims import evaluate, symbol
 from graphc.ir.graph import FEW, Graph
 from graphc.ir.types import TensorType
 from graphc.nonfinite import explain
-from graphc.passes import before_adjoint
+from graphc.passes import reroll_nodes, stabilize_nodes
 from graphc.trace.captured import Captured
 from graphc.trace.tracing import ArgSpec, Traced, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
@@ -133,7 +133,8 @@ class TracedStep:
             (params, state, *batch),
             name=f"{self._name}_step",
             shown=self._name,
-            before_adjoint=before_adjoint,
+            before_adjoint=stabilize_nodes,
+            roll=reroll_nodes,
         )
         if self._captured is None:
             loss, optimizer = self._read
