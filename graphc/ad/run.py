@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphc.ad import forward, reverse
+from graphc.ad.rules import Cotangent
 from graphc.errors import GradientError
 from graphc.functions import name_of, positional_names, signature_of
 from graphc.ir import build
-from graphc.ir.graph import substitute
+from graphc.ir.graph import inherit, substitute
 from graphc.ir.node import Node
+from graphc.ir.rows import row, stacks_of
 from graphc.trace.source import located
 from graphc.trace.tracer import Tracer
 from graphc.trace.tracing import active_trace, current_trace, wrap
@@ -124,14 +126,40 @@ class Run:
 
     def gradients(self, outputs: list[Node], cotangents: list[Node]) -> tuple:
         """One tree of gradients for each differentiated argument."""
-        outputs = self.prepared(outputs)
-        found = reverse.vjp(outputs, cotangents, self.placeholders, self.ctx.sources)
-        grads = iter(self.resolved(found))
+        grads = iter(self._pulled_back(self.prepared(outputs), cotangents))
         trees = []
         for argument in self.arguments:
             leaves = [wrap(self.ctx, next(grads), weak) for weak in argument.weak]
             trees.append(unflatten(argument.structure, leaves))
         return tuple(trees)
+
+    def _pulled_back(self, outputs: list[Node], cotangents: list[Node]) -> list[Node]:
+        """The cotangent of each placeholder, with the actual values. Those that a loop reads as
+        rows of one stack have theirs as rows of one, too."""
+        sources, leaves = self.ctx.sources, self.placeholders
+        places = {p: k for k, p in enumerate(leaves)}
+        stacks = {s: p for s, p in stacks_of(outputs, places).items() if s.dtype.kind == "f"}
+        whole = {
+            stack: build.placeholder(self.level, len(leaves) + k, stack.type)
+            for k, stack in enumerate(stacks)
+        }
+        wrt = [*leaves, *whole.values()]
+        given = [Cotangent(ct) for ct in cotangents]
+        found = reverse.pull_back(substitute(outputs, whole, sources), given, wrt, sources)
+        actual = zip(whole.values(), self.resolved(whole), strict=True)
+        mapping = {**self.mapping, **dict(actual)}
+        some = iter(substitute([ct.node for ct in found if ct is not None], mapping, sources))
+        found = [None if ct is None else next(some) for ct in found]
+        grads, of_stacks = found[: len(leaves)], found[len(leaves) :]
+        for rows, stack in zip(stacks.values(), of_stacks, strict=True):
+            for k, place in enumerate(rows if stack is not None else ()):
+                part = row(stack, k, leaves[place].shape)
+                if stack in sources:
+                    inherit(sources, part, sources[stack])
+                more = grads[place]
+                grads[place] = part if more is None else build.elementwise("add", more, part)
+        pairs = zip(grads, leaves, strict=True)
+        return [build.full_like(leaf, 0) if ct is None else ct for ct, leaf in pairs]
 
     def tangents(self, outputs: list[Node], directions: Iterable[Any]) -> list[Node]:
         """The tangents of ``outputs``, given one tree for each differentiated argument."""

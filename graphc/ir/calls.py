@@ -15,7 +15,7 @@ from typing import Any
 
 from graphc.ir import build
 from graphc.ir import node as _node
-from graphc.ir.graph import Graph, Source, inherit, topological
+from graphc.ir.graph import Graph, Source, deep, inherit, topological
 from graphc.ir.node import Node
 
 MARKS = frozenset({"call_arg", "call", "call_result"})
@@ -50,7 +50,7 @@ def arguments_of(node: Node) -> tuple[Node, ...]:
 def inline(nodes: Iterable[Node], sources: dict[Node, Source]) -> list[Node]:
     """``nodes`` without marks, also in the bodies that nodes have as attributes."""
     nodes = list(nodes)
-    if not _has_marks(nodes):
+    if not any(node.op in MARKS for node in deep(nodes)):
         return nodes
     new: dict[Node, Node] = {}
     for node in topological(nodes):
@@ -69,14 +69,6 @@ def inline(nodes: Iterable[Node], sources: dict[Node, Source]) -> list[Node]:
         if node in sources:
             inherit(sources, new[node], sources[node])
     return [new[n] for n in nodes]
-
-
-def _has_marks(nodes: Iterable[Node]) -> bool:
-    return any(
-        node.op in MARKS
-        or any(isinstance(v, Graph) and _has_marks(v.outputs) for _, v in node.attrs)
-        for node in topological(nodes)
-    )
 
 
 def without_marks(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from graphc.ir import node as _node
@@ -30,11 +30,16 @@ class Source:
 
     def derived(self, direction: str, op: str) -> Source:
         """The line of the derivative of an op that was written here."""
-        return replace(self, direction=f"{direction} of `{op}`")
+        return _derived(self, direction, op)
 
     def __str__(self) -> str:
         """On one line, since generated code has it as a comment."""
         return " ".join(f"{self.file.rsplit('/', 1)[-1]}:{self.line}".splitlines())
+
+
+@lru_cache(maxsize=1024)
+def _derived(source: Source, direction: str, op: str) -> Source:
+    return replace(source, direction=f"{direction} of `{op}`")
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Graph:
     @cached_property
     def deep_order(self) -> tuple[Node, ...]:
         """``order``, each node preceded by those of its bodies."""
-        return deep(self.outputs)
+        return _with_bodies(self.order)
 
     @cached_property
     def has_few_elements(self) -> bool:
@@ -136,8 +141,14 @@ def bodies(node: Node) -> list[tuple[str, Graph]]:
 
 def deep(roots: Iterable[Node]) -> tuple[Node, ...]:
     """As :func:`topological`, each node preceded by the nodes of its bodies."""
+    return _with_bodies(topological(roots))
+
+
+def _with_bodies(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    if not any(node.op in CONTROL for node in nodes):
+        return nodes
     order: dict[Node, None] = {}
-    for node in topological(roots):
+    for node in nodes:
         for _, body in bodies(node):
             order.update(dict.fromkeys(body.deep_order))
         order[node] = None

@@ -9,7 +9,7 @@ with it, is the same for 40 layers and for 400. ``unfold_rows`` is the inverse.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,7 +107,8 @@ def fold_rows(graph: Graph) -> Graph:
     if known is not None and not any(n.op == "loop" for n in known):
         return graph
     results = _stacked_results(graph)
-    stacks = _Stacks(graph)
+    places = zip(graph.inputs, rows_of(graph).inputs, strict=True)
+    stacks = _Stacks({node: place for node, place in places if isinstance(place, int)})
     faults: set[Node] | None = None
     while faults is None or faults:
         part_of = {k for rows in results.values() for k in rows}
@@ -125,13 +126,29 @@ def fold_rows(graph: Graph) -> Graph:
     return _folded(graph, order, stacks, results, donors)
 
 
-class _Stacks:
-    """Concatenations of arguments, along a new first axis: a container of nodes, which notes in
-    ``found`` the places of those that it is asked for."""
+def stacks_of(roots: Iterable[Node], leaves: Mapping[Node, int]) -> dict[Node, tuple[int, ...]]:
+    """Concatenations of ``leaves`` that only loops read, row by row: the places of their rows."""
+    stacks, roots = _Stacks(leaves), list(roots)
+    faults: set[Node] | None = None
+    while faults is None or faults:
+        stacks.found.clear()
+        faults = _faults(topological(roots, stacks), roots, stacks.found, {}, leaves)
+        stacks.refused |= faults
+    return stacks.found
 
-    def __init__(self, graph: Graph):
-        places = zip(graph.inputs, rows_of(graph).inputs, strict=True)
-        self.single = {node: place for node, place in places if isinstance(place, int)}
+
+def row(stack: Node, k: int, shape) -> Node:
+    """Row ``k`` of a stack, as an array of a shape."""
+    start, size = (k, *[0] * (stack.ndim - 1)), (1, *stack.shape[1:])
+    return build.reshape(build.slice_(stack, start, size, (1,) * stack.ndim), shape)
+
+
+class _Stacks:
+    """Concatenations of ``single`` nodes, along a new first axis: a container of nodes, which notes
+    in ``found`` the places of those that it is asked for."""
+
+    def __init__(self, single: Mapping[Node, int]):
+        self.single = single
         self.found: dict[Node, tuple[int, ...]] = {}
         self.refused: set[Node] = set()
 
@@ -140,9 +157,9 @@ class _Stacks:
             return False
         if node not in self.found:
             places = []
-            for row in node.inputs:
-                root = row.inputs[0] if row.op == "reshape" else row
-                if root not in self.single or row.shape[0] != 1:
+            for part in node.inputs:
+                root = part.inputs[0] if part.op == "reshape" else part
+                if root not in self.single or part.shape[0] != 1:
                     self.refused.add(node)
                     return False
                 places.append(self.single[root])
@@ -160,12 +177,12 @@ def _stacked_results(graph: Graph) -> dict[Node, list[int]]:
         if node.op != "slice" or node.inputs[0].op != "item":
             continue
         (item,) = node.inputs
-        row, *start = node.attr("start")
+        at, *start = node.attr("start")
         whole = node.attr("size") == (1, *item.shape[1:]) and not any(start)
         rows = found.setdefault(item, {})
-        if not whole or row in rows:
+        if not whole or at in rows:
             refused.add(item)
-        rows[row] = k
+        rows[at] = k
     return {
         item: [rows[k] for k in range(len(rows))] for item, rows in found.items()
         if item not in refused and len(rows) == item.shape[0] and is_stacked_result(item)
@@ -353,7 +370,5 @@ def _unfolded_outputs(graph: Graph, nodes) -> Iterator[tuple[Place, Node]]:
         if not isinstance(place, tuple) or (nodes is not None and node not in nodes):
             yield place, node
             continue
-        size, step = (1, *node.shape[1:]), [1] * node.ndim
         for k, p in enumerate(place):
-            row = build.slice_(node, (k, *[0] * (node.ndim - 1)), size, step)
-            yield p, build.reshape(row, graph.rows.results[p].shape)
+            yield p, row(node, k, graph.rows.results[p].shape)

@@ -179,7 +179,7 @@ def trace(
         with running(context):
             result = fn(*new_args, **new_kwargs)
             guard.check(shown)
-            outputs, out_tree, out_weak = _outputs(context, fn, result)
+            graph, out_tree, out_weak = _outputs(context, fn, result, name, inputs)
             shown = _shown(context)
     except GraphcError:
         raise
@@ -191,10 +191,9 @@ def trace(
     finally:
         context.alive = False
     guards = context.decisions.guards(context.sources)
-    sources = _reachable_sources(context, [
-        *outputs, *(g.node for g in guards), *printing.nodes_of(shown)
-    ])  # fmt: skip
-    graph = Graph(name, tuple(inputs), outputs, sources)
+    more = [*(g.node for g in guards), *printing.nodes_of(shown)]
+    lines = context.sources
+    graph.sources.update({n: lines[n] for n in (*graph.deep_order, *deep(more)) if n in lines})
     paths = tuple(i.attr("name") for i in inputs)
     return Traced(graph, out_tree, out_weak, paths, guards, shown)
 
@@ -231,7 +230,8 @@ def _trace_leaves(context, argument, label: str, inputs: list[Node]):
     return leaves[0] if treedef is None else unflatten(treedef, leaves)
 
 
-def _outputs(context, fn, result):
+def _outputs(context, fn, result, name: str, inputs: list[Node]):
+    """The graph of what the function returned, its structure, and which of it is weak."""
     if result is None:
         source = _definition(fn)
         raise TraceError(located(f"`{context.name}` returned None; is a `return` missing?", source))
@@ -252,20 +252,23 @@ def _outputs(context, fn, result):
         tracer = context.lift(leaf)
         nodes.append(tracer.node)
         weak.append(bool(tracer.weak))
-    nodes = calls.inline(context.resolve(nodes), context.sources)
-    _refuse_stand_ins(context, nodes)
-    return tuple(nodes), out_tree, tuple(weak)
+    graph = Graph(name, tuple(inputs), tuple(context.resolve(nodes)), {})
+    if any(n.op in calls.MARKS for n in graph.deep_order):
+        inlined = calls.inline(graph.outputs, context.sources)
+        graph = Graph(name, graph.inputs, tuple(inlined), {})
+    _refuse_stand_ins(context, graph.order)
+    return graph, out_tree, tuple(weak)
 
 
 def _shown(context) -> tuple[Shown, ...]:
     nodes = calls.inline(context.resolve(printing.nodes_of(context.shown)), context.sources)
-    _refuse_stand_ins(context, nodes)
+    _refuse_stand_ins(context, topological(nodes))
     return tuple(printing.with_nodes(context.shown, nodes))
 
 
-def _refuse_stand_ins(context, nodes) -> None:
+def _refuse_stand_ins(context, order: Sequence[Node]) -> None:
     """What one step of a loop or one example of a batch computed has no value outside of it."""
-    left = next((n for n in topological(nodes) if n.op == "placeholder"), None)
+    left = next((n for n in order if n.op == "placeholder"), None)
     if left is not None:
         inner = "the body of a loop" if left.attr("name") == IN_LOOP else "a function under vmap"
         of = "" if left.attr("name") == IN_LOOP else f" that depends on `{left.attr('name')}`"
@@ -294,7 +297,3 @@ def _hidden(context, error: BaseException) -> GraphcError | None:
             return refusal
         step = step.tb_next
     return None
-
-
-def _reachable_sources(context, outputs) -> dict[Node, Source]:
-    return {n: context.sources[n] for n in deep(outputs) if n in context.sources}

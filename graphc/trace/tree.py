@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from graphc import forks
@@ -87,9 +87,12 @@ def leaf_paths(tree: Any, name: str) -> list[str]:
     >>> leaf_paths({"W": 1, "b": [2, 3]}, "params")
     ["params['W']", "params['b'][0]", "params['b'][1]"]
     """
-    flatten(tree)  # registers the dataclasses in it
-    accessors = _optree().tree_accessors(tree, namespace=_NAMESPACE)
-    return [accessor.codify(name) for accessor in accessors]
+    return list(_paths(flatten(tree)[1], name))
+
+
+@lru_cache(maxsize=16)  # a trace asks some times for those of its arguments
+def _paths(treedef: Any, name: str) -> tuple[str, ...]:
+    return tuple([a.codify(name) for a in _optree().treespec_accessors(treedef)])
 
 
 def difference(one: Any, other: Any, name: str) -> tuple[str, str, str]:
