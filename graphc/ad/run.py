@@ -126,7 +126,7 @@ class Run:
 
     def gradients(self, outputs: list[Node], cotangents: list[Node]) -> tuple:
         """One tree of gradients for each differentiated argument."""
-        grads = iter(self._pulled_back(self.prepared(outputs), cotangents))
+        grads = iter(self._pulled_back(outputs, cotangents))
         trees = []
         for argument in self.arguments:
             leaves = [wrap(self.ctx, next(grads), weak) for weak in argument.weak]
@@ -145,7 +145,8 @@ class Run:
         }
         wrt = [*leaves, *whole.values()]
         given = [Cotangent(ct) for ct in cotangents]
-        found = reverse.pull_back(substitute(outputs, whole, sources), given, wrt, sources)
+        outputs = self.prepared(substitute(outputs, whole, sources))
+        found = reverse.pull_back(outputs, given, wrt, sources)
         actual = zip(whole.values(), self.resolved(whole), strict=True)
         mapping = {**self.mapping, **dict(actual)}
         some = iter(substitute([ct.node for ct in found if ct is not None], mapping, sources))

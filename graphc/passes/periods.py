@@ -10,7 +10,7 @@ linear in the size of the graph.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from graphc.ir.graph import topological
@@ -44,20 +44,23 @@ class Region:
 
 
 class Order:
-    """The nodes of a graph that are no leaf terms, in order, and what they look like."""
+    """The nodes of a graph that are no leaf terms, in order, and what they look like. ``stacks``
+    are leaf terms, too."""
 
-    def __init__(self, roots: Iterable[Node]):
+    def __init__(self, roots: Iterable[Node], stacks: Container[Node] = ()):
         self.roots = tuple(roots)
         self._ids: dict[object, int] = {}
         self.leaves: dict[Node, tuple[int, int]] = {}  # its looks, its depth
         self.nodes: list[Node] = []
-        order = _in_order(self.roots)
+        order = _in_order(self.roots, stacks)
         self._slices = Counter(n.inputs[0] for n in order if n.op == "slice")
         for node in order:
-            if self._is_leaf(node):
+            if node in stacks:
+                self.leaves[node] = self._id(_looks(node)), 1
+            elif self._is_leaf(node):
                 below = [self.leaves[i] for i in node.inputs]
-                looks = self._id((_looks(node), *(b[0] for b in below)))
-                self.leaves[node] = looks, 1 + max((b[1] for b in below), default=0)
+                looks = self._id((_looks(node), *[b[0] for b in below]))
+                self.leaves[node] = looks, 1 + max([b[1] for b in below], default=0)
             else:
                 self.nodes.append(node)
         self.at = {node: k for k, node in enumerate(self.nodes)}
@@ -88,6 +91,10 @@ class Order:
     def alike(self, i: int, j: int) -> bool:
         """Whether the nodes at two positions have the same looks."""
         return self._looks[i] == self._looks[j]
+
+    def all_alike(self, positions: slice) -> bool:
+        """Whether the nodes at these positions have the same looks."""
+        return len(set(self._looks[positions])) == 1
 
     def _repeats(self, i: int, period: int) -> bool:
         """Whether the node at ``i`` is to its surroundings what that a period before is."""
@@ -202,28 +209,31 @@ class Order:
         return crossing
 
 
-def _in_order(roots: Iterable[Node]) -> list[Node]:
+def _in_order(roots: Iterable[Node], until: Container[Node]) -> list[Node]:
     """Inputs before users, such that blocks stay together: the deepest root first, and what is
     only an addition to a deep chain behind that."""
     roots = tuple(roots)
     depth: dict[Node, int] = {}
-    for node in topological(roots):
-        depth[node] = 1 + max((depth[i] for i in node.inputs), default=0)
+    for node in topological(roots, until):
+        below = node.inputs if node not in until else ()
+        depth[node] = 1 + max([depth[i] for i in below], default=0)
     order: dict[Node, None] = {}
     stack = [(r, False) for r in sorted(roots, key=depth.__getitem__)]
     while stack:
         node, expanded = stack.pop()
         if node in order:
             continue
-        if expanded:
+        if expanded or node in until:
             order[node] = None
             continue
         stack.append((node, True))
         inputs = node.inputs
         if 1 < len(inputs) <= _OPERANDS:
-            half = max(depth[i] for i in inputs) // 2
-            inputs = sorted(inputs, key=lambda i: depth[i] < half)
-        stack.extend((i, False) for i in reversed(inputs) if i not in order)
+            depths = [depth[i] for i in inputs]
+            half = max(depths) // 2
+            if min(depths) < half:
+                inputs = sorted(inputs, key=lambda i: depth[i] < half)
+        stack += [(i, False) for i in reversed(inputs) if i not in order]
     return list(order)
 
 

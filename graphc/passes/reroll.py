@@ -33,6 +33,7 @@ _ROUNDS = 8  # what is rolled can be a block of an outer loop
 _RUN = 4  # neighbours in a concatenation that are taken from a stacked result as one
 _LEVEL = -1  # of stand-ins, which no derivative has
 _VIEWS = frozenset({"broadcast", "reshape", "transpose", "cast", "slice"})
+_ARGUMENTS = frozenset({"input", "placeholder"})
 
 
 def reroll(graph: Graph) -> Graph:
@@ -47,9 +48,9 @@ def reroll_nodes(
 ) -> list[Node]:
     """``roots`` with loops for chains of equal blocks; ``sources`` gains the lines of new nodes.
     Of ``results`` of a program each has memory of its own: updates of many are a loop, too."""
-    roots = list(roots)
+    roots, stacks = list(roots), set()
     for _ in range(_ROUNDS):
-        order = Order(roots)
+        order = Order(roots, stacks)
         if any(n.op == "barrier" for n in order.nodes):
             break  # a loop would keep each block's values, which a checkpoint gave up
         found = _found(order, results)
@@ -57,7 +58,9 @@ def reroll_nodes(
         inner = {n: new for n, new in inner.items() if new is not n}
         if not found and not inner:
             break
-        roots = _Rebuild(order, found, inner, sources).roots()
+        rebuilt = _Rebuild(order, found, inner, sources)
+        roots = rebuilt.roots()
+        stacks |= rebuilt.stacks
     return roots
 
 
@@ -106,6 +109,13 @@ class _Blocks:
 
     def node(self, slot: int, block: int) -> Node:
         return self.order.nodes[self.region.start + block * self.region.period + slot]
+
+    def at(self, slot: int) -> slice:
+        """The positions of the nodes of one slot, block by block."""
+        return slice(self.region.start + slot, self.region.end, self.region.period)
+
+    def nodes(self, slot: int) -> list[Node]:
+        return self.order.nodes[self.at(slot)]
 
     def place(self, node: Node) -> tuple[int, int] | None:
         """The slot and the block of a node, None if it is outside."""
@@ -219,9 +229,8 @@ def _classify(blocks: _Blocks) -> bool:
     last = region.count - 1
     for slot in range(region.period):
         model, roles = blocks.node(slot, last), []
-        copies = [blocks.node(slot, k) for k in range(region.count)]
-        position = region.start + slot
-        if not all(order.alike(position, position + k * region.period) for k in range(last + 1)):
+        copies = blocks.nodes(slot)
+        if not order.all_alike(blocks.at(slot)):
             return False
         for index, u in enumerate(model.inputs):
             given = [copy.inputs[index] for copy in copies]
@@ -241,21 +250,19 @@ def _classify(blocks: _Blocks) -> bool:
 def _role(blocks: _Blocks, u: Node, given: list[Node]) -> tuple | None:
     order, region = blocks.order, blocks.region
     if u in order.leaves:
-        looks = order.leaves[u][0]
-        if any(g not in order.leaves or order.leaves[g][0] != looks for g in given):
+        leaves, looks = order.leaves, order.leaves[u][0]
+        if not leaves.keys() >= set(given) or any([leaves[g][0] != looks for g in given]):
             return None
-        return ("same", u) if all(g is u for g in given) else ("own", given)
+        return ("same", u) if all([g is u for g in given]) else ("own", given)
     place = blocks.place(u)
     if place is None:
         outside = order.at[u] < region.start and all(g is u for g in given)
         return ("same", u) if outside else None
     slot, block = place
     lag = region.count - 1 - block
-    for k, g in enumerate(given):
-        if k >= lag:
-            if g is not blocks.node(slot, k - lag):
-                return None
-            continue
+    if any([g is not n for g, n in zip(given[lag:], blocks.nodes(slot), strict=False)]):
+        return None
+    for k, g in enumerate(given[:lag]):
         outside = g in order.leaves or order.at[g] < region.start
         if not outside or g.type != u.type:
             return None
@@ -303,7 +310,7 @@ def _are_updates(blocks: _Blocks) -> bool:
         return False
     own = [role[1] for roles in blocks.roles for role in roles if role[0] == "own"]
     for slot in range(region.period):
-        made = [blocks.node(slot, block) for block in range(region.count)]
+        made = blocks.nodes(slot)
         if any(n in roots for n in made) and not all(n in roots for n in made):
             return False
         if any(blocks.order.at[r] >= region.end for n in made for r in blocks.order.readers[n]):
@@ -330,12 +337,13 @@ def _depth(term: Node) -> int:
 def _escapes(blocks: _Blocks) -> tuple[int, int]:
     """How many values are read from outside one by one, and how many in a concatenation."""
     order, region = blocks.order, blocks.region
-    roots = set(order.roots)
+    roots, at, end = set(order.roots), order.at, region.end
     scattered = collected = 0
     for slot in range(region.period):
-        for block in range(region.count - 1):
-            node = blocks.node(slot, block)
-            outside = [r for r in order.readers[node] if order.at[r] >= region.end]
+        for node in blocks.nodes(slot)[:-1]:
+            outside = [r for r in order.readers[node] if at[r] >= end]
+            if not outside and node not in roots:
+                continue
             in_runs = sum(_is_run(r) for r in outside)
             collected += bool(in_runs)
             scattered += len(outside) > in_runs or node in roots
@@ -356,6 +364,7 @@ class _Rebuild:
         self.order, self.inner, self.sources = order, inner, sources
         self.new: dict[Node, Node] = {}
         self.made: dict[Node, _Rolled] = {}  # nodes of blocks, to the loop that replaces them
+        self.stacks: set[Node] = set()  # of arguments: nobody looks for blocks among those
         roots = set(order.roots)
         position = 0
         for blocks in found:
@@ -447,10 +456,12 @@ class _Rolled:
         """Slots whose last value is read from outside, and those with other values."""
         last, stacked, alone = {}, {}, Counter()
         order, region = self.blocks.order, self.blocks.region
+        at, end = order.at, region.end
         for slot in range(region.period):
-            for block in range(region.count):
-                node = self.blocks.node(slot, block)
-                outside = [r for r in order.readers[node] if order.at[r] >= region.end]
+            for block, node in enumerate(self.blocks.nodes(slot)):
+                outside = [r for r in order.readers[node] if at[r] >= end]
+                if not outside and node not in roots:
+                    continue
                 alone[slot] += not all(map(_is_run, outside))
                 if node in roots or outside:
                     (last if block == region.count - 1 else stacked)[slot] = None
@@ -544,7 +555,10 @@ class _Rolled:
         parts = [self.graph.value(t) for t in terms] if first.op != "slice" else [
             rebuild(t, tuple(self.graph.value(i) for i in t.inputs)) for t in terms
         ]  # fmt: skip
-        return build.concat([build.reshape(p, (1, *p.shape)) for p in parts], 0)
+        stack = build.concat([build.reshape(p, (1, *p.shape)) for p in parts], 0)
+        if all([p.op in _ARGUMENTS for p in parts]):
+            self.graph.stacks.add(stack)
+        return stack
 
     # ---------------------------------------------------------------------------- its results
 

@@ -252,7 +252,9 @@ def _outputs(context, fn, result, name: str, inputs: list[Node]):
         tracer = context.lift(leaf)
         nodes.append(tracer.node)
         weak.append(bool(tracer.weak))
-    graph = Graph(name, tuple(inputs), tuple(context.resolve(nodes)), {})
+    graph = Graph(name, tuple(inputs), tuple(nodes), {})
+    if any(n.op == "placeholder" for n in graph.order):
+        graph = Graph(name, graph.inputs, tuple(context.resolve(nodes)), {})
     if any(n.op in calls.MARKS for n in graph.deep_order):
         inlined = calls.inline(graph.outputs, context.sources)
         graph = Graph(name, graph.inputs, tuple(inlined), {})
