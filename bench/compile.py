@@ -54,8 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.growth_only:
         rows += imports(options.rounds)
         for name in options.workloads or PROGRAMS:
-            for peer in options.peers.split(","):
-                rows.append(report(first_results(name, peer, options.rounds)))
+            rows += map(report, first_results(name, options.peers.split(","), options.rounds))
     if options.growth or options.growth_only:
         for kind in ("identical", "distinct"):
             rows += [report(growth(kind, n)) for n in options.layers]
@@ -118,27 +117,38 @@ def run(cache: str, *words: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def first_results(name: str, peer: str, rounds: int) -> dict:
-    """Cold and warm medians. The cold processes start with empty caches of their own."""
-    row: dict = {"workload": name, "peer": peer}
-    cold, calls, warm = [], [], []
+def first_results(name: str, peers: list[str], rounds: int) -> list[dict]:
+    """Cold and warm medians of each peer; they take turns, as the machine's speed changes."""
+    pairs: dict[str, list[tuple[dict, dict]]] = {peer: [] for peer in peers}
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as cache:
-            Path(cache, "graphc").mkdir(mode=0o700)
-            for seconds in (cold, warm):
-                found = run(cache, "first", name, peer)
-                if "error" in found:
-                    return row | found
-                seconds.append(found["seconds"])
-                if seconds is cold:
-                    calls.append(found["call"])
-            if peer == "graphc" and found["compilers"]:
-                return row | {"error": f"the warm process imported {found['compilers']}"}
-    row |= {"cold": statistics.median(calls), "cold_process": statistics.median(cold),
-            "warm": statistics.median(warm)}  # fmt: skip
-    if peer == "graphc":
-        row |= {"cold_aim": PROGRAMS[name].cold, "warm_aim": PROGRAMS[name].warm}
-    return row
+        for peer in peers:
+            pairs[peer].append(cold_and_warm(name, peer))
+    rows = []
+    for peer, found in pairs.items():
+        row: dict = {"workload": name, "peer": peer}
+        errors = [{"error": r["error"]} for pair in found for r in pair if "error" in r]
+        if errors:
+            rows.append(row | errors[0])
+            continue
+        row |= {
+            "cold": statistics.median(cold["call"] for cold, _ in found),
+            "cold_process": statistics.median(cold["seconds"] for cold, _ in found),
+            "warm": statistics.median(warm["seconds"] for _, warm in found),
+        }
+        if peer == "graphc":
+            row |= {"cold_aim": PROGRAMS[name].cold, "warm_aim": PROGRAMS[name].warm}
+        rows.append(row)
+    return rows
+
+
+def cold_and_warm(name: str, peer: str) -> tuple[dict, dict]:
+    """What a process with empty caches says, and the one after it."""
+    with tempfile.TemporaryDirectory() as cache:
+        Path(cache, "graphc").mkdir(mode=0o700)
+        cold, warm = (run(cache, "first", name, peer) for _ in range(2))
+    if peer == "graphc" and warm.get("compilers"):
+        warm = {"error": f"the warm process imported {warm['compilers']}"}
+    return cold, warm
 
 
 def imports(rounds: int) -> list[dict]:

@@ -8,7 +8,7 @@ from bench import compile as bench_compile
 
 
 def test_a_cold_and_a_warm_process():
-    row = bench_compile.first_results("W3", "graphc", rounds=1)
+    (row,) = bench_compile.first_results("W3", ["graphc"], rounds=1)
     assert "error" not in row  # the warm process, which imports no compiler, among others
     assert 0 < row["warm"] < row["cold_process"] and row["cold"] < row["cold_process"]
     assert (row["cold_aim"], row["warm_aim"]) == (1.0, 0.25)
