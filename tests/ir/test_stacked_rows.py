@@ -16,7 +16,7 @@ from graphc.passes.reroll import BLOCKS_OF_ARGUMENTS
 from graphc.schedule import schedule
 from graphc.trace.tracing import spec_of, trace
 from graphc.trace.tree import flatten, unflatten
-from graphc.train.step import TracedStep
+from graphc.train.step import StepTypes, TracedStep
 
 RNG = np.random.default_rng(3)
 N = BLOCKS_OF_ARGUMENTS + 2
@@ -165,11 +165,12 @@ def test_names_of_arguments_are_not_lost():
 
 def step(optimizer, count=N):
     params = layers(count)
-    made = TracedStep(network, optimizer, params, optimizer.init(params), (X,), 4)
-    graph = made.traced(4).graph
-    donated = {1 + k: k for k in range(len(made.leaves))}
+    state = optimizer.init(params)
+    made = TracedStep(network, optimizer, StepTypes.of(params, state, (X,)))
+    graph, leaves = made.traced(4).graph, arrays(params, state)
+    donated = {1 + k: k for k in range(len(leaves))}
     graph = Graph(graph.name, graph.inputs, graph.outputs, graph.sources, donated)
-    return graph, [*made.leaves, X]
+    return graph, [*leaves, X]
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["python", "native"])
