@@ -83,7 +83,7 @@ def assign(target, result, name: str) -> None:
 def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
     """``Tracer.__array_ufunc__``."""
     out = kwargs.pop("out", None)
-    context = _context((inputs, out))
+    context = _context(*inputs, out)
     if method == "__call__":
         chosen = kwargs.pop("where", True)
         for name in [n for n in _DEFAULTS if n in kwargs]:
@@ -149,7 +149,7 @@ def _store(ufunc, result, out):
 
 def array_function(function, args, kwargs) -> Any:
     """``Tracer.__array_function__``."""
-    return with_out(function, _context((args, kwargs)), args, kwargs)
+    return with_out(function, _context(args, kwargs), args, kwargs)
 
 
 def with_out(function, context, args, kwargs):
@@ -179,8 +179,8 @@ def _from_out_on(function) -> tuple[int, list[str]]:
     return place, names[place:]
 
 
-def _context(values):
+def _context(*values):
     from graphc.trace.context import active_trace, current_trace
 
-    found = current_trace(values)
+    found = current_trace(*values)
     return active_trace() if found is None else found  # sizes belong to the trace that runs
