@@ -58,6 +58,7 @@ class Runner(ABC):
 
     mode = "step"  # "step": Python calls once a step; "epoch": many steps inside one call
     steps_per_call = 1
+    seconds_inside: float | None = None  # of the last run, in steps alone, if the peer counts them
 
     @abstractmethod
     def check(self) -> Outcome:

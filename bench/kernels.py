@@ -2,7 +2,8 @@
 
 The step is compiled again with a reading of the processor's clock between its kernels; each row
 is the best of all steps, with the speed of its products and the rate of its bytes. A kernel of a
-loop's body has the time of all turns. With ``--threads 2``, that on two threads, and how many times
+loop's body has the time of all turns. Of a step of some nanoseconds (W2a) the clock itself is most:
+its rows say little. With ``--threads 2``, that on two threads, and how many times
 less it is than on one.
 """
 
@@ -17,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from unittest import mock
 
 import numpy as np
@@ -28,8 +30,8 @@ MAX_CALLS = 1024
 class Row:
     name: str
     us: float
-    flops: int
-    nbytes: int
+    flops: float
+    nbytes: float
     computes: str
 
 
@@ -39,25 +41,45 @@ def measure(name: str, epochs: int) -> tuple[list[Row], float]:
 
     case = registry.discover()[name].make()
     plain = case.peers["graphc-epoch"]()
-    plain.run(2)
+    plain.check()
     with tempfile.TemporaryDirectory() as folder:  # what is compiled here must not be kept
         fresh = mock.patch.dict(os.environ, GRAPHC_CACHE_DIR=folder)
         with fresh, clocks() as (least, schedules):
             runner = case.peers["graphc-epoch"]()
             runner.run(2)
+            (made,) = schedules[-1:]
+            together, run = _steps_together(made, runner.task)
             least[:] = np.iinfo(np.int64).max
-            runner.run(epochs)
-    step = min(plain.run(2) / (2 * plain.steps_per_call) for _ in range(epochs)) * 1e6
-    (made,) = schedules[-1:]
-    sizes = dict.fromkeys(made.symbols, runner.task.batch)
-    kernels = list(_with_turns(made.kernels, 1, sizes))
+            runner.run(epochs * run)
+    step = min(_step_seconds(plain, 2 * run * together) for _ in range(epochs)) * 1e6
+    sizes = dict.fromkeys(made.symbols, runner.task.batch) | {"turns": together}
+    kernels = list(_with_turns(made.kernels, Fraction(1, together), sizes))
     ticks = least[: len(kernels)].astype(float)
     # Ticks are turned to time by the step itself: kernels are all that it does.
     us = ticks * (step / ticks.sum())
     return [_row(kernel, turns, t, sizes) for (kernel, turns), t in zip(kernels, us)], step
 
 
-def _with_turns(kernels, turns: int, sizes: dict[str, int]) -> Iterator[tuple]:
+def _steps_together(made, task) -> tuple[int, int]:
+    """How many steps a call of the program makes, and epochs whose calls all make as many."""
+    from graphc.train.turns import MAX_TURNS
+
+    if "turns" not in made.symbols:
+        return 1, 1
+    full = len(task.x) // task.batch
+    if full == 1 and task.steps_per_epoch == 1:
+        return MAX_TURNS, MAX_TURNS
+    if full > MAX_TURNS:
+        raise NotImplementedError(f"calls make {MAX_TURNS} steps, and what is left of an epoch")
+    return full, 1
+
+
+def _step_seconds(runner, epochs: int) -> float:
+    runner.run(epochs)
+    return runner.seconds_inside / (epochs * runner.steps_per_call)
+
+
+def _with_turns(kernels, turns: Fraction, sizes: dict[str, int]) -> Iterator[tuple]:
     """The kernels that compute, in the order of the code, and how often each is called."""
     from graphc.ir.dims import evaluate
     from graphc.schedule.loops import ChoiceControl, LoopControl
@@ -73,7 +95,7 @@ def _with_turns(kernels, turns: int, sizes: dict[str, int]) -> Iterator[tuple]:
             yield kernel, turns
 
 
-def _row(kernel, turns: int, us: float, sizes: dict[str, int]) -> Row:
+def _row(kernel, turns: Fraction, us: float, sizes: dict[str, int]) -> Row:
     from graphc.ir.dims import evaluate, product
     from graphc.ir.ops import matmul_dims
 
@@ -85,7 +107,7 @@ def _row(kernel, turns: int, us: float, sizes: dict[str, int]) -> Row:
     buffers = [b for b in {*kernel.reads, *kernel.writes} if not b.name.startswith(("row", "work"))]
     nbytes = sum(evaluate(b.size, sizes) * b.dtype.itemsize for b in buffers)
     ops = Counter(n.op for n in kernel.nodes)
-    return Row(kernel.name, us, turns * flops, turns * nbytes, " ".join(
+    return Row(kernel.name, us, float(turns * flops), float(turns * nbytes), " ".join(
         op if count == 1 else f"{count}*{op}" for op, count in ops.items()
     ))  # fmt: skip
 
@@ -193,14 +215,15 @@ def main() -> None:
     if [r.computes for r in alone] != [r.computes for r in rows]:
         alone = []  # other kernels
     before = {r.name: r.us for r in alone}
-    print(f"{step:.1f} us a step, {len(rows)} kernels")
+    print(f"{step:.{1 if step >= 1 else 3}f} us a step, {len(rows)} kernels")
     print(f"{'':6}{'us':>8}{'%':>6}{'GFLOP/s':>9}{'GB/s':>7}{'ratio' if before else '':>7}")
     for row in sorted(rows, key=lambda r: -r.us):
         speed = f"{row.flops / row.us / 1e3:.0f}" if row.flops else ""
         share = 100 * row.us / step
         ratio = f"{before[row.name] / row.us:7.2f}" if before else ""
+        rate = row.nbytes / row.us / 1e3
         print(
-            f"{row.name:6}{row.us:8.1f}{share:6.1f}{speed:>9}{row.nbytes / row.us / 1e3:7.1f}"
+            f"{row.name:6}{row.us:8.{1 if step >= 1 else 3}f}{share:6.1f}{speed:>9}{rate:7.1f}"
             f"{ratio}  {row.computes[:110]}"
         )
 

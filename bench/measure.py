@@ -43,6 +43,7 @@ class Row:
     us_max: float | None = None
     spread: float | None = None
     us_per_step_wall: float | None = None
+    us_per_step_inside: float | None = None  # the library's own count of its steps alone
     steps_per_round: int | None = None
     fixed_share: float | None = None  # of a round that was not spent in steps, as estimated
     rounds: list[float] = field(default_factory=list)
@@ -162,22 +163,30 @@ class Timing:
     fixed: float = 0.0
     seconds: list[float] = field(default_factory=list)  # as the peer's own clock has it, if any
     wall: list[float] = field(default_factory=list)
+    inside: list[float] = field(default_factory=list)
 
     def us_per_step(self, seconds: Iterable[float]) -> list[float]:
         return [s / (self.calls * self.steps_per_call) * 1e6 for s in seconds]
 
 
 def time_in_turn(runners: dict[str, Runner], effort: Effort) -> dict[str, Timing]:
-    """A B C, A B C, ...: a machine that slows down for a while slows down for everyone."""
+    """A B C, A B C, ...: a machine that slows down for a while slows down for everyone.
+
+    The first round is not counted: memory that a process asks for the first time can cost as much
+    as the steps that write to it.
+    """
     timings = {peer: calibrate(runner, effort.seconds) for peer, runner in runners.items()}
     gc.collect()
     gc.freeze()  # so that one peer's garbage collection does not walk another peer's library
     try:
-        for _ in range(effort.rounds):
+        for _ in range(1 + effort.rounds):
             for peer, runner in runners.items():
                 _time_once(runner, timings[peer])
     finally:
         gc.unfreeze()
+    for timing in timings.values():
+        for clock in (timing.seconds, timing.wall, timing.inside):
+            del clock[:1]
     return timings
 
 
@@ -220,6 +229,8 @@ def _time_once(runner: Runner, timing: Timing) -> None:
     seconds, wall = stopwatch(runner, timing.calls)
     timing.seconds.append(seconds)
     timing.wall.append(wall)
+    if runner.seconds_inside is not None:
+        timing.inside.append(runner.seconds_inside)
 
 
 def _record(row: Row, timing: Timing) -> None:
@@ -228,6 +239,8 @@ def _record(row: Row, timing: Timing) -> None:
     row.us_min, row.us_max = min(row.rounds), max(row.rounds)
     row.spread = (row.us_max - row.us_min) / row.us_per_step
     row.us_per_step_wall = statistics.median(timing.us_per_step(timing.wall))
+    if timing.inside:
+        row.us_per_step_inside = statistics.median(timing.us_per_step(timing.inside))
     if timing.seconds != timing.wall:
         row.note = "timed by its own clock; us_per_step_wall has everything around it too"
     row.fixed_share = timing.fixed / statistics.median(timing.seconds)

@@ -23,6 +23,7 @@ from bench.measure import (
     errors,
     expected_losses,
     run_workload,
+    time_in_turn,
 )  # fmt: skip
 from bench.models import MLP, NUMPY, SGD, Logistic
 from bench.peers.numpy_peer import NumpyStep
@@ -147,6 +148,15 @@ def test_a_timed_run_has_so_many_epochs_that_entering_it_does_not_count(fixed, p
     assert fixed / took <= 1.1 * FIXED_SHARE
     assert timing.fixed == pytest.approx(fixed, rel=0.05, abs=1e-9)
     assert took < 1.1 * max(0.02 + fixed, fixed / FIXED_SHARE, fixed + per_call)
+
+
+def test_a_fit_is_timed_as_a_whole_call():
+    """What graphc itself counts is a field beside it."""
+    row, runner = check_peer("W3", "graphc-epoch", registry.discover()["W3"].make())
+    assert row.status == OK and runner.run(3) is None
+    timing = time_in_turn({"graphc-epoch": runner}, SHORT)["graphc-epoch"]
+    assert timing.seconds == timing.wall
+    assert all(0 < inside < wall for inside, wall in zip(timing.inside, timing.wall, strict=True))
 
 
 def test_a_workload_whose_data_are_missing_is_skipped():
