@@ -196,7 +196,8 @@ def calibrate(runner: Runner, seconds: float) -> Timing:
     All by the clock that the row is timed with. Entering a library costs a fixed time, whatever
     the number of epochs: with few epochs in a run that would be most of a small step.
     """
-    once = min(_own_seconds(runner, 1) for _ in range(5))
+    runs = [(_own_seconds(runner, 1), runner.seconds_inside) for _ in range(5)]
+    once, inside = min(runs)
     calls, took = 1, once
     while took < max(seconds / 4, 1.5 * once):  # long enough to tell the two parts apart
         calls *= max(2, min(100, int(seconds / 2 / max(took, 1e-9))))
@@ -204,7 +205,7 @@ def calibrate(runner: Runner, seconds: float) -> Timing:
     per_call, fixed = took / calls, 0.0
     if runner.mode == "epoch":
         per_call = (took - once) / (calls - 1)
-        fixed = max(0.0, once - per_call)
+        fixed = max(0.0, once - (per_call if inside is None else inside))
     enough = max(seconds, fixed / FIXED_SHARE) / per_call
     return Timing(max(1, round(enough)), runner.steps_per_call, fixed)
 

@@ -1,4 +1,8 @@
-"""What LLVM is asked to do with a loop."""
+"""What LLVM is asked to do with a loop.
+
+A width is worth 1.1 to 1.3 times the rate for loops of 16 elements of float32, of which LLVM would
+make two vectors, and nothing for 4 and 8.
+"""
 
 from __future__ import annotations
 

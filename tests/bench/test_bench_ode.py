@@ -1,12 +1,21 @@
 """`python -m bench.ode`: values and gradients agree before anything is timed."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from bench import ode
 
 
-@pytest.mark.parametrize("name", ["c-by-hand", "numba"])
+@pytest.fixture(autouse=True)
+def float64_is_for_these_tests_alone():
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_x64", False)
+
+
+@pytest.mark.parametrize("name", ["c-by-hand", "numba", "jax-by-hand"])
 def test_peers_agree(name, capsys):
     chosen = {"graphc": ode.PEERS["graphc"], name: ode.PEERS[name]}
     found = ode.peers(20, chosen)
