@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-import sys
 import traceback
 import types
 import warnings
@@ -45,7 +44,7 @@ from graphc.runtime.executor import Executable
 from graphc.runtime.team import thread_count
 from graphc.trace.captured import Captured
 from graphc.trace.context import is_lossy
-from graphc.trace.source import is_user, line_text, located
+from graphc.trace.source import frames_to_user, is_user, line_text, located
 from graphc.trace.tracing import ArgSpec, Traced, Tracer, active_trace, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 from graphc.wording import kind_of
@@ -780,7 +779,7 @@ def with_own_options(
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, CompileWarning, stacklevel=_frames_to_user())
+    warnings.warn(text, CompileWarning, stacklevel=frames_to_user())
 
 
 def _is_tree(cls: type) -> bool:
@@ -789,14 +788,6 @@ def _is_tree(cls: type) -> bool:
     return (hasattr(cls, "__dataclass_fields__") and not is_own) or issubclass(
         cls, tuple | list | dict
     )
-
-
-def _frames_to_user() -> int:
-    """``stacklevel`` of the innermost line outside graphc, for a warning of the caller."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and not is_user(frame):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _in_user_terms(text: str, types, paths, declared: Mapping) -> str:

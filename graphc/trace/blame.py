@@ -157,19 +157,26 @@ def to_number(tracer, how: str) -> Any:
     found, _ = _source.current_expression()
     if isinstance(found, ast.Subscript) and isinstance(found.ctx, ast.Store):
         refuse(tracer, _assigned_to_plain(found.value))
+    name = ast.unparse(found.func) if isinstance(found, ast.Call) else ""
+    instead = foreign.instead(_source.called_function(), name) if name else None
+    what = how if instead is None else f"`{name}`"
     if how != "int()" and decisions.values.of(node).moves:
+        hint = instead or (
+            "Keep it an array: use the np function in place of math's; or write "
+            f"{how.replace('()', '(gc.stop_gradient(x))')} where 0 is meant."
+        )
         refuse(
             tracer,
-            f"{how} would make a constant of a value that depends on {inputs}, which the "
-            "gradient needs.\nKeep it an array: use the np function in place of math's; or write "
-            f"{how.replace('()', '(gc.stop_gradient(x))')} where 0 is meant.",
+            f"{what} would make a constant of a value that depends on {inputs}, which the "
+            f"gradient needs.\n{hint}",
         )
     hint = "Keep it an array: use the np function in place of math's, and x.astype(...) to convert."
+    hint = instead or hint
     if found is None and how in ("float()", "int()"):
         hint += _PERHAPS_ASSIGNED
     refuse(
         tracer,
-        f"{how} needs a number, but the value depends on {inputs}, which is not known while "
+        f"{what} needs a number, but the value depends on {inputs}, which is not known while "
         f"tracing.\n{hint}",
     )
 
@@ -210,6 +217,8 @@ def to_array(tracer) -> NoReturn:
     name = ast.unparse(found.func) if isinstance(found, ast.Call) else ""
     short = name.rsplit(".", 1)[-1]
     twin = foreign.instead(_source.called_function(), name)
+    if isinstance(found, ast.BinOp) and _source.operands_are("scipy.sparse"):
+        name, twin = ast.unparse(found), foreign.SPARSE
     if short in ("array", "asarray", "asanyarray", "ascontiguousarray", "full"):
         twin = "asarray" if short.startswith("as") else short
         hint = f"Write graphc.numpy.{twin}(...), which takes traced values."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import GraphcError, SymbolicDimError, TraceError
-from graphc.trace.source import located
+from graphc.trace.source import here, line_text, located
 
 FUNCTIONS: dict[Callable, Callable] = {}  # NumPy function -> handler(context, *args, **kwargs)
 UFUNCS: dict[np.ufunc, Callable] = {}  # ufunc -> rule(*nodes of the resolved dtypes) -> node(s)
@@ -127,6 +127,8 @@ def _unsupported(function: Callable) -> str:
     name = public_name(function)
     short = name.rsplit(".", 1)[-1]
     if short in DATA_DEPENDENT:
+        if short == "trim_zeros" and "poly1d" in _line():
+            return "np.poly1d drops zeros that only the data knows.\nWrite np.polyval(p, x)."
         return (
             f"{name}: the size of its result depends on the data, which a static graph cannot "
             "hold.\nUse np.where(condition, x, fill) with a fixed size, or call it outside the "
@@ -134,6 +136,11 @@ def _unsupported(function: Callable) -> str:
         )
     if short in INSTEAD and name.startswith("np."):
         return f"{name} is not supported on traced values.\nWrite {INSTEAD[short]}."
+    if name.endswith("(vectorized)"):
+        return (
+            f"{name} calls Python for each element, with traced values for numbers.\n"
+            "Call the function on whole arrays, or write gc.vmap(function)(x)."
+        )
     close = nearest(name)
     if close:
         return f"{name} is not supported on traced values; nearest supported: {close}"
@@ -141,6 +148,11 @@ def _unsupported(function: Callable) -> str:
         f"{name} is not supported on traced values yet.\n"
         "Call it outside the traced function and pass the result as an argument."
     )
+
+
+def _line() -> str:
+    source = here()
+    return "" if source is None else line_text(source)
 
 
 def nearest(name: str) -> str:

@@ -20,16 +20,27 @@ _INSTEAD = {
     "scipy.linalg.solve_banded": "np.linalg.solve of the whole matrix",
     "scipy.linalg.solveh_banded": "np.linalg.solve of the whole matrix",
     "scipy.linalg.toeplitz": "c[np.abs(i - j)], i and j from np.indices",
+    "scipy.interpolate.CubicSpline": "the spline's values as a matrix times y: the spline of each "
+    "row of\nnp.eye(len(y)) at x, made outside; or np.interp, which is linear",
     "scipy.interpolate.interp1d": "np.interp(x, xp, fp), which is linear",
     "scipy.signal.fftconvolve": "np.convolve(a, b)",
     "scipy.integrate.simpson": "np.trapezoid, or the weights of the rule times y",
 }
+SPARSE = (
+    "Write A.toarray() @ x; for a large A, made outside with C = A.tocoo(), write\n"
+    "np.bincount(C.row, C.data * x[C.col], minlength=A.shape[0])."
+)
 _SPECIAL = frozenset({"logsumexp", "softmax", "log_softmax", "polygamma"})  # Python code with twins
 _LINALG = frozenset({"expm", "solve_triangular", "cho_factor", "cho_solve"})
 _OF_MODULES = {
     "scipy.optimize": "Call it outside, on a compiled function of arrays: "
     "minimize(gc.value_and_grad(f), x0, jac=True).",
     "scipy.integrate": "Call it outside; inside, sum a rule, or step with gc.scan.",
+    "scipy.interpolate": "Call it outside; inside, np.interp(x, xp, fp) is linear.",
+    "scipy.signal": "Call it outside; inside, np.convolve and np.fft take traced values.",
+    "scipy.sparse": SPARSE,
+    "numpy.polynomial": "Write np.polyval(c[::-1], x), whose first coefficient is that of the "
+    "highest power.",
     "scipy.stats": "Write the formula: with np, and ndtr, erf, gammaln, ... of graphc.special.",
     "numpy.testing": "Compare what the compiled function returns; inside, gc.debug_print shows "
     "values.",
@@ -47,8 +58,9 @@ def instead(function: Any, name: str) -> str | None:
         return f"Write graphc.linalg.{short}(...), which takes traced values."
     if short in _SPECIAL and module in ("scipy.special", ""):
         return f"Write graphc.special.{short}(...), which takes traced values."
-    if module in _OF_MODULES:
-        return _OF_MODULES[module]
+    told = next((m for m in _OF_MODULES if module == m or module.startswith(m + ".")), None)
+    if told is not None:
+        return _OF_MODULES[told]
     if module.startswith("scipy."):
         for prefix, home in (("np.linalg", np.linalg), ("np", np), ("np.fft", np.fft)):
             if getattr(home, short, None) in dispatch.FUNCTIONS:

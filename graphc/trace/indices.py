@@ -147,7 +147,7 @@ def _concrete(item):
         kind = item.dtype if hasattr(item, "dtype") else type(item).__name__
         raise IndexingError(
             f"an index must be an integer, slice, None, Ellipsis, integer array or boolean mask, "
-            f"not {kind}"
+            f"not {kind}{_instead(item)}"
         )
     return int(array) if array.ndim == 0 else array
 
@@ -225,11 +225,22 @@ def _assemble(items, shape) -> tuple[Basic, list]:
     return Basic(*parts, apart), advanced
 
 
+def _instead(item) -> str:
+    if isinstance(item, str):
+        return (
+            ".\nA DataFrame arrives as its array, without names: index by position, x[:, 0], or "
+            'pass a dict\nof columns, such as {"a": table["a"].to_numpy()}'
+        )
+    return "; convert it: i.astype(int)" if hasattr(item, "dtype") else ""
+
+
 def checked(item, axis: int, shape):
     """A constant index array without negative or outside values; a traced one as it is."""
     if isinstance(item, Tracer):
         if item.dtype.kind not in "iu":
-            raise IndexingError(f"an index array must hold integers, not {item.dtype}")
+            raise IndexingError(
+                f"an index array must hold integers, not {item.dtype}; convert it: y.astype(int)"
+            )
         return item
     size = shape[axis]
     if isinstance(size, Dim):

@@ -36,6 +36,14 @@ def is_user(frame: FrameType) -> bool:
     return package not in _INTERNAL and package not in sys.stdlib_module_names
 
 
+def frames_to_user() -> int:
+    """``stacklevel`` of the innermost line outside graphc, for a warning of the caller."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and not is_user(frame):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def called_function() -> Any:
     """What the user's line calls, if it is a name or an attribute of one; else None."""
     call, _ = current_expression()
@@ -43,17 +51,34 @@ def called_function() -> Any:
     if not isinstance(call, ast.Call) or frame is None:
         return None
     attributes, node = [], call.func
-    while isinstance(node, ast.Attribute):
-        attributes.append(node.attr)
-        node = node.value
+    while isinstance(node, ast.Attribute | ast.Call):
+        if isinstance(node, ast.Call):  # of what a class or function made: that one
+            attributes, node = [], node.func
+        else:
+            attributes.append(node.attr)
+            node = node.value
     if not isinstance(node, ast.Name):
         return None
-    found = frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+    found = _named(frame, node.id)
     for name in reversed(attributes):
         if hasattr(found, "__graphc_leaf__"):
             return None
         found = getattr(found, name, None)
     return found
+
+
+def _named(frame: FrameType, name: str) -> Any:
+    return frame.f_locals.get(name, frame.f_globals.get(name))
+
+
+def operands_are(package: str) -> bool:
+    """Whether the user's expression names an object of a class of ``package``."""
+    expression, _ = current_expression()
+    frame = user_frame()
+    if expression is None or frame is None:
+        return False
+    names = {n.id for n in ast.walk(expression) if isinstance(n, ast.Name)}
+    return any(type(_named(frame, n)).__module__.startswith(package) for n in names)
 
 
 def stores_item() -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -122,11 +123,27 @@ def _plain_dtype(dtype: np.dtype) -> np.dtype:
 def not_a_number(leaf: Any, path: str) -> str:
     """What to do about a leaf that is neither an array nor a number."""
     kind = type(leaf).__name__
+    if (meant := _meant(leaf, path)) is not None:
+        return f"`{path}` is a {kind}, not an array or a number.\nPass {meant}."
     if path.isidentifier():
         fix = f"mark it static: static_argnames={path!r}"
     else:
         fix = "keep it out of the tree: in a closure, or as an argument in static_argnames"
     return f"`{path}` is a {kind}, not an array or a number.\nEither leave it out, or {fix}."
+
+
+def _meant(leaf: Any, path: str) -> str | None:
+    """What holds the numbers of an object of a known kind."""
+    if isinstance(leaf, Mapping):  # scikit-learn's Bunch
+        keys = [k for k in leaf if isinstance(leaf[k], np.ndarray)][:2] or list(leaf)[:2]
+        return "its arrays, such as " + " and ".join(f"{path}[{k!r}]" for k in keys)
+    if type(leaf).__module__.startswith("scipy.sparse"):
+        return f"{path}.toarray(), or the arrays of {path}.tocoo(): data, row and col"
+    if isinstance(leaf, Number):  # Decimal, Fraction
+        return f"float({path})"
+    if isinstance(leaf, Iterator):
+        return f"np.array(list({path}))"
+    return None
 
 
 def trace(
@@ -289,8 +306,9 @@ def _definition(fn) -> Source | None:
 
 
 def _hidden(context, error: BaseException) -> GraphcError | None:
-    """The graphc error that NumPy replaced by its own ("setting an array element with ...")."""
-    if context.refusal is None or not isinstance(error, TypeError | ValueError):
+    """The graphc error that NumPy replaced by its own ("setting an array element with ..."), or
+    that C code (scipy.optimize.brentq) went on after."""
+    if context.refusal is None or not isinstance(error, TypeError | ValueError | SystemError):
         return None
     refusal, source = context.refusal
     step = error.__traceback__

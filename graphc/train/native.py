@@ -283,5 +283,6 @@ class _NativeRun(BackgroundRun):
                 step.binding.ints[:2] = 0
                 if failed == INTERRUPTED:
                     raise KeyboardInterrupt
-                raise step.executable.artifact.failure(failed, value, step.binding.env)
+                error = step.executable.artifact.failure(failed, value, step.binding.env)
+                raise type(error)(self._engine.step.in_user_terms(str(error)))
         raise IndexError("an index in the data is out of bounds")

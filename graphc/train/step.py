@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from graphc import forks
 from graphc.ad.transforms import value_and_grad
-from graphc.errors import DTypeError, NonFiniteError, OptionError, SymbolicDimError
-from graphc.functions import name_of
+from graphc.errors import (
+    DTypeError,
+    NonFiniteError,
+    OptionError,
+    SymbolicDimError,
+    TrainingWarning,
+)
+from graphc.functions import name_of, positional_names
 from graphc.ir.dims import evaluate, symbol
 from graphc.ir.graph import FEW, Graph
 from graphc.ir.types import TensorType
 from graphc.nonfinite import explain
 from graphc.passes import reroll_nodes, stabilize_nodes
 from graphc.trace.captured import Captured
+from graphc.trace.source import frames_to_user
 from graphc.trace.tracing import ArgSpec, Traced, spec_of, trace
 from graphc.trace.tree import flatten, leaf_paths, unflatten
+from graphc.train import doubts
 
 _BATCH = symbol("batch")
 
 
-def training_step(loss: Callable, optimizer: Any) -> Callable:
-    """``step(params, state, *batch) -> (loss, params, state)``, to be traced."""
+def training_step(loss: Callable, optimizer: Any, watch: Callable | None = None) -> Callable:
+    """``step(params, state, *batch) -> (loss, params, state)``, to be traced. ``watch`` is called
+    with the gradients."""
     gradient = value_and_grad(loss)
 
     def step(params, state, *batch):
         value, grads = gradient(params, *batch)
+        if watch is not None:
+            watch(grads)
         params, state = optimizer.update(params, grads, state)
         return value, params, state
 
@@ -70,7 +83,8 @@ class TracedStep:
         self.lock = forks.lock()  # several trainings may want it at once
         self._read = loss, optimizer
         self._captured: Captured | None = None  # what the traces read besides arguments
-        self._step = training_step(loss, optimizer)
+        self._step = training_step(loss, optimizer, self._look_at)
+        self._learns_nothing = False
         self._name = name_of(loss)
         self._graphs: dict[int | None, Traced] = {}
 
@@ -139,6 +153,7 @@ class TracedStep:
         if self._captured is None:
             loss, optimizer = self._read
             self._captured = Captured(loss, [("optimizer", optimizer.update)])
+            self._tell_doubts(traced.graph, rows)
         else:
             self._captured.take_over()  # what the functions themselves change, such as a counter
         if traced.shown:
@@ -148,6 +163,32 @@ class TracedStep:
             )
         self._check_types(traced)
         return traced
+
+    def _look_at(self, grads: Any) -> None:
+        self._learns_nothing = doubts.learns_nothing(flatten(grads)[0])
+
+    def _tell_doubts(self, graph: Graph, rows) -> None:
+        """Warn of what trains, and cannot be meant."""
+        told = [doubts.NOTHING_LEARNED.format(self._name)] if self._learns_nothing else []
+        if rows is _BATCH:
+            data = graph.inputs[len(self.types.values) :]
+            told += doubts.all_pairs(graph, data, self._data_names(), rows)
+        for text in told:
+            warnings.warn(text, TrainingWarning, stacklevel=frames_to_user())
+
+    def in_user_terms(self, text: str) -> str:
+        """``text`` with the user's names for the parts of a batch."""
+        names = positional_names(self._read[0])[1:]
+        for k, name in enumerate(names[: len(self.types.rows)]):
+            text = text.replace(f"batch[{k}]", f"`{name}`")
+        return text
+
+    def _data_names(self) -> list[str]:
+        """How the user calls the parts of the data."""
+        numbered = unflatten(self.types.data_structure, range(len(self.types.rows)))
+        own = positional_names(self._read[0])[1:]
+        named = zip_longest(own[: len(numbered)], numbered)
+        return [p for k, (n, part) in enumerate(named) for p in leaf_paths(part, n or f"data[{k}]")]
 
     def _check_types(self, traced: Traced) -> None:
         """What the optimiser returns must be of the types it was given."""

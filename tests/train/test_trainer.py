@@ -528,3 +528,45 @@ def test_a_result_is_printed_as_a_summary():
     assert repr(stopped).splitlines()[0].endswith("stopped: enough")
     many = type(result)([np.zeros(2)] * 40, (), past)
     assert len(str(many).splitlines()) == 13 and str(many).endswith("  and 29 more")
+
+
+def told(loss, params, *data):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = gc.Trainer(loss, gc.optim.sgd(0.01), engine="interpreter")
+        trainer.fit(params, data, epochs=1, batch_size=4)
+    assert all("test_trainer.py" in w.filename for w in caught)
+    return "\n".join(str(w.message) for w in caught)
+
+
+def test_a_column_that_meets_a_vector_is_told():
+    """(n, 1) - (n,) is (n, n) in NumPy: the mistake that trains, and learns nothing."""
+    x, y = np.ones((8, 3)), np.ones(8)
+
+    def mse(p, x, y):
+        return np.mean((x @ p - y) ** 2)
+
+    text = told(mse, np.zeros(3), x, y[:, None])
+    assert "`y` has shape (batch, 1) and meets (batch,)" in text and "pass y[:, 0]" in text
+    assert "in mse" in text or "test_trainer.py:" in text
+    assert "pass y[:, None]" in told(mse, np.zeros((3, 1)), x, y)
+    assert not told(mse, np.zeros(3), x, y)
+    assert not told(mse, np.zeros((3, 1)), x, y[:, None])
+    assert not told(lambda p, x, y: np.mean((y[:, None] - x @ p) ** 2), np.zeros(3), x, y)
+    assert not told(lambda p, x, y: np.mean((y - y.T) ** 2 * p), np.zeros(()), x, y[:, None])
+
+
+def test_a_loss_without_a_gradient_is_told():
+    x, y = np.ones((8, 3)), np.ones(8)
+    text = told(lambda p, x, y: np.mean((x @ p > 0) == y), np.zeros(3), x, y)
+    assert "the gradient of `<lambda>` is 0 for all parameters" in text and "metrics=" in text
+    assert "is 0 for all" in told(lambda p, x, y: 1.0, np.zeros(3), x, y)
+
+
+def test_an_index_out_of_range_names_the_data():
+    def loss(p, x, label):
+        return np.mean(p[label] * x)
+
+    trainer = gc.Trainer(loss, gc.optim.sgd(0.01))
+    with pytest.raises(IndexError, match="index 7 in `label` is out of bounds"):
+        trainer.fit(np.zeros(3), (np.ones(4), np.array([0, 1, 7, 2])), epochs=1, batch_size=2)
