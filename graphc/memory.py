@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from graphc import passes
 from graphc.errors import OptionError
 from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
-from graphc.ir.parts import in_parts
-from graphc.schedule import schedule
+from graphc.schedule import schedule_program
 from graphc.schedule.loops import Schedule
 from graphc.schedule.memory import lifetimes, plan
 
@@ -59,7 +57,7 @@ class Memory:
 def predict(graph: Graph, sizes: Mapping[str, int] | None = None, team: bool = False) -> Memory:
     """What the program of ``graph``, one for a team of threads or for one, needs where its
     symbolic dims have these ``sizes``."""
-    return of_schedule(schedule(passes.optimize(in_parts(graph)), team), sizes or {})
+    return of_schedule(schedule_program(graph, team)[1], sizes or {})
 
 
 def of_schedule(made: Schedule, sizes: Mapping[str, int]) -> Memory:

@@ -25,7 +25,7 @@ from graphc.ir.node import Node
 from graphc.ir.ops import OPS, is_library, is_reduction, matmul_dims
 from graphc.ir.parts import in_parts
 from graphc.ir.rows import storage_root, unfold_rows
-from graphc.memory import Memory, predict, shown
+from graphc.memory import Memory, of_schedule, predict, shown
 from graphc.schedule import schedule
 from graphc.schedule.loops import Schedule
 
@@ -55,7 +55,7 @@ def within(
 
         def needs(dropped: list[Node], held=held, tried=tried, before=least.recomputed) -> Memory:
             candidate = held.without(dropped)
-            found = predict(candidate, sizes, team)
+            found = of_schedule(schedule(passes.optimize(in_parts(candidate)), team), sizes)
             again = tuple(dict.fromkeys((*before, *held.told(dropped))))
             tried.append((candidate, dataclasses.replace(found, recomputed=again)))
             return found

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from graphc import forks
 from graphc.ir.graph import Graph
 from graphc.ir.ops import is_library
-from graphc.ir.parts import in_parts
 from graphc.ir.printer import print_graph
 from graphc.ir.rows import fold_rows, rows_of
 from graphc.runtime import cache
@@ -43,13 +42,11 @@ def build(graph: Graph, threads: int = 1) -> Executable:
 @forks.waited_for()
 def compile_graph(graph: Graph, team: bool = False) -> Artifact:
     """Optimize, schedule, write and compile a graph, whatever the cache holds."""
-    from graphc import passes
     from graphc.codegen.writer import write
-    from graphc.schedule import schedule
+    from graphc.schedule import schedule_program
 
     started = time.perf_counter()
-    optimized = passes.optimize(in_parts(graph))
-    scheduled = schedule(optimized, team)
+    _, scheduled = schedule_program(graph, team)
     program = write(scheduled)
     object_code = _compile(program).object_code
     return package(graph, scheduled, program, object_code, time.perf_counter() - started)
@@ -102,22 +99,21 @@ def stages(primal: Graph, adjoint: Callable[[], Graph], subject: Graph) -> dict[
     ``primal`` is the user's function, ``adjoint()`` the graph with its gradient, ``subject``
     the graph that is compiled: one of the two.
     """
-    from graphc import passes
     from graphc.codegen.writer import write
-    from graphc.schedule import schedule
+    from graphc.schedule import schedule_program
     from graphc.schedule.describe import describe
 
     @functools.cache
-    def scheduled() -> Schedule:
-        return schedule(passes.optimize(in_parts(subject)))
+    def program() -> tuple[Graph, Schedule]:
+        return schedule_program(subject)
 
     return {
         "traced": lambda: print_graph(primal, whole=False),
         "adjoint": lambda: print_graph(adjoint(), whole=False),
-        "optimized": lambda: print_graph(passes.optimize(in_parts(subject)), whole=False),
-        "fused": lambda: describe(scheduled()),
-        "loops": lambda: write(scheduled()).text + "\n",
-        "llvm": lambda: _compile(write(scheduled())).llvm,
+        "optimized": lambda: print_graph(program()[0], whole=False),
+        "fused": lambda: describe(program()[1]),
+        "loops": lambda: write(program()[1]).text + "\n",
+        "llvm": lambda: _compile(write(program()[1])).llvm,
     }
 
 

@@ -76,6 +76,33 @@ def test_compiled_gradients_are_equal():
     np.testing.assert_allclose(grads, expected[1], rtol=1e-11, atol=1e-12)
 
 
+def test_memory_of_a_compiled_gradient_falls():
+    plain, less = (gc.grad(blocks_of(part)).memory(W, X) for part in (block, gc.checkpoint(block)))
+    assert less.temporaries * 2 < plain.temporaries
+
+
+def test_what_stays_in_blocks_of_rows_is_not_computed_again():
+    """Layers of one kernel need no array of all rows; behind barriers each would need some."""
+    ws = [np.eye(WIDTH, dtype=np.float32) for _ in range(6)]
+    x = np.ones((ROWS, WIDTH), np.float32)
+
+    def loss(part):
+        def run(ws, x):
+            for w in ws:
+                x = part(x, w)
+            return (x * x).mean()
+
+        return gc.grad(run)
+
+    plain, parts = loss(layer := lambda x, w: np.tanh(x @ w)), loss(gc.checkpoint(layer))
+    assert parts.memory(ws, x) == plain.memory(ws, x)
+    assert parts.memory(ws, x).temporaries < x.nbytes
+    apart = passes.optimize(parts.graph(ws, x))
+    scheduled = schedule(apart)
+    assert plan(lifetimes(scheduled.kernels, scheduled.temps), {}).nbytes > 2 * x.nbytes
+    assert "barrier" not in gc.inspect(parts, ws, x).optimized
+
+
 def test_the_part_is_computed_twice():
     def count(fn, op):
         return [n.op for n in passes.optimize(fn.graph(W, X)).order].count(op)
