@@ -35,7 +35,9 @@ from graphc.schedule.products import (
     method,
     work_size,
 )
+from graphc.schedule.sizes import nominal
 
+_FAR_BYTES = 512 << 10  # of an array of which little is still in the second-level cache
 _BLOCK = "block"  # the loop variable over blocks of rows
 _BOOL, _INDEX = np.dtype(bool), np.dtype(np.int64)
 
@@ -134,12 +136,15 @@ class NestBuilder:
 
     def _look_ahead(self, body: list[L.Stmt]) -> None:
         """Let products ask for what the loops behind them read and write of arrays in memory. Those
-        of a transposed A gain nothing: they wait for its rows, which come from afar themselves."""
+        of a transposed A wait for its rows, which come from afar themselves: they gain where the
+        arrays are large (a weight and its moments)."""
         products = [k for k, s in enumerate(body) if isinstance(s, L.Product)]
         known = set(self.storage.values())
         for at, end in zip(products, [*products[1:], len(body)], strict=False):
             call = body[at]
-            if len(self.group.outer) > 1 or call.ta or call.method not in AHEAD_METHODS:
+            if len(self.group.outer) > 1 or call.method not in AHEAD_METHODS:
+                continue
+            if call.ta and nominal(call.m) * call.n * call.c.dtype.itemsize < _FAR_BYTES:
                 continue
             position = L.flatten_index((*self.outer_index, L.variable("j0")), (call.m, call.n))
             before = {b for buffers in _touched(body[:at]) for b in buffers}

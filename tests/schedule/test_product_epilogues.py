@@ -330,7 +330,7 @@ def test_a_sum_of_products_in_place_waits_for_who_reads_what_was_there():
 @pytest.mark.parametrize("ta", [0, 1])
 def test_products_ask_for_what_follows_them(ta):
     """Arrays of the result's shape that the loops behind read or write; not rows, scratch and what
-    the kernel has just touched, and nothing beside a transposed A."""
+    the kernel has just touched, and no small ones beside a transposed A."""
     m, n, k = 512, 64, 128
     a, b, skip, bias = matrix(0, *((k, m) if ta else (m, k))), *(
         matrix(i, *shape) for i, shape in enumerate([(k, n), (m, n), (n,)], 1)
@@ -345,3 +345,15 @@ def test_products_ask_for_what_follows_them(ta):
     expected = interp.evaluate(graph, values)
     for run in (python_run, native_run):
         assert_same(run(graph, values), expected, rtol=1e-4)
+
+
+def test_the_gradient_of_a_large_weight_asks_for_the_weight():
+    m, n, k = 512, 512, 64
+    x, g, w = matrix(0, k, m), matrix(1, k, n), matrix(2, m, n)
+    graph = Graph("f", (x, g, w), (E("sub", w, build.matmul(x, g, 1, 0)),), donated={0: 2})
+    (call,) = products(schedule(graph))
+    assert [b.size for b in call.ahead] == [m * n]
+    values = [np.random.default_rng(k).normal(size=i.shape).astype(np.float32)
+              for k, i in enumerate(graph.inputs)]  # fmt: skip
+    expected = interp.evaluate(graph, values)
+    assert_same(native_run(graph, [v.copy() for v in values]), expected)

@@ -66,3 +66,11 @@ def test_what_threads_share(name):
     whole = sum(evaluate(team.work(k.body), sizes) for k in kernels if k not in teams)
     assert len(teams) >= SHARED[name][0]
     assert 1000 * (1 - whole / sum(amounts)) >= SHARED[name][1]
+
+
+def test_threads_share_the_wide_layers_of_w4b_by_columns():
+    """Each packs its own part of a weight: two products forward and one back."""
+    graph, _ = workloads.graph_of("W4b")
+    teams = schedule(passes.optimize(graph), team=True).kernels
+    panels = [k for k in teams if isinstance(k, L.TeamKernel) and k.shared.var == "panel"]
+    assert len(panels) == 3 and not any(k.finish for k in panels)
