@@ -105,10 +105,16 @@ def unwrap(context, p, discont=None, axis=-1, *, period=2 * np.pi):
     x = context.lift(p)
     steps = np.diff(x, axis=axis)
     discont = period / 2 if discont is None else discont
-    low = -period / 2
-    wrapped = (steps - low) % period + low
-    wrapped = np.where(np.logical_and(wrapped == low, steps > 0), -low, wrapped)
+    dtype = np.result_type(steps, period)
+    if dtype.kind in "iu":
+        high, rest = divmod(period, 2)
+    else:
+        high, rest = period / 2, 0
+    wrapped = np.mod(steps - (-high), period) + (-high)
+    if rest == 0:  # half a period keeps its sign
+        wrapped = np.where(np.logical_and(wrapped == -high, steps > 0), high, wrapped)
     correction = np.where(np.abs(steps) < discont, 0, wrapped - steps)
+    x = x.astype(dtype)
     n = x.ndim
     at = normalize_axis_index(axis, n)
     rest = x[_cut(n, at, 1)] + np.cumsum(correction, axis=at)
@@ -127,12 +133,17 @@ def cov(
     kind = np.result_type(common_dtype(*values), np.float64) if dtype is None else dtype
     rows = []
     for v in values:
+        turned = v.ndim != 1
         v = np.atleast_2d(v.astype(kind))
-        rows.append(v.T if not rowvar and v.shape[0] != 1 else v)
+        rows.append(v.T if not rowvar and turned else v)
     x = np.concatenate(rows, axis=0)
+    if x.shape[0] == 0:
+        return np.zeros_like(x, float, shape=(0, 0))
     ddof = (0 if bias else 1) if ddof is None else ddof
+    left = context.lift(x.shape[1] - ddof).astype(np.float64)
     off = x - np.mean(x, axis=1, keepdims=True)
-    return np.squeeze((off @ np.conj(off.T)) / (x.shape[1] - ddof))
+    products = off @ np.conj(off.T)
+    return np.squeeze(products * (1 / np.maximum(left, 0)).astype(products.real.dtype))
 
 
 @implements(np.corrcoef)
@@ -140,8 +151,11 @@ def corrcoef(context, x, y=None, rowvar=True, *, dtype=None):
     c = cov(context, x, y, rowvar, dtype=dtype)
     if not c.ndim:
         return c / c
-    scale = np.sqrt(np.diag(c))
-    return np.clip(c / scale[:, None] / scale[None, :], -1, 1)
+    scale = np.sqrt(np.diag(c).real)
+    c = c / scale[:, None] / scale[None, :]
+    if c.dtype.kind == "c":
+        return np.clip(c.real, -1, 1) + 1j * np.clip(c.imag, -1, 1)
+    return np.clip(c, -1, 1)
 
 
 # ------------------------------------------------------------------------------------- choices

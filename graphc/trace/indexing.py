@@ -365,7 +365,7 @@ def _scatter(context, x: Node, basic: Basic, advanced, value) -> Node:
 def _positions(context, shape, basic: Basic, advanced) -> Node:
     """Row-major positions of the elements that an index picks, in the shape of the result."""
     counters = build.position(build.iota(shape, 0), shape, 0)
-    return gather(context, counters, basic, advanced)
+    return gather(context, counters, basic, advanced) if advanced else basic.read(counters)
 
 
 def add_at(context, x, index, value) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphc.errors import DTypeError
 from graphc.trace.dispatch import implements
 from graphc.trace.reductions import given
 
@@ -13,7 +14,12 @@ def _kept(**options):
 
 
 def _others(x, fill):
-    return np.where(np.isnan(x), fill, x) if x.dtype.kind == "f" else x
+    return np.where(np.isnan(x), fill, x) if x.dtype.kind in "fc" else x
+
+
+def _inexact(dtype) -> None:
+    if given(dtype) and np.dtype(dtype).kind not in "fc":
+        raise DTypeError(f"the values may be NaN, which dtype={np.dtype(dtype)} does not hold")
 
 
 def _filled(function, fill):
@@ -44,7 +50,7 @@ def _extreme(function, fill):
         x = context.lift(a)
         options = _kept(keepdims=keepdims, initial=initial, where=where)
         result = function(_others(x, fill), axis=axis, **options)
-        if x.dtype.kind != "f" or given(initial):
+        if x.dtype.kind not in "fc" or given(initial):
             return result
         kept = _kept(keepdims=keepdims)
         return np.where(np.all(np.isnan(x), axis=axis, **kept), np.nan, result)
@@ -75,10 +81,11 @@ def _count(x, axis, options, dtype):
 def nanmean(context, a, axis=None, dtype=None, keepdims=None, *, where=None):
     x = context.lift(a)
     options = _kept(keepdims=keepdims, where=where)
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in "fc":
         return np.mean(x, axis=axis, dtype=dtype, **options)
+    _inexact(dtype)
     total = np.sum(_others(x, 0), axis=axis, dtype=dtype, **options)
-    return total / _count(x, axis, options, total.dtype)
+    return (total / _count(x, axis, options, total.real.dtype)).astype(total.dtype)
 
 
 @implements(np.nanvar)
@@ -87,17 +94,23 @@ def nanvar(
     correction=None,
 ):  # fmt: skip
     x = context.lift(a)
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in "fc":
         options = _kept(keepdims=keepdims, where=where, mean=mean, correction=correction)
         return np.var(x, axis=axis, dtype=dtype, ddof=ddof, **options)
-    ddof = correction if given(correction) else ddof
+    _inexact(dtype)
+    if given(correction):
+        if ddof != 0:
+            raise ValueError("ddof and correction can't be provided simultaneously.")
+        ddof = correction
     if not given(mean):
         mean = nanmean(context, x, axis, dtype, True, where=where)
-    off = np.where(np.isnan(x), 0, x - mean)
+    off = np.where(np.isnan(x), 0, (x - mean).astype(x.dtype))
+    square = off.real * off.real + off.imag * off.imag if off.dtype.kind == "c" else off * off
     options = _kept(keepdims=keepdims, where=where)
-    total = np.sum(off * off, axis=axis, dtype=dtype, **options)
-    left = _count(x, axis, options, total.dtype) - ddof
-    return np.where(left > 0, total / np.where(left > 0, left, 1), np.nan)
+    total = np.sum(square, axis=axis, dtype=dtype, **options)
+    left = _count(x, axis, options, total.real.dtype) - ddof
+    found = total / np.where(left > 0, left, 1)
+    return np.where(left > 0, found, np.nan).astype(total.dtype)
 
 
 @implements(np.nanstd)
@@ -105,5 +118,8 @@ def nanstd(
     context, a, axis=None, dtype=None, ddof=0, keepdims=None, *, where=None, mean=None,
     correction=None,
 ):  # fmt: skip
+    if context.lift(a).dtype.kind not in "fc":
+        options = _kept(keepdims=keepdims, where=where, mean=mean, correction=correction)
+        return np.std(context.lift(a), axis=axis, dtype=dtype, ddof=ddof, **options)
     return np.sqrt(nanvar(context, a, axis, dtype, ddof, keepdims, where=where, mean=mean,
                           correction=correction))  # fmt: skip

@@ -7,13 +7,14 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from graphc.errors import ShapeError, TraceError
+from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.ir import build
+from graphc.ir.build import elementwise as op
 from graphc.ir.parts import is_complex, parts_of
 from graphc.trace import blame
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast, common_dtype
-from graphc.trace.reductions import given
+from graphc.trace.reductions import given, weights_of
 from graphc.wording import shape_text
 
 # ---------------------------------------------------------------------------------------- sort
@@ -295,9 +296,9 @@ _AT = {
 
 def _weight(method: str, gamma, index):
     if method == "averaged_inverted_cdf":
-        return np.where(gamma == 0, 0.5, 1.0)
+        return np.where(gamma == 0, 0.5, 1.0).astype(gamma.dtype)
     if method == "midpoint":
-        return np.where(index % 1 == 0, 0.0, 0.5)
+        return np.where(index % 1 == 0, 0.0, 0.5).astype(gamma.dtype)
     return gamma
 
 
@@ -318,9 +319,36 @@ def _reduced_last(context, a, axis):
     return moved.reshape((*shape, count)), wide
 
 
-def _quantile(context, a, q, axis, method, keepdims, skip_nan: bool, name: str, scale: int):
+_NO_WEIGHT = "ValueError: Weights included NaN, inf or were all zero."
+
+
+def _weighted(context, ordered, weights, levels, n, outer, pick):
+    """The first element at which the running share of the weights reaches the level."""
+    running = np.cumsum(weights, axis=-1, dtype=np.float64)
+    total = running[..., -1:]
+    known = blame.constant_value(total.node)
+    bad = op("logical_not", op("gt", total.node, build.full_like(total.node, 0)))
+    if known is None:
+        total = context.wrap(build.refusing(total.node, bad, _NO_WEIGHT))
+    elif not (known > 0).all():
+        raise ShapeError("the weights of a quantile included NaN or were all zero")
+    share = running / total
+    share = np.where(share == 0, -1.0, share)
+    levels = np.reshape(context.lift(levels), (*outer, *(1,) * ordered.ndim))
+    if levels.dtype.kind == "f":
+        share = share.astype(levels.dtype)
+    at = np.sum(share < levels, axis=-1)
+    return pick(np.minimum(at, np.maximum(n - 1, 0)))
+
+
+def _quantile(
+    context, a, q, axis, method, keepdims, skip_nan: bool, name: str, scale: int, weights=None
+):
     weak = type(q) in (int, float)
     levels = context.lift(q)
+    if context.lift(a).dtype.kind == "c":
+        raise DTypeError(f"{name} of complex values: they have no order")
+    exact = method == "linear" and scale == 1 and levels.dtype.kind in "biu"  # of 0 and 1
     value = blame.constant_value(levels.node)
     levels = levels if value is None else value
     if scale != 1:
@@ -333,15 +361,32 @@ def _quantile(context, a, q, axis, method, keepdims, skip_nan: bool, name: str, 
         raise TraceError(
             f"{name}: unknown method {method!r}; available: {', '.join([*_BETWEEN, *_AT])}"
         )
+    if weights is not None:
+        if method != "inverted_cdf":
+            raise TraceError(f"{name}: only method='inverted_cdf' takes weights, not {method!r}")
+        weights = weights_of(context, name, weights, context.lift(a), axis)
+        weights = np.broadcast_to(weights, context.lift(a).shape)
+        weights, _ = _reduced_last(context, weights, axis)
     x, wide = _reduced_last(context, a, axis)
+    if skip_nan and context.lift(a).size == 0:  # what NumPy does there
+        return np.nanmean(context.lift(a), axis=axis, keepdims=given(keepdims) and keepdims)
     if x.dtype == bool:
-        x = x.astype(np.int64) if method in _AT else x.astype(np.float64)
-    ordered = sort(context, x)
+        if method not in _AT and not exact:
+            raise DTypeError(f"{name} of bools: they cannot be interpolated; use x.astype(float)")
+        found = _quantile(context, context.lift(a).astype(np.uint8), q, axis, method, keepdims,
+                          skip_nan, name, scale, weights)  # fmt: skip
+        return found.astype(bool)
+    if weights is not None:
+        order = np.argsort(x, axis=-1, stable=True)
+        ordered = np.take_along_axis(x, order, axis=-1)
+        weights = np.take_along_axis(weights, order, axis=-1)
+    else:
+        ordered = sort(context, x)
     size, floats = x.shape[-1], x.dtype.kind == "f"
     outer = tuple(levels.shape)
     n = size
     if skip_nan and floats:
-        n = np.sum(np.logical_not(np.isnan(x)), axis=-1).astype(np.float64)
+        n = np.sum(np.logical_not(np.isnan(x)), axis=-1).astype(levels.dtype)
         levels = np.reshape(levels, (*outer, *(1,) * n.ndim))
     elif isinstance(levels, np.generic | np.ndarray):
         levels = levels.astype(np.float64) if weak else levels
@@ -357,7 +402,14 @@ def _quantile(context, a, q, axis, method, keepdims, skip_nan: bool, name: str, 
         taken = np.take_along_axis(ordered, last, axis=-1)
         return np.moveaxis(taken, -1, 0).reshape(shape)
 
-    if method in _AT:
+    if weights is not None:
+        if skip_nan and floats:
+            weights = np.where(np.isnan(ordered), 0, weights)
+        result = _weighted(context, ordered, weights, levels, n, outer, pick)
+    elif exact:
+        levels = context.lift(levels).astype(np.int64)
+        result = pick(_clipped((n - 1) * levels, n) if skip_nan else (n - 1) * levels)
+    elif method in _AT:
         result = pick(_clipped(_AT[method](n, levels), n))
     else:
         at = _BETWEEN[method](n, levels)
@@ -384,18 +436,15 @@ def _clipped(index, n):
     return np.clip(index, 0, np.maximum(n - 1, 0)) if not isinstance(n, int) else index
 
 
-def _without_weights(name: str, weights, interpolation) -> None:
-    if weights is not None or interpolation is not None:
-        raise TraceError(f"{name} of traced values takes neither weights nor interpolation")
-
-
 def _quantiles(name: str, scale: int, skip_nan: bool):
     def handler(
         context, a, q, axis=None, overwrite_input=False, method="linear", keepdims=False, *,
         weights=None, interpolation=None,
     ):  # fmt: skip
-        _without_weights(f"np.{name}", weights, interpolation)
-        return _quantile(context, a, q, axis, method, keepdims, skip_nan, f"np.{name}", scale)
+        if interpolation is not None:
+            raise TraceError(f"np.{name}: write method= instead of interpolation=")
+        return _quantile(context, a, q, axis, method, keepdims, skip_nan, f"np.{name}", scale,
+                         weights)  # fmt: skip
 
     return implements(getattr(np, name))(handler)
 
@@ -421,6 +470,17 @@ def median(context, a, axis=None, overwrite_input=False, keepdims=False):
 
 @implements(np.nanmedian)
 def nanmedian(context, a, axis=None, overwrite_input=False, keepdims=False):
-    if context.lift(a).dtype.kind != "f":
+    x = context.lift(a)
+    if x.size == 0:  # what NumPy does there
+        return np.nanmean(x, axis=axis, keepdims=given(keepdims) and keepdims)
+    if x.dtype.kind not in "fc":
         return median(context, a, axis, keepdims=keepdims)
-    return _quantile(context, a, 0.5, axis, "linear", keepdims, True, "np.nanmedian", 1)
+    x, wide = _reduced_last(context, x, axis)
+    ordered = sort(context, x)  # NaN stand last
+    count = np.sum(np.logical_not(np.isnan(x)), axis=-1, keepdims=True)
+    low, high = (
+        np.take_along_axis(ordered, np.maximum(at, 0), axis=-1)[..., 0]
+        for at in ((count - 1) // 2, np.minimum(count // 2, count - 1))
+    )
+    result = np.where(count[..., 0] % 2 == 1, low, (low + high) / 2)
+    return result.reshape(wide) if given(keepdims) and keepdims else result

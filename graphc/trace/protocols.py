@@ -99,7 +99,7 @@ def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
         if chosen is not True:
             result = _chosen(ufunc, result, chosen, out)
     elif method == "outer" and ufunc.nin == 2:
-        a, b = (context.lift(i) for i in inputs)
+        a, b = (context.wrap(context.lift(i).node) for i in inputs)  # NumPy makes arrays of both
         a = a.reshape((*a.shape, *(1,) * b.ndim))
         result = dispatch.call(ufunc, context, (a, b), kwargs)
     elif ufunc.nout == 1 and (ufunc.nin == 2 or method == "at"):

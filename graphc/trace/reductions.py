@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from graphc.errors import ShapeError, TraceError
+from graphc.errors import DTypeError, ShapeError, TraceError
 from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.dims import product
 from graphc.ir.node import Node
 from graphc.ir.parts import is_complex, parts_of
+from graphc.trace import blame
 from graphc.trace.dispatch import FUNCTIONS, implements
 from graphc.trace.dtypes import cast
-from graphc.trace.elementwise import broadcast_shapes, fit, truth
+from graphc.trace.elementwise import broadcast_shapes, constant_scalar, fit, truth
 from graphc.trace.special import logsumexp
+from graphc.wording import shape_text
 
 _NONE = np._NoValue
 
@@ -29,6 +32,8 @@ def given(value) -> bool:
 def axes_of(axis, ndim: int) -> tuple[int, ...]:
     if axis is None or axis is _NONE:
         return tuple(range(ndim))
+    if isinstance(axis, bool):
+        raise TypeError("an integer is required for the axis")
     if not ndim and axis in (0, -1):
         return ()  # NumPy reduces a number along its first or last axis
     return tuple(sorted(normalize_axis_tuple(axis, ndim)))
@@ -65,6 +70,9 @@ def _masked(context, x: Node, where, fill) -> Node:
 def _with_initial(context, name: str, result: Node, initial) -> Node:
     if not given(initial):
         return result
+    number = constant_scalar(context.lift(initial).node)
+    if result.dtype.kind in "iu" and isinstance(number, float) and not math.isfinite(number):
+        raise DTypeError(f"initial={number} is no {result.dtype}")
     return op(name, result, fit(context.lift(initial), result.dtype, result.shape))
 
 
@@ -130,7 +138,10 @@ def _first_extreme(name: str, x: Node, axis: int) -> Node:
 def _complex_extreme(context, name: str, x: Node, axis, keepdims, initial, where):
     """The first of equal values has the gradient."""
     if given(where) and where is not True:
-        raise TraceError(f"np.{name} of complex values takes no where=; write np.where before it")
+        if not given(initial):
+            raise TraceError(f"np.{name} with where= needs initial=")
+        first = np.full(1, initial, x.dtype)[0]
+        x = np.where(where, context.wrap(x), first).node
     axes = axes_of(axis, x.ndim)
     rest = [i for i in range(x.ndim) if i not in axes]
     shape = [x.shape[i] for i in rest]
@@ -207,7 +218,7 @@ def mean_node(context, x: Node, axes, keepdims, dtype, where=None) -> Node:
     working = np.dtype(np.float32) if dtype == np.float16 else dtype
     x = cast(x, working)
     total = reduce_node("sum", _masked(context, x, where, 0), axes, keepdims)
-    if working.kind in "iu":  # dtype= makes NumPy add up integers, and cut the average
+    if working.kind in "biu":  # dtype= makes NumPy add up integers, and cut the average
         total, working = cast(total, np.float64), np.dtype(np.float64)
     count = build.broadcast_to(_count(context, x, axes, where, keepdims, working), total.shape)
     return cast(op("div", total, count), dtype)
@@ -221,28 +232,46 @@ def mean(context, a, axis=None, dtype=None, *, keepdims=False, where=None):
 
 
 def _variance(context, a, axis, dtype, ddof, keepdims, where, correction, mean=None) -> Node:
-    x = context.lift(a).node
-    ddof = correction if given(correction) else ddof
-    dtype = _mean_dtype(x, dtype)
+    """As NumPy computes it: ``dtype`` is that of the sums, not of the deviations."""
+    x = context.lift(a)
+    if given(correction):
+        if ddof != 0:
+            raise ValueError("ddof and correction can't be provided simultaneously.")
+        ddof = correction
     axes = axes_of(axis, x.ndim)
-    x = cast(x, dtype)
+    kind = _mean_dtype(x.node, dtype)
     if given(mean):
-        center = cast(context.lift(mean).node, dtype)
+        center = context.lift(mean)
     else:
-        center = mean_node(context, x, axes, True, dtype, where)
-    off = op("sub", x, build.broadcast_to(center, x.shape))
-    if is_complex(off):  # |off|**2
-        re, im = parts_of(off)
-        square, dtype = op("add", op("mul", re, re), op("mul", im, im)), re.dtype
+        center = context.wrap(mean_node(context, x.node, axes, True, kind, where))
+    off = np.subtract(x, center)
+    if is_complex(off.node) and x.dtype.kind in "bc":  # |off|**2
+        re, im = parts_of(off.node)
+        square = op("add", op("mul", re, re), op("mul", im, im))
     else:
-        square = op("mul", off, off)
+        square = op("mul", off.node, off.node)
+    if given(dtype) or x.dtype.kind in "biu":
+        square = cast(square, kind)
     total = reduce_node("sum", _masked(context, square, where, 0), axes, keepdims)
-    count = _count(context, x, axes, where, keepdims, dtype)
+    floats = np.zeros(0, total.dtype).real.dtype
+    floats = np.dtype(np.float64) if floats.kind in "biu" else floats
+    count = _count(context, x.node, axes, where, keepdims, floats)
     if not isinstance(ddof, int | float):
         ddof = ddof.__index__()
     count = op("sub", count, build.full_like(count, ddof))
     count = op("maximum", count, build.full_like(count, 0)) if ddof else count
-    return op("div", total, build.broadcast_to(count, total.shape))
+    return cast(np.true_divide(context.wrap(total), context.wrap(count)).node, total.dtype)
+
+
+def _square_root(context, variance: Node):
+    """In the dtype of the variance; an array of integers cannot hold it, as in NumPy."""
+    if variance.dtype.kind not in "biu":
+        return np.sqrt(context.wrap(variance))
+    if variance.ndim:
+        raise DTypeError(
+            f"np.std: dtype={variance.dtype} cannot hold the square roots; leave dtype= out"
+        )
+    return context.wrap(cast(op("sqrt", cast(variance, np.float64)), variance.dtype))
 
 
 @implements(np.var)
@@ -260,7 +289,7 @@ def std(
     correction=None,
 ):  # fmt: skip
     arguments = (a, axis, dtype, ddof, keepdims, where, correction, mean)
-    return context.wrap(op("sqrt", _variance(context, *arguments)))
+    return _square_root(context, _variance(context, *arguments))
 
 
 @implements(np.ptp)
@@ -274,33 +303,60 @@ def count_nonzero(context, a, axis=None, *, keepdims=False):
     return sum_(context, context.wrap(truth(context.lift(a).node)), axis, keepdims=keepdims)
 
 
+def weights_of(context, name: str, weights, x, axis):
+    """``weights`` in a shape that broadcasts against ``x``: its own, or that of its axes."""
+    w = context.lift(weights)
+    if w.shape == x.shape:
+        return w
+    axes = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
+    axes = [normalize_axis_index(i, x.ndim) for i in axes]
+    if axis is None or w.shape != tuple(x.shape[i] for i in axes):
+        raise ShapeError(
+            f"{name}: weights {shape_text(w.shape)} for values {shape_text(x.shape)}: give "
+            "weights of the values' shape, or of that along axis="
+        )
+    w = np.transpose(w, np.argsort(axes))
+    return w.reshape([d if i in axes else 1 for i, d in enumerate(x.shape)])
+
+
+_NO_WEIGHT = "ZeroDivisionError: Weights sum to zero, can't be normalized"
+
+
 @implements(np.average)
 def average(context, a, axis=None, weights=None, returned=False, *, keepdims=False):
     x = context.lift(a)
+    if given(axis):
+        axis = normalize_axis_tuple(axis, x.ndim)
     if weights is None:
         result = np.mean(x, axis=axis, keepdims=keepdims is True)
+        if result.size == 0:
+            raise ZeroDivisionError("np.average of no elements")
         scale = context.wrap(count_of(x.node, axes_of(axis, x.ndim), result.dtype))
     else:
-        w = context.lift(weights)
+        w = weights_of(context, "np.average", weights, x, axis)
         floats = [np.float64] if x.dtype.kind in "biu" else []
         dtype = np.result_type(x.dtype, w.dtype, *floats)
-        if w.shape != x.shape:
-            if w.ndim != 1 or axis is None:
-                raise ShapeError(
-                    "np.average: weights of another shape need an axis and must be 1-D"
-                )
-            shape = [1] * x.ndim
-            shape[normalize_axis_index(axis, x.ndim)] = w.shape[0]
-            w = w.reshape(shape)
         w = w.astype(dtype)
-        scale = np.broadcast_to(w, x.shape).sum(axis=axis, keepdims=keepdims is True)
+        if w.shape != x.shape and axis is None:
+            w = np.broadcast_to(w, x.shape)
+        scale = w.sum(axis=axis, keepdims=keepdims is True)
+        known = blame.constant_value(scale.node)
+        if known is not None and (known == 0).any():
+            raise ZeroDivisionError("np.average: weights sum to zero, can't be normalized")
+        if known is None:
+            none = op("eq", scale.node, build.full_like(scale.node, 0))
+            scale = context.wrap(build.refusing(scale.node, none, _NO_WEIGHT))
         result = (x.astype(dtype) * w).sum(axis=axis, keepdims=keepdims is True) / scale
     return (result, np.broadcast_to(scale, result.shape)) if returned else result
 
 
-def logaddexp_reduce(context, array, axis=0, *, keepdims=False):
+def logaddexp_reduce(context, array, axis=0, *, keepdims=False, initial=None, where=None):
     """``np.logaddexp.reduce``: the logarithm of a sum of exponentials, shifted by the largest."""
-    return logsumexp(context, array, axis, keepdims=keepdims)
+    x = context.lift(array)
+    if given(where) and where is not True:
+        x = np.where(where, x, -np.inf)
+    result = logsumexp(context, x, axis, keepdims=keepdims)
+    return np.logaddexp(result, initial).astype(result.dtype) if given(initial) else result
 
 
 FUNCTIONS[logaddexp_reduce] = logaddexp_reduce
@@ -330,9 +386,9 @@ def _cumulative(name: str, scan, first: int):
     def cumulative(context, x, /, *, axis=None, dtype=None, include_initial=False):
         x = context.lift(x)
         if axis is None:
-            if x.ndim != 1:
+            if x.ndim > 1:
                 raise ShapeError(f"np.{name}: give axis= for an array of {x.ndim} axes")
-            axis = 0
+            x, axis = x.reshape((x.size,)), 0
         found = scan(context, x, axis, dtype)
         if not include_initial:
             return found

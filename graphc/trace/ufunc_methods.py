@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from graphc.errors import DTypeError, ShapeError, TraceError
+from graphc.errors import DTypeError, IndexingError, ShapeError, TraceError
 from graphc.trace import blame
 from graphc.trace.dispatch import call, public_name
+from graphc.trace.dtypes import resolve
 from graphc.trace.indexing import add_at
 from graphc.trace.indices import data_dependent
 from graphc.trace.reductions import axes_of, given, logaddexp_reduce
@@ -35,29 +36,47 @@ _OF_TRUTH = frozenset({np.logical_and, np.logical_or, np.logical_xor})
 def reduce(ufunc, context, array, axis=0, dtype=None, keepdims=False, initial=None, where=None):
     options = {"keepdims": keepdims, "initial": initial, "where": where}
     options = {k: v for k, v in options.items() if given(v)}
+    if ufunc in (np.logical_and, np.logical_or):
+        _operand(ufunc, context, array, dtype)
+        options.pop("initial", None)
+        found = call(_REDUCTIONS[ufunc], context, (array, axis), options)
+        return ufunc(found, bool(initial)) if given(initial) else found
     if ufunc in _REDUCTIONS:
-        if given(dtype):
+        if given(dtype) and ufunc in (np.add, np.multiply):
             options["dtype"] = dtype
+        elif given(dtype):
+            array = context.lift(array).astype(dtype)
         return call(_REDUCTIONS[ufunc], context, (array, axis), options)
     x = _operand(ufunc, context, array, dtype)
-    fill = initial if given(initial) else ufunc.identity
+    chosen = None
     if given(where) and where is not True:
-        if fill is None:
+        if ufunc.identity is not None and ufunc in _IN_ANY_ORDER:
+            x = np.where(where, x, np.asarray(ufunc.identity).astype(x.dtype))
+        elif not given(initial):
             raise TraceError(f"{public_name(ufunc)}.reduce with where= needs initial=")
-        x = np.where(where, x, np.asarray(fill, x.dtype))
+        else:
+            chosen = np.broadcast_to(context.lift(where).astype(bool), x.shape)
     axes = axes_of(axis, x.ndim)
     if len(axes) > 1 and ufunc not in _IN_ANY_ORDER:
         raise ShapeError(f"{public_name(ufunc)}.reduce is over one axis: its order counts")
     rest = [i for i in range(x.ndim) if i not in axes]
     count = int(np.prod([x.shape[i].__index__() for i in axes], dtype=int))
-    x = np.transpose(x, [*axes, *rest]).reshape((count, *(x.shape[i] for i in rest)))
+    shape = (count, *(x.shape[i] for i in rest))
+    x = np.transpose(x, [*axes, *rest]).reshape(shape)
+    if chosen is not None:
+        chosen = np.transpose(chosen, [*axes, *rest]).reshape(shape)
     start = initial if given(initial) else ufunc.identity if count < 2 else None
     if start is not None:
         first = np.broadcast_to(context.lift(start).astype(x.dtype), (1, *x.shape[1:]))
         x = np.concatenate([first, x])
     if not x.shape[0]:
         raise ShapeError(f"{public_name(ufunc)}.reduce of no elements, without initial=")
-    result = _folded(ufunc, x)
+    if chosen is None:
+        result = _folded(ufunc, x)
+    else:
+        result = x[0]
+        for i in range(count):
+            result = np.where(chosen[i], ufunc(result, x[i + 1]), result)
     if given(keepdims) and keepdims:
         result = np.expand_dims(result, axes)
     return result
@@ -66,11 +85,14 @@ def reduce(ufunc, context, array, axis=0, dtype=None, keepdims=False, initial=No
 def _operand(ufunc, context, array, dtype):
     """The array in the dtype that all steps have."""
     x = context.lift(array)
-    if given(dtype):
-        return x.astype(dtype)
     if ufunc in _OF_TRUTH:
+        if given(dtype) and np.dtype(dtype) != bool:
+            raise DTypeError(f"{public_name(ufunc)} of dtype {np.dtype(dtype)}: it gives bool")
         return x.astype(bool)
-    kind, _, result = ufunc.resolve_dtypes((x.dtype, x.dtype, None))
+    start = np.dtype(dtype) if given(dtype) else x.dtype
+    kind, _, result = resolve(ufunc, (start, start))
+    if given(dtype) and kind != start:
+        raise DTypeError(f"{public_name(ufunc)} has no loop for dtype {start}")
     if kind != result:
         raise DTypeError(f"{public_name(ufunc)} of {kind} values is {result}: it cannot go on")
     return x.astype(kind)
@@ -90,12 +112,18 @@ def _folded(ufunc, x):
     return x[0]
 
 
+def _one_axis(axis, ndim: int) -> int:
+    if isinstance(axis, tuple) and len(axis) == 1:
+        axis = axis[0]
+    return 0 if axis is None and ndim == 1 else normalize_axis_index(axis, ndim)
+
+
 def accumulate(ufunc, context, array, axis=0, dtype=None):
     if ufunc in _ACCUMULATIONS:
         options = {"dtype": dtype} if given(dtype) else {}
         return call(_ACCUMULATIONS[ufunc], context, (array, axis), options)
     x = _operand(ufunc, context, array, dtype)
-    axis = normalize_axis_index(axis, x.ndim)
+    axis = _one_axis(axis, x.ndim)
     x = np.moveaxis(x, axis, 0)
     count = x.shape[0].__index__()
     if ufunc in _IN_ANY_ORDER:
@@ -119,8 +147,14 @@ def reduceat(ufunc, context, array, indices, axis=0, dtype=None):
             f"{public_name(ufunc)}.reduceat: the indices must be known while tracing.\n"
             "Pass them as a static argument, or sum by np.add.at(gc.numpy.zeros(n), segment, x)."
         )
-    axis = normalize_axis_index(axis, x.ndim)
+    axis = _one_axis(axis, x.ndim)
     x = np.moveaxis(x, axis, 0)
+    outside = at[(at < 0) | (at >= x.shape[0].__index__())]
+    if outside.size:
+        raise IndexingError(
+            f"{public_name(ufunc)}.reduceat: index {outside[0]} is out of bounds: the axis has "
+            f"size {x.shape[0]}"
+        )
     ends = [*at[1:].tolist(), x.shape[0].__index__()]
     x = x if ufunc in _REDUCTIONS else _operand(ufunc, context, x, dtype)
     parts = [x[i : max(end, i + 1)] for i, end in zip(at.tolist(), ends, strict=True)]
@@ -139,8 +173,11 @@ def at(ufunc, context, array, index, *values) -> None:
         chosen = index.reshape((*index.shape, *(1,) * (array.ndim - index.ndim)))
         array[...] = np.where(chosen, ufunc(array, *values), array)  # no element twice
         return
-    if ufunc in (np.add, np.subtract):
-        value = values[0] if ufunc is np.add else np.negative(context.lift(values[0]))
+    value = context.lift(values[0]) if values else None
+    same = value is not None and np.can_cast(value.dtype, array.dtype, "same_kind")
+    if ufunc in (np.add, np.subtract) and (same or not isinstance(array, Tracer)):
+        if ufunc is np.subtract:
+            value = np.negative(value.astype(int) if value.dtype == bool else value)
         add_at(context, array, index, value)
         return
     if not isinstance(array, Tracer):
