@@ -199,7 +199,7 @@ def choose(context, a, choices, out=None, mode="raise"):
     result = choices[-1]
     for k in range(count - 2, -1, -1):
         result = np.where(index == k, choices[k], result)
-    return np.broadcast_to(result, np.broadcast_shapes(result.shape, index.shape))
+    return np.broadcast_to(result, np.broadcast_shapes(result.shape, index.shape)).copy()
 
 
 @implements(np.apply_along_axis)
@@ -353,6 +353,8 @@ def diagflat(context, v, k=0):
 @implements(np.vander)
 def vander(context, x, N=None, increasing=False):
     x = context.lift(x)
+    if x.ndim != 1:
+        raise ShapeError(f"np.vander takes a vector, not {shape_text(x.shape)}")
     count = x.shape[0].__index__() if N is None else N
     kind = np.result_type(x.dtype, int)
     powers = [np.ones_like(x, dtype=kind)]

@@ -74,10 +74,10 @@ def linspace(context, start, stop, num=50, endpoint=True, retstep=False, dtype=N
     start, stop = context.lift(start), context.lift(stop)
     num = num.__index__()
     parts = num - 1 if endpoint else num
-    span = stop - start
-    steps = np.arange(num).reshape((-1,) + (1,) * span.ndim)
     floating = np.result_type(common_dtype(start, stop), 1.0)
-    step = span.astype(floating) / max(parts, 1)
+    span = stop.astype(floating) - start.astype(floating)
+    steps = np.arange(num).reshape((-1,) + (1,) * span.ndim)
+    step = span / max(parts, 1)
     values = steps.astype(floating) * step + start.astype(floating)
     if endpoint and num > 1:
         values = np.concatenate([values[:-1], np.broadcast_to(stop, (1, *span.shape))])

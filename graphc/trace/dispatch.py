@@ -60,7 +60,8 @@ def call(function: Callable, context, args, kwargs) -> Any:
     handler = FUNCTIONS.get(function) or _special(function)
     if handler is None:
         raise TraceError(located(_unsupported(function)))
-    unknown = [k for k in kwargs if k not in _accepted(handler)]
+    accepted = _accepted(handler)
+    unknown = [k for k in kwargs if k not in accepted and "**" not in accepted]
     if unknown and all(kwargs[k] is None or kwargs[k] is np._NoValue for k in unknown):
         kwargs = {k: v for k, v in kwargs.items() if k not in unknown}
     elif unknown:
@@ -105,7 +106,9 @@ _parameters: dict[Callable, frozenset[str]] = {}
 
 def _accepted(handler) -> frozenset[str]:
     if handler not in _parameters:
-        _parameters[handler] = frozenset(inspect.signature(handler).parameters)
+        parameters = inspect.signature(handler).parameters
+        any_name = ["**"] if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else []
+        _parameters[handler] = frozenset([*parameters, *any_name])
     return _parameters[handler]
 
 

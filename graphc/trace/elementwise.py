@@ -26,6 +26,7 @@ from graphc.trace.dtypes import (
     unknown_dtype,
 )
 from graphc.trace.source import operand_texts
+from graphc.trace.storage import read_only
 from graphc.wording import shape_text
 
 _SYMBOLS = {
@@ -579,19 +580,33 @@ def select(context, condlist, choicelist, default=0):
 
 @implements(np.nan_to_num)
 def nan_to_num(context, x, copy=True, nan=0.0, posinf=None, neginf=None):
-    node = context.lift(x).node
-    if not _is_float(node):
-        return context.wrap(node)
-    limits = np.finfo(node.dtype)
-    zero = full_like(node, 0)
-    result = op("where", op("isnan", node), full_like(node, nan), node)
+    array = context.lift(x)
+    if _is_float(array.node):
+        parts = parts_of(array.node) if is_complex(array.node) else (array.node,)
+        parts = [_finite(context, part, nan, posinf, neginf) for part in parts]
+        result = join(Parts(*parts)) if is_complex(array.node) else parts[0]
+    else:
+        result = array.node
+    if copy or array is not x:
+        return context.wrap(result)
+    array.assign(result)
+    return array
+
+
+def _finite(context, node: Node, nan, posinf, neginf) -> Node:
+    limits, zero = np.finfo(node.dtype), full_like(node, 0)
+
+    def fill(value) -> Node:
+        return fit(context.lift(value), node.dtype, node.shape)
+
+    result = op("where", op("isnan", node), fill(nan), node)
     for test, value in (
         ("gt", limits.max if posinf is None else posinf),
         ("lt", limits.min if neginf is None else neginf),
     ):
         infinite = op("logical_and", op("isinf", node), op(test, node, zero))
-        result = op("where", infinite, full_like(node, value), result)
-    return context.wrap(result)
+        result = op("where", infinite, fill(value), result)
+    return result
 
 
 @implements(np.isclose)
@@ -627,27 +642,43 @@ def sinc(context, x):
 @implements(np.real)
 def real(context, val):
     value = context.lift(val)
-    return context.wrap(parts_of(value.node).re) if is_complex(value.node) else value
+    return _part(value, 0) if is_complex(value.node) else value
 
 
 @implements(np.imag)
 def imag(context, val):
     value = context.lift(val)
     if is_complex(value.node):
-        return context.wrap(parts_of(value.node).im)
-    return context.wrap(full_like(value.node, 0))
+        return _part(value, 1)
+    refused = read_only("np.imag of real values", "Make the array complex: x.astype(complex).")
+    zeros = full_like(value.node, 0)
+    return value.seen_as(zeros, lambda parent: full_like(parent, 0), refused)
+
+
+def _part(value, which: int):
+    """The real or the imaginary part, a view."""
+
+    def changed(parent: Node, new: Node) -> Node:
+        both = list(parts_of(parent))
+        both[which] = new
+        return join(Parts(*both))
+
+    node = parts_of(value.node)[which]
+    return value.seen_as(node, lambda parent: parts_of(parent)[which], changed)
 
 
 @implements(np.angle)
 def angle(context, z, deg=False):
     z = context.lift(z)
-    result = np.arctan2(z.imag, z.real)
+    result = np.arctan2(z.imag, z.real) if is_complex(z.node) else np.arctan2(0, z)
     return result * (180 / math.pi) if deg else result
 
 
 @implements(np.astype)
 def astype(context, x, dtype, *, copy=True):
     node, dtype = context.lift(x).node, np.dtype(dtype)
+    if not copy and dtype == node.dtype:
+        return x
     if not is_supported_dtype(dtype):
         raise DTypeError(unknown_dtype("the result", dtype))
     if node.op == "const" and not node.ndim:  # integers out of range wrap around, unlike in cast

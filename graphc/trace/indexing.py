@@ -135,7 +135,10 @@ def getitem(context, x, index):
     result = basic.read(node)
     if not result.ndim and not _has_ellipsis(index):
         return context.wrap(result)  # a number, not a view
-    return x.seen_as(result, basic.read, lambda parent, new: update(parent, basic, new), index)
+    move = operator.itemgetter(index) if _plain(index) else None
+    return x.seen_as(
+        result, basic.read, lambda parent, new: update(parent, basic, new), index, move
+    )
 
 
 def _has_ellipsis(index) -> bool:

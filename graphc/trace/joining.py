@@ -201,6 +201,8 @@ def pad(
                 sides = (zeros, grown) if at_end else (grown, zeros)
                 node = build.pad(node, *sides, fill=fill)
         return context.wrap(node)
+    if any(size == 0 and any(w) for size, w in zip(node.shape, widths, strict=True)):
+        raise ShapeError(f"np.pad: mode={mode!r} has nothing to extend of {shape_text(node.shape)}")
     if mode in _STATISTICS:
         return _pad_statistics(context, x, widths, mode, stat_length)
     if mode == "linear_ramp":
@@ -374,5 +376,5 @@ def meshgrid(context, *xi, copy=True, sparse=False, indexing="xy"):
         grids.append(array.reshape([-1 if i == axis else 1 for i in range(ndim)]))
     if not sparse:
         shape = broadcast_shapes("meshgrid", *(g.shape for g in grids))
-        grids = [context.wrap(build.broadcast_to(g.node, shape)) for g in grids]
-    return tuple(grids)
+        grids = [broadcast_to(context, g, shape) for g in grids]
+    return tuple(g.copy() for g in grids) if copy else tuple(grids)

@@ -12,9 +12,11 @@ from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
+from graphc.ir.parts import Parts, is_complex, join, parts_of
 from graphc.trace.dispatch import UFUNCS, call, implements
 from graphc.trace.dtypes import cast, promotion_key, resolve
 from graphc.trace.elementwise import broadcast_shapes, mismatch
+from graphc.trace.storage import read_only
 from graphc.wording import shape_text
 
 _TYPICAL = 64  # stands for a symbolic size when einsum chooses an order
@@ -51,9 +53,15 @@ def matmul_node(a: Node, b: Node, name: str = "matmul") -> Node:
 
 @implements(np.matmul, getattr(np.linalg, "matmul", None))
 def matmul(context, x1, x2, *, dtype=None, axes=None, axis=None):
-    if axes is not None or axis is not None:
-        raise TraceError("np.matmul with axes= is not supported; transpose first")
     a, b = context.lift(x1), context.lift(x2)
+    if axis is not None:
+        raise TypeError("np.matmul: its operands share no single axis; give axes=")
+    if axes is not None:
+        if a.ndim < 2 or b.ndim < 2:
+            raise TraceError("np.matmul with axes= needs operands of two axes or more")
+        places = _places_of("matmul", axes, (2, 2, 2), False)
+        a, b = np.moveaxis(a, places[0], (-2, -1)), np.moveaxis(b, places[1], (-2, -1))
+        return np.moveaxis(matmul(context, a, b, dtype=dtype), (-2, -1), places[2])
     dtype = np.dtype(dtype) if dtype is not None else None
     dtypes = resolve(np.matmul, (promotion_key(a), promotion_key(b)), dtype)
     return context.wrap(matmul_node(cast(a.node, dtypes[0]), cast(b.node, dtypes[1])))
@@ -62,20 +70,96 @@ def matmul(context, x1, x2, *, dtype=None, axes=None, axis=None):
 UFUNCS[np.matmul] = matmul
 
 
-def _vecdot(context, x1, x2, axis=-1):
-    a, b = context.lift(x1), context.lift(x2)
-    if axis != -1:
-        a, b = np.moveaxis(a, axis, -1), np.moveaxis(b, axis, -1)
-    return (a * b).sum(axis=-1)
+def _gufunc(ufunc: np.ufunc | None, ranks: tuple[int, int, int], contract):
+    """Declare a product of ``ranks`` core axes of both operands and of the result, which
+    ``contract(a, b)`` computes of nodes that have them last. Their sizes are never broadcast."""
+
+    def handler(context, x1, x2, *, axes=None, axis=None, keepdims=False, dtype=None):
+        name = ufunc.__name__
+        a, b = context.lift(x1), context.lift(x2)
+        kind = np.dtype(dtype) if dtype is not None else None
+        dtypes = resolve(ufunc, (promotion_key(a), promotion_key(b)), kind)
+        a, b = (context.wrap(cast(v.node, d)) for v, d in zip((a, b), dtypes, strict=False))
+        if (axis is not None or keepdims) and ranks != (1, 1, 0):
+            raise TypeError(f"np.{name}: axis= and keepdims= are arguments of np.vecdot alone")
+        if axis is not None:
+            if axes is not None:
+                raise TypeError(f"np.{name}: give axis= or axes=, not both")
+            axes = [axis, axis, axis if keepdims else ()]
+        for v, rank in zip((a, b), ranks, strict=False):
+            if v.ndim < rank:
+                reason = f"needs {rank} axes or more"
+                raise ShapeError(mismatch(name, (a.shape, b.shape), reason))
+        places = _places_of(name, axes, ranks, keepdims)
+        a = np.moveaxis(a, places[0], range(-ranks[0], 0))
+        b = np.moveaxis(b, places[1], range(-ranks[1], 0))
+        inner = b.shape[-ranks[1]]
+        _same_size(name, (a.shape, b.shape), a.shape[-1], inner)
+        result = context.wrap(contract(a.node, b.node))
+        if keepdims:
+            result = np.expand_dims(result, -1)
+        return np.moveaxis(result, range(-len(places[2]), 0), places[2])
+
+    if ufunc is not None:
+        implements(ufunc)(handler)
+    return handler
 
 
-implements(getattr(np, "vecdot", None), getattr(np.linalg, "vecdot", None))(_vecdot)
-implements(getattr(np, "matvec", None))(
-    lambda context, x1, x2: np.squeeze(context.lift(x1) @ context.lift(x2)[..., None], -1),
+def _places_of(name: str, axes, ranks, keepdims) -> list[tuple]:
+    """Where the core axes of operands and result are, by default last."""
+    count = ranks[2] + bool(keepdims)
+    if axes is None:
+        return [tuple(range(-n, 0)) for n in (*ranks[:2], count)]
+    found = [(p,) if isinstance(p, int) else tuple(p) for p in axes]
+    if len(found) == 2 and not ranks[2]:
+        found.append((found[0][0],) if keepdims else ())
+    if [len(p) for p in found] != [*ranks[:2], count]:
+        raise ValueError(f"np.{name}: axes={axes!r} does not name the axes of all operands")
+    return found
+
+
+def _conjugated(node: Node) -> Node:
+    if not is_complex(node):
+        return node
+    re, im = parts_of(node)
+    return join(Parts(re, op("neg", im)))
+
+
+def _dot_of_last(a: Node, b: Node) -> Node:
+    lead = broadcast_shapes("vecdot", a.shape[:-1], b.shape[:-1])
+    a, b = (build.broadcast_to(v, (*lead, v.shape[-1])) for v in (_conjugated(a), b))
+    return build.reduce("sum", op("logical_and" if a.dtype == bool else "mul", a, b), (a.ndim - 1,))
+
+
+def _column(node: Node) -> Node:
+    return build.reshape(node, (*node.shape, 1))
+
+
+def _row(node: Node) -> Node:
+    return build.reshape(node, (*node.shape[:-1], 1, node.shape[-1]))
+
+
+def _without(node: Node, axis: int) -> Node:
+    axis %= node.ndim
+    return build.reshape(node, [d for i, d in enumerate(node.shape) if i != axis])
+
+
+_vecdot = _gufunc(getattr(np, "vecdot", None), (1, 1, 0), _dot_of_last)
+_gufunc(
+    getattr(np, "matvec", None),
+    (2, 1, 1),
+    lambda a, b: _without(matmul_node(a, _column(b), "matvec"), -1),
 )
-implements(getattr(np, "vecmat", None))(
-    lambda context, x1, x2: np.squeeze(context.lift(x1)[..., None, :] @ context.lift(x2), -2),
+_gufunc(
+    getattr(np, "vecmat", None),
+    (1, 2, 1),
+    lambda a, b: _without(matmul_node(_row(_conjugated(a)), b, "vecmat"), -2),
 )
+
+
+@implements(getattr(np.linalg, "vecdot", None))
+def linalg_vecdot(context, x1, x2, /, *, axis=-1):
+    return _vecdot(context, x1, x2, axis=axis)
 
 
 def _pair(context, a, b) -> tuple[Node, Node]:
@@ -166,6 +250,8 @@ def einsum(context, *operands, dtype=None, optimize=False, order="K", casting="s
         operands = _with_text(operands)
     arrays = [context.lift(o) for o in operands[1:]]
     terms, output = _subscripts(operands[0], [a.ndim for a in arrays])
+    if len(arrays) == 1 and set(terms[0]) == set(output) and dtype in (None, arrays[0].dtype):
+        return _elements(context, arrays[0], terms[0], output)
     common = np.result_type(*(a.dtype for a in arrays)) if dtype is None else np.dtype(dtype)
     nodes = [cast(a.node, common) for a in arrays]
     nodes, terms, sizes = _normal_operands(nodes, terms)
@@ -179,6 +265,24 @@ def einsum(context, *operands, dtype=None, optimize=False, order="K", casting="s
         terms.append(term)
     node, term = _sum_out(nodes[0], terms[0], set(output))
     return context.wrap(build.transpose(node, [term.index(c) for c in output]))
+
+
+def _elements(context, x, term: str, output: str):
+    """A view of the axes in another order, of diagonals where an index is repeated."""
+
+    def read(node: Node) -> Node:
+        (node,), (kept,), _ = _normal_operands([node], [term])
+        return build.transpose(node, [kept.index(c) for c in output])
+
+    def write(parent: Node, new: Node) -> Node:
+        if len(term) == len(output):
+            return build.transpose(new, [output.index(c) for c in term])
+        whole = context.wrap(parent)
+        places = np.indices([d.__index__() for d in new.shape])
+        whole[tuple(places[output.index(c)] for c in term)] = context.wrap(new)
+        return whole.node
+
+    return x.seen_as(read(x.node), read, write)
 
 
 def _with_text(operands) -> tuple:
@@ -329,7 +433,12 @@ def _diagonal(x: Node, offset: int, axis1: int, axis2: int) -> Node:
 def diagonal(context, a, offset=0, axis1=0, axis2=1):
     x = context.lift(a)
     first, second = normalize_axis_index(axis1, x.ndim), normalize_axis_index(axis2, x.ndim)
-    return context.wrap(_diagonal(x.node, offset, first, second))
+
+    def read(node: Node) -> Node:
+        return _diagonal(node, offset, first, second)
+
+    instead = "Write np.fill_diagonal(x, values), or x[i, i] = values with i = np.arange(n)."
+    return x.seen_as(read(x.node), read, read_only("np.diagonal", instead))
 
 
 @implements(getattr(np.linalg, "diagonal", None))

@@ -193,7 +193,7 @@ def bincount(context, x, /, weights=None, minlength=0):
             "np.bincount: the size of its result depends on the data, which a static graph cannot "
             "hold.\nGive minlength=n, the number of bins: the values must then be below n."
         )
-    if weights is None:
+    if weights is None or index.size == 0:  # NumPy counts there whatever the weights are
         updates = build.full(index.shape, 1, np.int64)
     else:
         weights = context.lift(weights).astype(np.float64)
@@ -216,6 +216,8 @@ def _edges(context, a, bins, bounds):
         if value is not None and (np.diff(value) < 0).any():
             raise ShapeError("np.histogram: bins must increase monotonically")
         return edges
+    if bounds is None and a.size == 0:
+        bounds = (0, 1)
     low, high = (np.min(a), np.max(a)) if bounds is None else map(context.lift, bounds)
     kind = np.result_type(common_dtype(low, high), a.dtype)
     kind = np.result_type(kind, float) if kind.kind in "biu" else kind

@@ -347,7 +347,7 @@ def average(context, a, axis=None, weights=None, returned=False, *, keepdims=Fal
             none = op("eq", scale.node, build.full_like(scale.node, 0))
             scale = context.wrap(build.refusing(scale.node, none, _NO_WEIGHT))
         result = (x.astype(dtype) * w).sum(axis=axis, keepdims=keepdims is True) / scale
-    return (result, np.broadcast_to(scale, result.shape)) if returned else result
+    return (result, np.broadcast_to(scale, result.shape).copy()) if returned else result
 
 
 def logaddexp_reduce(context, array, axis=0, *, keepdims=False, initial=None, where=None):

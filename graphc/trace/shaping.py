@@ -59,17 +59,23 @@ def resolve_shape(x: Node, shape) -> tuple:
     return dims
 
 
-def reshaped(tracer, shape):
-    """A view of the same elements under ``shape``; a copy in NumPy where memory is strided."""
+def reshaped(tracer, shape, contiguous: bool = False):
+    """A view of the same elements under ``shape``; a copy where NumPy makes one: of elements that
+    do not lie in memory in this order or, as ``ravel`` does, that are not ``contiguous``."""
     node = tracer.node
     shape = tuple(shape)
     result = build.reshape(node, shape)
     if tracer.is_view:
-        return tracer.seen_as(result, None, None)
-    back = node.shape
-    return tracer.seen_as(
-        result, lambda parent: build.reshape(parent, shape), lambda _, new: build.reshape(new, back)
-    )
+        layout = tracer.layout()
+        if layout is None:
+            return tracer.seen_as(result, None, None)
+        try:
+            layout.reshape(shape, copy=False)
+        except ValueError:
+            return tracer.context.wrap(result)
+        if contiguous and not layout.flags.c_contiguous:
+            return tracer.context.wrap(result)
+    return _resized(tracer, shape)
 
 
 def permuted(tracer, perm):
@@ -79,17 +85,19 @@ def permuted(tracer, perm):
         build.transpose(tracer.node, perm),
         lambda parent: build.transpose(parent, perm),
         lambda _, new: build.transpose(new, inverse),
+        move=lambda array: array.transpose(perm),
     )
 
 
 def _resized(tracer, shape):
-    """Axes of size 1 added or dropped: always a view in NumPy."""
+    """The same memory under another shape."""
     node = tracer.node
     shape, back = tuple(shape), node.shape
     return tracer.seen_as(
         build.reshape(node, shape),
         lambda parent: build.reshape(parent, shape),
         lambda _, new: build.reshape(new, back),
+        move=lambda array: array.reshape(shape, copy=False),
     )
 
 
@@ -118,7 +126,7 @@ def ravel(context, a, order="C"):
     x = context.lift(a)
     if _columns_first(order, "ravel"):
         x = transpose(context, x)
-    return reshaped(x, (x.size,))
+    return reshaped(x, (x.size,), contiguous=True)
 
 
 @implements(np.transpose, np.permute_dims)
@@ -219,6 +227,8 @@ def broadcast_to(context, array, shape, subok=False):
 @implements(np.broadcast_arrays)
 def broadcast_arrays(context, *args, subok=False):
     arrays = [context.lift(a) for a in args]
+    if all(a.shape == arrays[0].shape for a in arrays):
+        return tuple(arrays)
     shape = broadcast_shapes("broadcast_arrays", *(a.shape for a in arrays))
     return tuple(broadcast_to(context, a, shape) for a in arrays)
 
@@ -247,7 +257,9 @@ def roll(context, a, shift, axis=None):
     if axis is None:
         return roll(context, x.ravel(), shift, 0).reshape(x.shape)
     axes = axis if isinstance(axis, tuple | list) else (axis,)
-    shifts = shift if isinstance(shift, tuple | list) else (shift,) * len(axes)
+    shifts = shift if isinstance(shift, tuple | list) else (shift,)
+    axes = axes * len(shifts) if len(axes) == 1 else axes
+    shifts = shifts * len(axes) if len(shifts) == 1 else shifts
     node = x.node
     for by, one in zip(shifts, axes, strict=True):
         k = normalize_axis_index(one, x.ndim)

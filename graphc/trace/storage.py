@@ -7,8 +7,11 @@ and how to write itself back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from graphc.errors import TraceError
 from graphc.ir.node import Node
@@ -26,12 +29,16 @@ class Storage:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """``read(parent) -> node`` and ``write(parent, node) -> parent``; None where unknown."""
+    """``read(parent) -> node`` and ``write(parent, node) -> parent``; None where unknown.
+
+    ``move(array) -> array`` takes the same view of an array of NumPy's.
+    """
 
     parent: View | None
     read: Callable[[Node], Node] | None
     write: Callable[[Node, Node], Node] | None
     index: object = None
+    move: Callable[[np.ndarray], np.ndarray] | None = None
 
     def chain(self) -> list[View]:
         """This view and those it is taken from, outermost first."""
@@ -50,6 +57,30 @@ def read(storage: Storage, view: View | None) -> Node:
             raise TraceError(_AMBIGUOUS)
         node = step.read(node)
     return node
+
+
+def layout(storage: Storage, view: View | None) -> np.ndarray | None:
+    """An array without elements to speak of that lies in memory as ``view`` does in NumPy, where
+    the whole is contiguous; None if that is not known."""
+    shape = storage.node.shape
+    if not all(isinstance(d, int) for d in shape):
+        return None
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    array = np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), shape, strides)
+    for step in view.chain() if view is not None else ():
+        if step.move is None:
+            return None
+        array = step.move(array)
+    return array
+
+
+def read_only(name: str, instead: str) -> Callable[[Node, Node], Node]:
+    """The ``write`` of a view that NumPy does not let anybody write to."""
+
+    def write(parent: Node, new: Node) -> Node:
+        raise TraceError(f"assignment destination is read-only: the result of {name}.\n{instead}")
+
+    return write
 
 
 def write(storage: Storage, view: View | None, node: Node) -> None:

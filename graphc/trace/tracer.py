@@ -16,7 +16,7 @@ from graphc.ir.node import Node
 from graphc.ir.types import short_dtype
 from graphc.trace import blame, dispatch, protocols
 from graphc.trace.source import located
-from graphc.trace.storage import Storage, View, read, write
+from graphc.trace.storage import Storage, View, layout, read, write
 
 
 def _unary(ufunc):
@@ -98,19 +98,23 @@ class Tracer:
                     "to convert the values"
                 )
             )
-        return self.seen_as(self.node, lambda parent: parent, lambda _, new: new)
+        return self.seen_as(self.node, lambda parent: parent, lambda _, new: new, move=lambda a: a)
 
-    def seen_as(self, node: Node, read_view, write_view, index=None) -> Tracer:
+    def seen_as(self, node: Node, read_view, write_view, index=None, move=None) -> Tracer:
         """A tracer of ``node`` that shares memory with this one, as NumPy's views do."""
         tracer = Tracer(self.context, self.context.record(node))
         tracer._storage = self._storage
-        tracer._view = View(self._view, read_view, write_view, index)
+        tracer._view = View(self._view, read_view, write_view, index, move)
         tracer._seen = self._storage.version
         return tracer
 
     @property
     def is_view(self) -> bool:
         return self._view is not None
+
+    def layout(self) -> np.ndarray | None:
+        """How it lies in memory, as an array of NumPy's; None if that is not known."""
+        return layout(self._storage, self._view)
 
     def assign(self, node: Node) -> None:
         """Replace the value in place; the arrays this one is a view of see it."""
@@ -129,8 +133,8 @@ class Tracer:
     itemsize = property(lambda self: self.node.dtype.itemsize)
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
-    real = property(_method(np.real))
-    imag = property(_method(np.imag))
+    real = property(_method(np.real), lambda self, value: self.real.__setitem__(..., value))
+    imag = property(_method(np.imag), lambda self, value: self.imag.__setitem__(..., value))
     flat = property(lambda self: self.ravel(), lambda self, value: self._fill_flat(value))
 
     # ------------------------------------------------------------------ NumPy's protocols

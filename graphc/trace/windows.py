@@ -10,16 +10,20 @@ from graphc.ir import build
 from graphc.ir.node import Node
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import cast, common_dtype, require_real
+from graphc.trace.storage import read_only
 from graphc.wording import shape_text
 
 
 @implements(np.lib.stride_tricks.sliding_window_view)
 def sliding_window_view(context, x, window_shape, axis=None, *, subok=False, writeable=False):
     """The windows' own axes come last."""
-    node = context.lift(x).node
+    x = context.lift(x)
+    node = x.node
     widths = tuple(window_shape) if np.iterable(window_shape) else (window_shape,)
     if writeable:
-        raise TraceError("sliding_window_view: a traced view cannot be written to")
+        raise TraceError(
+            "sliding_window_view: a traced view cannot be written to; write to the array itself"
+        )
     axes = range(node.ndim) if axis is None else normalize_axis_tuple(axis, node.ndim, "axis", True)
     if len(axes) != len(widths):
         raise ShapeError(
@@ -31,10 +35,16 @@ def sliding_window_view(context, x, window_shape, axis=None, *, subok=False, wri
             raise ShapeError(
                 f"sliding_window_view: a window of {width} on axis {at} of {shape_text(node.shape)}"
             )
-        rank = node.ndim
-        node = build.windows(node, at, int(width))  # the offsets come right behind the axis
-        node = build.transpose(node, [*(a for a in range(rank + 1) if a != at + 1), at + 1])
-    return context.wrap(node)
+
+    def read(node: Node) -> Node:
+        for at, width in zip(axes, widths, strict=True):
+            rank = node.ndim
+            node = build.windows(node, at, int(width))  # the offsets come right behind the axis
+            node = build.transpose(node, [*(a for a in range(rank + 1) if a != at + 1), at + 1])
+        return node
+
+    refused = read_only("sliding_window_view", "Write to the array itself, or take a copy.")
+    return x.seen_as(read(node), read, refused)
 
 
 def conv_node(x: Node, w: Node, stride, padding, dilation) -> Node:

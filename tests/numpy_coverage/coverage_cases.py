@@ -371,7 +371,13 @@ case("np.dot", "np.dot(x, y)", x=N(2, 3), y=N(2, 3, 2))
 case("np.dot", "np.dot(x, y)", x=N(), y=N(3))
 case("np.inner", "np.inner(x, y)", x=N(2, 3), y=N(2, 2, 3))
 case("np.vdot", "np.vdot(x, y)", x=N(2, 3), y=N(3, 2), dtypes=ALL)
-case("np.vecdot", "np.vecdot(x, y)", x=N(2, 3), y=N(3))
+case("np.vecdot", "np.vecdot(x, y)", x=N(2, 3), y=N(3), dtypes=ALL)
+case("np.vecdot", "np.vecdot(x, y, axis=0, keepdims=True)", "np.vecdot(x, y, axes=[0, 0])",
+     x=N(3, 2), y=N(3, 1))  # fmt: skip
+case("np.matvec", "np.matvec(x, y)", x=N(2, 1, 2, 3), y=N(2, 3), dtypes=ALL)
+case("np.matvec", "np.matvec(x, y, axes=[(0, 1), 0, 0])", x=N(2, 3, 2), y=N(3, 2))
+case("np.vecmat", "np.vecmat(x, y)", x=N(2, 3), y=N(2, 3, 2), dtypes=ALL)
+case("np.matmul", "np.matmul(x, y, axes=[(1, 0), (0, 1), (1, 0)])", x=N(3, 2), y=N(3, 4))
 case("np.outer", "np.outer(x, y)", x=N(2, 2), y=N(3), dtypes=ALL)
 case("np.tensordot", "np.tensordot(x, y)", x=N(2, 3), y=N(2, 3))
 case("np.tensordot", "np.tensordot(x, y, axes=1)", "np.tensordot(x, y, axes=([0, 1], [1, 0]))",
@@ -685,7 +691,7 @@ for _name in ("add", "subtract", "multiply", "divide", "power", "where", "maximu
          dtypes=FLOATS)  # fmt: skip
 for _call in ("sum(z, axis=0)", "mean(z)", "prod(z, axis=1)", "matmul(z, z.T)", "vdot(z, z + 1)",
               "transpose(z)", "concatenate([z, z[:1]])", "take(z, [2, 0], axis=0)",
-              "einsum('ij,kj->ik', z, np.conj(z))"):  # fmt: skip
+              "einsum('ij,kj->ik', z, np.conj(z))", "vecdot(z, z + 1)"):  # fmt: skip
     _shown = f"np.{_call}".replace("z", "(x + 1j * y)")
     case(f"np.{_call.split('(')[0]} of complex", f"{_shown}.real", f"{_shown}.imag", x=N(3, 2),
          y=P(3, 2), dtypes=FLOATS)  # fmt: skip
