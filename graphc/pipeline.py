@@ -22,7 +22,7 @@ from graphc.runtime.artifact import Artifact, Output
 from graphc.runtime.executor import Executable
 
 if TYPE_CHECKING:
-    from graphc.codegen.writer import Program
+    from graphc.codegen.program import Program
     from graphc.schedule.loops import Schedule
 
 

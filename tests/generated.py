@@ -8,7 +8,8 @@ import numpy as np
 
 from graphc import interp, passes, pipeline
 from graphc.codegen.machine import run_as_python
-from graphc.codegen.writer import Program, write
+from graphc.codegen.program import Program
+from graphc.codegen.writer import write
 from graphc.ir.graph import Graph
 from graphc.ir.parts import in_parts
 from graphc.ir.rows import rows_of

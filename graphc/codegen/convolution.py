@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
+from graphc.codegen.program import ConvolutionFunction
 from graphc.codegen.tiles import Panel, Registers, image_tile, sum_tile
 from graphc.codegen.vectors import I32, I64, REALS, Loop, Vectors
-from graphc.codegen.writer import ConvolutionFunction
 from graphc.ir.dims import product
 
 _UNROLLED = 16  # elements of a window of which each has code of its own

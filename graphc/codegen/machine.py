@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc import vmath
-from graphc.codegen.writer import ProductFunction, Program
+from graphc.codegen.program import ProductFunction, Program
 from graphc.ir import library
 from graphc.ir.dims import product
 from graphc.ir.types import parse_type

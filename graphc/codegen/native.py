@@ -20,8 +20,8 @@ from graphc.codegen.lower import calling, lower_kernel, lower_main, lower_words
 from graphc.codegen.native_team import team_word
 from graphc.codegen.native_words import FloatMode, Word, native_words
 from graphc.codegen.product import argument_types, pack_argument_types, products_module
+from graphc.codegen.program import Program
 from graphc.codegen.tiles import registers
-from graphc.codegen.writer import Program
 
 _MANY = 32  # calls from which kernels stay functions: inlined into one, they take LLVM too long
 _CONTRACTED = {"fadd", "fsub", "fmul"}

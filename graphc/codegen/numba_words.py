@@ -18,7 +18,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 from graphc.codegen.kinds import BYTES, INT64, SCALARS, Buffer, Kind, load, store
 from graphc.codegen.machine import KINDS
 from graphc.codegen.native_words import Word, native_words
-from graphc.codegen.writer import Program
+from graphc.codegen.program import Program
 
 _NAMES = {"bool": "boolean", "byte": "int8"}
 _KINDS = {getattr(types, _NAMES.get(k.name, k.name)): k for k in SCALARS.values()}

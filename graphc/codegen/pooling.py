@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
+from graphc.codegen.program import PoolingFunction
 from graphc.codegen.tiles import Registers
 from graphc.codegen.vectors import I64, REALS, Loop, Vectors
-from graphc.codegen.writer import PoolingFunction
 
 _OPERANDS = {"max": 1, "count": 2, "spread": 3}
 

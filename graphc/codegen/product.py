@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from graphc.codegen.program import ProductFunction
 from graphc.codegen.tiles import LATENCY, Panel, Registers, Tiling, packed_tilings, tiling
 from graphc.codegen.vectors import I32, I64, REALS, Loop, Vectors
-from graphc.codegen.writer import ProductFunction
 from graphc.schedule.products import CHUNK_ROWS, CHUNK_TERMS, TILE_ROWS
 
 _FAR = 1024  # bytes between rows of B that no processor expects: they are asked for in advance

@@ -69,11 +69,3 @@ def inline(nodes: Iterable[Node], sources: dict[Node, Source]) -> list[Node]:
         if node in sources:
             inherit(sources, new[node], sources[node])
     return [new[n] for n in nodes]
-
-
-def without_marks(value: Any) -> Any:
-    """An attribute, without marks where it is a graph."""
-    if not isinstance(value, Graph):
-        return value
-    sources = dict(value.sources)
-    return value.with_outputs(inline(value.outputs, sources), sources)

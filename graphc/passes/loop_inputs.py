@@ -13,7 +13,7 @@ from graphc.ir.node import Node
 from graphc.ir.types import TensorType
 
 _MIN_ROWS = 8  # of a step: a product of fewer does not fill a tile
-_MIN_BYTES = 1 << 20  # of all steps: less stays in the cache anyhow
+MIN_BYTES = 1 << 20  # of all steps: less stays in the cache anyhow
 
 
 def products_into_loops(graph: Graph) -> Graph:
@@ -54,7 +54,7 @@ def _product_of_rows(x: Node) -> tuple[Node, Node, int, Node | None] | None:
     if x.op != "reshape" or x.ndim != 3 or not all(isinstance(d, int) for d in x.shape):
         return None
     rows, bias = x.inputs[0], None
-    if rows.ndim != 2 or rows.shape[1] != x.shape[2] or x.type.nbytes < _MIN_BYTES:
+    if rows.ndim != 2 or rows.shape[1] != x.shape[2] or x.type.nbytes < MIN_BYTES:
         return None
     if rows.op == "add":
         pairs = [rows.inputs, rows.inputs[::-1]]

@@ -1,8 +1,9 @@
-"""Sums of products that a loop adds up become one product behind the loop.
+"""Sums over the steps of a loop, computed where they are cheap: products behind it, others in it.
 
 The gradient of a weight in a recurrence is the sum over steps of ``a[t].T @ g[t]``: products of few
 terms (the batch), each read from and added to the whole matrix. Stacked, they are one product of
-steps times batch terms, whose tiles stay in registers for long.
+steps times batch terms, whose tiles stay in registers for long. The gradient of a bias is a sum of
+what is stacked anyhow: in the loop its terms are still in the cache.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from graphc.ir import build, control
 from graphc.ir.graph import Graph, bodies, rebuild, substitute, transform
 from graphc.ir.node import Node
 from graphc.ir.ops import matmul_dims
+from graphc.passes.loop_inputs import MIN_BYTES
 from graphc.passes.patterns import constant
 
 _FEW_TERMS = 128  # of a step: with more a product is as fast inside of the loop
@@ -137,7 +139,6 @@ def _rows(stack: Node) -> Node:
 # ------------------------------------------------------------------------------ sums of results
 
 
-_MIN_BYTES = 1 << 20  # of all steps: less stays in the cache anyhow
 _MIN_TERMS = 8  # of a step, for each element that is added to
 
 
@@ -176,7 +177,7 @@ def _sum_of_steps(node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
     if not known or index < loop.attr("carries"):
         return None
     sizes = stack.type.nbytes, stack.type.size, stack.shape[0], node.type.size
-    if not all(isinstance(s, int) for s in sizes) or stack.type.nbytes < _MIN_BYTES:
+    if not all(isinstance(s, int) for s in sizes) or stack.type.nbytes < MIN_BYTES:
         return None
     few = stack.type.size < _MIN_TERMS * stack.shape[0] * node.type.size
     return None if few else (loop, index, inner)

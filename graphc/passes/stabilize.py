@@ -67,12 +67,16 @@ def _along(m: Node, x: Node, axes) -> Node:
     return build.broadcast(m, x.shape, [a for a in range(x.ndim) if a not in axes])
 
 
+def _finite(x: Node) -> Node:
+    """``x``, and 0 where it is not finite."""
+    return build.make("where", (build.make("isfinite", (x,)), x, build.full_like(x, 0)))
+
+
 def _shifted_exp_sum(x: Node, axes) -> tuple[Node, Node, Node]:
     """``(max(x), exp(x - m), sum(exp(x - m)))`` with the maximum m as a constant shift, and with
     0 where that is not finite, since inf - inf is NaN."""
     largest = build.make("stop_gradient", (build.reduce("max", x, axes),))
-    zero, finite = build.full_like(largest, 0), build.make("isfinite", (largest,))
-    m = build.make("where", (finite, largest, zero))
+    m = _finite(largest)
     e = build.make("exp", (build.make("sub", (x, _along(m, x, axes))),))
     return largest, e, build.reduce("sum", e, axes)
 
@@ -115,9 +119,7 @@ def log_cosh(node: Node) -> Node | None:
     if inside.op != "cosh" or not is_float(node):
         return None
     (x,) = inside.inputs
-    size = build.make("stop_gradient", (build.make("abs", (x,)),))
-    zero, finite = build.full_like(size, 0), build.make("isfinite", (size,))
-    m = build.make("where", (finite, size, zero))
+    m = _finite(build.make("stop_gradient", (build.make("abs", (x,)),)))
     up = build.make("exp", (build.make("sub", (x, m)),))
     down = build.make("exp", (build.make("neg", (build.make("add", (x, m)),)),))
     total = build.make("log", (build.make("add", (up, down)),))

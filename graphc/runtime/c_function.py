@@ -10,7 +10,6 @@ import numpy as np
 
 from graphc.runtime.executor import Executable, pointer
 from graphc.runtime.loader import NativeFunction
-from graphc.schedule.memory import WATCH_WORDS
 
 
 class CFunction:
@@ -30,7 +29,7 @@ class CFunction:
         from graphc.codegen.llvm_backend import optimize_and_emit
 
         binding = run.bind(arrays)
-        binding.ints[len(binding.ints) - WATCH_WORDS :] = 0  # no Python around to look for signals
+        binding.watch[:] = 0  # no Python around to look for signals
         artifact = run.artifact
         donors = {o.donor for o in artifact.outputs}
         own = [k for k, o in enumerate(artifact.outputs) if o.donor is None]

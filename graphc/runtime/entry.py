@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.runtime.interrupt import RAISED, WATCHED
+from graphc.runtime.interrupt import RAISED, is_watched
 from graphc.runtime.memory import SET_HANDLER, array_interface
 from graphc.runtime.once import once
 from graphc.runtime.support import word_function
-from graphc.schedule.memory import INTERRUPTED, STATUS_WORDS, WATCH_WORDS
+from graphc.schedule.memory import INTERRUPTED, STATUS_WORDS
 from graphc.trace import captured
 
 _C_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400
@@ -589,11 +589,11 @@ class _Writer:
             data[_CALL[name]] = address
         table, arena, ints = binding.call_arguments
         written = sorted(self.donated)
-        long = self.executable.seconds > _LONG_KERNEL or WATCHED in artifact.source
+        long = self.executable.seconds > _LONG_KERNEL or is_watched(artifact.source)
         values = {
             TRUE: id(True), GENERAL: id(form.general), KERNEL: self.executable.native.address,
             TABLE: table, ARENA: arena, INTS: ints, RELEASE: int(long),
-            WATCH: ints + 8 * (len(binding.ints) - WATCH_WORDS),
+            WATCH: binding.watch.ctypes.data,
             ARGS: len(form.args), NAMES: len(names),
             NAMES_AT: self.section(*map(self.address, names)),
             STEPS: len(self.steps) // 4, STEPS_AT: self.section(*self.steps),
@@ -603,13 +603,12 @@ class _Writer:
             WRITTEN: len(written), WRITTEN_AT: self.section(*written),
             ALLOCATOR: 0 if binding.allocator is None else id(binding.allocator.capsule),
             # The general way makes the call again and raises; not over memory that has changed.
-            FAILED: self.address(self._raise_failure) if artifact.checks and written else 0,
+            FAILED: self.address(self._failure_raiser()) if artifact.checks and written else 0,
         }  # fmt: skip
         for word, value in values.items():
             data[word] = value
 
-    @property
-    def _raise_failure(self) -> Callable:
+    def _failure_raiser(self) -> Callable:
         """For a call that a run-time check has stopped."""
         binding, artifact = self.binding, self.executable.artifact
 

@@ -83,7 +83,8 @@ class Binding:
         self.restore()
         self.ints[STATUS_WORDS + len(env) : size] = self.plan.offsets
         self.ints[size : size + TEAM_WORDS] = (threads, team.address() if threads > 1 else 0)
-        self.ints[size + TEAM_WORDS :] = interrupt.words(artifact.source)
+        self.watch = self.ints[size + TEAM_WORDS :]  # a view
+        self.watch[:] = interrupt.words(artifact.source)
         for k, const in enumerate(artifact.consts, start=len(kinds)):
             self.table[k] = pointer(const)
         self.arena_address = pointer(self.arena)
@@ -92,7 +93,7 @@ class Binding:
 
     def stop(self) -> None:
         """Ask a call that runs to end at the next turn of a loop."""
-        self.ints[len(self.ints) - WATCH_WORDS + interrupt.STOP] = 1
+        self.watch[interrupt.STOP] = 1
 
     def restore(self) -> bool:
         """Put back the sizes, which a borrower may have changed; False if the last call failed or
@@ -123,7 +124,7 @@ class Executable:
         self.seconds = float("inf")  # of the fastest run of the native code
         self._free: dict[tuple[int, ...], list[Binding]] = {}
         self._slots = _dim_slots(artifact)
-        self._watched = interrupt.WATCHED in artifact.source
+        self._watched = interrupt.is_watched(artifact.source)
         self.capacities = Capacities(artifact)
         self._donors = {o.donor for o in artifact.outputs if o.donor is not None}
         own = itertools.count(len(artifact.inputs))
@@ -152,7 +153,7 @@ class Executable:
             failed, value = binding.ints[:STATUS_WORDS].tolist()
             binding.ints[:STATUS_WORDS] = 0
             if failed == INTERRUPTED:
-                interrupt.raise_kept(binding.ints)
+                interrupt.raise_kept(binding.watch)
             if failed < 0:
                 return self._run_again(-failed, binding, memory, before)
             if failed:

@@ -23,8 +23,6 @@ from graphc.schedule.memory import WATCH_WORDS
 # question to Python; whether to stop; what was raised; a time.
 LOOK, TABLE, LOOKED, ASKED, STOP, RAISED, SECONDS, NANOSECONDS = 0, 1, 2, 3, 4, 5, 8, 9
 assert WATCH_WORDS == NANOSECONDS + 1
-#: Text that a program with watched loops has.
-WATCHED = "pace = look("
 _FUNCTIONS = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Fetch", "PyGILState_Release")
 _CLOCK, _CLOCK_ID, _ENSURE, _CHECK, _FETCH, _RELEASE = range(6)
 _MOST = 4096  # turns between two looks
@@ -61,6 +59,11 @@ def look(ints, at, pace):
 """
 
 
+def is_watched(source: str) -> bool:
+    """Whether loops of the program with this text look for signals."""
+    return "pace = look(" in source
+
+
 class _Watch:
     def __init__(self):
         self._native = word_function("look", _TEXT)
@@ -79,7 +82,7 @@ def _watch() -> _Watch:
 def words(source: str) -> np.ndarray:
     """The words of a call of the program with this text."""
     found = np.zeros(WATCH_WORDS, np.int64)
-    if WATCHED in source and hasattr(time, "CLOCK_MONOTONIC"):
+    if is_watched(source) and hasattr(time, "CLOCK_MONOTONIC"):
         found[[LOOK, TABLE]] = _watch().words
     return found
 
@@ -87,9 +90,9 @@ def words(source: str) -> np.ndarray:
 _restore = ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 3)(("PyErr_Restore", ctypes.pythonapi))
 
 
-def raise_kept(ints: np.ndarray) -> None:
+def raise_kept(words: np.ndarray) -> None:
     """Raise what ended the call with these words; KeyboardInterrupt where it was told to stop."""
-    raised = ints[len(ints) - WATCH_WORDS + RAISED :][:3]
+    raised = words[RAISED:SECONDS]
     kept = [int(address) or None for address in raised]
     raised[:] = 0
     if kept[0] is not None:

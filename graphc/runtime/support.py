@@ -15,7 +15,7 @@ def support_function(name: str, text: str) -> NativeFunction:
 
     def compiled():
         from graphc.codegen.native import compile_program
-        from graphc.codegen.writer import Program
+        from graphc.codegen.program import Program
 
         return compile_program(Program((), text.strip(), ()))
 

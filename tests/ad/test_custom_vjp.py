@@ -170,8 +170,11 @@ def test_no_mark_outlives_the_trace_in_bodies_either():
     token = Token("f", is_differentiated=True)
     inner = build.elementwise("exp", calls.argument(x, token, 0))
     marked = calls.result(calls.call([inner], [x], None), 0)
-    body = calls.without_marks(Graph("body", (x,), (marked,)))
-    assert body.outputs == (build.elementwise("exp", x),)
+    pred = build.input(1, "pred", tensor_type("bool"))
+    side = Graph("body", (x,), (marked,))
+    (chosen,) = build.cond(pred, [x], side, side)
+    ((choice,),) = (node.inputs for node in calls.inline([chosen], {}))
+    assert choice.attr("on_true").outputs == (build.elementwise("exp", x),)
 
 
 def test_dead_branches():

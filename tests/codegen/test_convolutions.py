@@ -15,8 +15,8 @@ from graphc import interp, passes
 from graphc.codegen.convolution import convolutions_module
 from graphc.codegen.llvm_backend import target
 from graphc.codegen.machine import convolution_word
+from graphc.codegen.program import ConvolutionFunction
 from graphc.codegen.tiles import Registers, image_tile, sum_tile
-from graphc.codegen.writer import ConvolutionFunction
 from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph

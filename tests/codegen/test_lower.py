@@ -14,7 +14,8 @@ import graphc as gc
 from graphc import interp, passes, pipeline
 from graphc.codegen.machine import run_as_python
 from graphc.codegen.native import compile_program, compile_words
-from graphc.codegen.writer import KernelFunction, Parameter, Program, write
+from graphc.codegen.program import KernelFunction, Parameter, Program
+from graphc.codegen.writer import write
 from graphc.errors import VerifyError
 from graphc.ir import build
 from graphc.ir.dims import symbol

@@ -15,8 +15,8 @@ from graphc import interp, passes
 from graphc.codegen.llvm_backend import target
 from graphc.codegen.machine import pooling_word
 from graphc.codegen.pooling import poolings_module
+from graphc.codegen.program import PoolingFunction
 from graphc.codegen.tiles import Registers
-from graphc.codegen.writer import PoolingFunction
 from graphc.schedule.pooling import Pooling
 
 MACHINES = {"avx512": Registers(32, 64), "avx2": Registers(16, 32), "sse": Registers(16, 16)}

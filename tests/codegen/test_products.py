@@ -13,8 +13,8 @@ from generated import assert_same, native_run, program_of, python_run
 from graphc import interp
 from graphc.codegen.llvm_backend import optimize_and_emit, target
 from graphc.codegen.product import products_module
+from graphc.codegen.program import ProductFunction
 from graphc.codegen.tiles import Registers, registers, tiling
-from graphc.codegen.writer import ProductFunction
 from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph

@@ -152,10 +152,10 @@ def test_which_loops_are_watched():
     def counted(x, n):
         return gc.fori_loop(0, n, lambda i, y: y / 2, x)
 
-    assert interrupt.WATCHED not in source(halved(5), np.ones(100))
-    assert interrupt.WATCHED in source(halved(10**6), np.ones(100))
-    assert interrupt.WATCHED not in source(halved(1000), 1.0)
-    assert interrupt.WATCHED in source(counted, 1.0, 3)
+    assert not interrupt.is_watched(source(halved(5), np.ones(100)))
+    assert interrupt.is_watched(source(halved(10**6), np.ones(100)))
+    assert not interrupt.is_watched(source(halved(1000), 1.0))
+    assert interrupt.is_watched(source(counted, 1.0, 3))
     f = gc.compile(counted).c_function(1.0, 3)
     assert isinstance(f._kept, Executable) and f.ctypes is not None
     x, n, out = np.array(8.0), np.array(3), np.zeros(())

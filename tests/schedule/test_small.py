@@ -11,27 +11,13 @@ from generated import assert_same, native_run, python_run, turns
 from trace_helpers import trace_like
 
 import graphc as gc
+from bench.ode import RATES, make_loss
+from bench.ode import START as STATE
 from graphc import interp, passes
 from graphc.schedule import loops as L
 from graphc.schedule import schedule
 
-STATE, RATES = np.array([1.0, 1.0, 1.0]), np.array([10.0, 28.0, 8 / 3])
-
-
-def lorenz(s, p):
-    x, y, z = s
-    return gc.numpy.array([p[0] * (y - x), x * (p[1] - z) - y, x * y - p[2] * z])
-
-
-def integrated(s, p, steps=50, h=0.001):
-    def step(s, _):
-        k1 = lorenz(s, p)
-        k2 = lorenz(s + h / 2 * k1, p)
-        k3 = lorenz(s + h / 2 * k2, p)
-        k4 = lorenz(s + h * k3, p)
-        return s + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), ()
-
-    return np.sum(gc.scan(step, s, None, length=steps)[0] ** 2)
+integrated = make_loss(gc.numpy.array, gc.scan, steps=50)  # Lorenz by Runge and Kutta
 
 
 def filtered(x, cov, f, h, zs):
