@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 
+from graphc.codegen.machine import MATH
 from graphc.ir.dims import Dim
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
@@ -40,22 +41,15 @@ _CALLS = {
     "bitwise_count": "count_bits({0})", "nextafter": "next_after({0}, {1})",
     "mod": "floor_mod({0}, {1})", "floor_div": "floor_div({0}, {1})",
 }  # fmt: skip
-_VECTOR_MATH = {
-    "exp", "exp_below", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan",
-    "arcsin",
-    "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
-    "sqrt", "rsqrt", "cbrt", "sigmoid", "softplus", "erf", "erfc", "gammaln", "digamma", "zeta",
-    "erfinv", "erfcinv", "gaussian", "exp1", "expi", "sine_integral", "cosine_integral", "fresnels",
-    "fresnelc", "spence", "ellipk", "ellipe", "ellipd", "lambertw", "gammainc", "gammaincc",
-    *(f"bessel_{kind}{order}" for kind in "ijy" for order in (0, 1)), "bessel_i0e", "bessel_i1e",
-}  # fmt: skip
+#: For messages about rows without it.
+WHERE_SCALAR_CODE_IS = "a template in codegen/scalar.py, or a function of vmath/functions.py"
 # What a program calls its own things: buffers, loop variables, locals, words of the machine.
 _TAKEN = re.compile(
     r"(a|c|const|i|in|j|k|kernel|o|out|p|product|row|s|t|tmp|work)\d+|[a-z]\d+|(argument|temporary|local|own\d+|gemm|dim)_.*"
     r"|INF|NAN|abreast|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|look|main|pace|part|power|turns"
     r"|end|first|lane|lanes|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
     r"|shift_left|shift_right|unrolled|common_divisor|count_bits|next_after|divided|copysign|isinf|isfinite|True|False|None|"
-    + "|".join(sorted(_VECTOR_MATH))
+    + "|".join(sorted(MATH))
 )
 _NONFINITE = {"inf": "INF", "-inf": "-INF", "nan": "NAN"}
 _NATURAL = {"float32", "float64", "int64", "uint64", "bool"}
@@ -109,11 +103,11 @@ class ScalarText:
             return f"divided({', '.join(args)})"
         if e.op == "pow":
             return f"power({args[0]}, {args[1]})"
-        if e.op in _VECTOR_MATH:
+        if e.op in MATH:
             return f"{e.op}({', '.join(args)})"
         template = _INFIX.get(e.op) or _CALLS.get(e.op)
         if template is None:
-            raise AssertionError(f"op {e.op} has no scalar code")
+            raise AssertionError(f"op {e.op} has no scalar code: {WHERE_SCALAR_CODE_IS}")
         text = template.format(*args)
         if e.dtype.name in _NATURAL or e.args[0].dtype != e.dtype:
             return text
@@ -183,4 +177,4 @@ def symbol_name(name: str) -> str:
 
 def supported_ops() -> set[str]:
     """Rows that have scalar code."""
-    return {*_INFIX, *_CALLS, *_VECTOR_MATH, "pow", "cast"}
+    return {*_INFIX, *_CALLS, *MATH, "pow", "cast"}
