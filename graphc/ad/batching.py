@@ -170,7 +170,7 @@ def _take(node, inputs, mapped, size):
     count, rank = x.shape[axis + 1], indices.ndim - 1
     x = _to_second(x, axis + 1)
     rows = build.reshape(x, (size * count, *x.shape[2:]))
-    found = build.take(rows, _of_joined_axis(indices, count, size), 0)
+    found = build.take(rows, _of_joined_axis(indices, count), 0)
     return _from_second(found, rank, axis)
 
 
@@ -190,7 +190,7 @@ def _scatter_add(node, inputs, mapped, size):
     rank = indices.ndim - 1
     order = [0, *range(axis + 1, axis + 1 + rank)]
     updates = build.transpose(updates, order + [a for a in range(updates.ndim) if a not in order])
-    joined = build.scatter_add(_of_joined_axis(indices, count, size), updates, 0, size * count)
+    joined = build.scatter_add(_of_joined_axis(indices, count), updates, 0, size * count)
     return _from_second(build.reshape(joined, (size, count, *joined.shape[1:])), 1, axis)
 
 
@@ -205,7 +205,7 @@ def _scatter_set(node, inputs, mapped, size):
     order = [0, *range(axis + 1, axis + 1 + rank)]
     updates = build.transpose(updates, order + [a for a in range(updates.ndim) if a not in order])
     rows = build.reshape(x, (size * count, *x.shape[2:]))
-    found = build.scatter_set(rows, _of_joined_axis(indices, count, size), updates, 0)
+    found = build.scatter_set(rows, _of_joined_axis(indices, count), updates, 0)
     return _from_second(build.reshape(found, x.shape), 1, axis)
 
 
@@ -214,7 +214,7 @@ def _check_index(node, inputs, mapped, size):
     return build.check_index(inputs[0], node.attr("size"), node.attr("fault"))
 
 
-def _of_joined_axis(indices: Node, count: DimLike, size: DimLike) -> Node:
+def _of_joined_axis(indices: Node, count: DimLike) -> Node:
     """``indices`` [batch, ...] below ``count`` as those of batch and axis joined into one.
 
     They are checked before, so that no example reaches into its neighbour.

@@ -195,7 +195,7 @@ def _floor_div_emit(builder, sig, args):
     kind, (a, b) = sig.return_type, args
     if kind.is_float:
         return _float_floor_div(builder, a, b)
-    safe, is_zero = _safe_divisor(builder, b, kind, a)
+    safe, is_zero = _safe_divisor(builder, b, kind)
     if not kind.signed:
         return builder.select(is_zero, a.type(0), builder.udiv(a, safe))
     quotient, remainder = builder.sdiv(a, safe), builder.srem(a, safe)
@@ -210,7 +210,7 @@ def _floor_mod_emit(builder, sig, args):
     kind, (a, b) = sig.return_type, args
     if kind.is_float:
         return _float_mod(builder, a, b)
-    safe, is_zero = _safe_divisor(builder, b, kind, a)
+    safe, is_zero = _safe_divisor(builder, b, kind)
     if not kind.signed:
         return builder.select(is_zero, a.type(0), builder.urem(a, safe))
     remainder = builder.srem(a, safe)
@@ -275,7 +275,7 @@ def _next_after_emit(builder, sig, args):
     return builder.select(unknown, builder.fadd(x, y), result)
 
 
-def _safe_divisor(builder, b, kind, a):
+def _safe_divisor(builder, b, kind):
     """A divisor that never traps (0 and -1 replaced; callers select their own results)."""
     is_zero = builder.icmp_unsigned("==", b, b.type(0))
     safe = builder.select(is_zero, b.type(1), b)

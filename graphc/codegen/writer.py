@@ -6,6 +6,7 @@ The same text is lowered to LLVM and, in tests and for debugging, run as plain P
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from graphc.codegen.library import kernel_text
@@ -443,48 +444,40 @@ class _Body:
         if isinstance(stmt, L.Pack):
             b = self._part(p.b, p.starts[1])
             return f"{function.pack_name}({b}, {self.names[p.work]}, {dim(p.k)})"
-        a, b, c = (
-            self._part(buffer, start)
-            for buffer, start in zip((p.a, p.b, p.c), p.starts, strict=True)
-        )
+        a, b, c = self._parts((p.a, p.b, p.c), p.starts)
+        operands = [a, self.names[p.work] if p.method == "whole" else b, c]
         for other in p.beside:
-            places = zip((other.b, other.c), other.starts[1:], strict=True)
-            c = ", ".join([c, *(self._part(buffer, start) for buffer, start in places)])
+            operands += self._parts((other.b, other.c), other.starts[1:])
         for other in p.also:
-            places = zip((other.a, other.b), other.starts[:2], strict=True)
-            c = ", ".join([c, *(self._part(buffer, start) for buffer, start in places)])
+            operands += self._parts((other.a, other.b), other.starts[:2])
         if p.row:
-            c = f"{c}, {self._part(*p.row)}"
-        work = ""
-        if p.method == "whole":
-            b = self.names[p.work]
-        elif p.work:
-            work = f"{self.names[p.work]}, "
+            operands.append(self._part(*p.row))
+        if p.work and p.method != "whole":
+            operands.append(self.names[p.work])
         rows = f"smaller({p.rows}, {dim(p.k if p.adds else p.m)} - {p.block} * {p.rows})"
         if p.adds:
-            sizes = f"{p.m}, {rows}, {p.m}"
+            operands += [str(p.m), rows, str(p.m)]
         else:
-            sizes = f"{rows if p.own_rows else dim(p.m)}, {dim(p.k)}, {rows}"
+            operands += [rows if p.own_rows else dim(p.m), dim(p.k), rows]
         first = L.variable(p.block) * (p.rows * p.n)
-        ahead = "".join(f", {self._part(buffer, first)}" for buffer in p.ahead)
+        operands += [self._part(buffer, first) for buffer in p.ahead]
         comment = f"  # {p.source}" if p.source else ""
-        return f"{function.name}({a}, {b}, {c}, {work}{sizes}{ahead}){comment}"
+        return f"{function.name}({', '.join(operands)}){comment}"
+
+    def _parts(self, buffers: Iterable[L.Buffer], starts: Iterable[L.Affine]) -> list[str]:
+        return [self._part(buffer, start) for buffer, start in zip(buffers, starts, strict=True)]
 
     def _convolution(self, stmt: L.Convolve) -> str:
         key, known = (short_dtype(stmt.out.dtype), stmt.shape), self.calls.convolutions
         function = known.setdefault(key, ConvolutionFunction(f"convolution{len(known)}", *key))
-        parts = [
-            self._part(buffer, start)
-            for buffer, start in zip((stmt.x, stmt.w, stmt.out), stmt.starts, strict=True)
-        ]
+        parts = self._parts((stmt.x, stmt.w, stmt.out), stmt.starts)
         comment = f"  # {stmt.source}" if stmt.source else ""
         return f"{function.name}({', '.join(parts)}, {dim(stmt.channels)}){comment}"
 
     def _pooling(self, stmt: L.Pool) -> str:
         key, known = (short_dtype(stmt.out.dtype), stmt.shape), self.calls.poolings
         function = known.setdefault(key, PoolingFunction(f"pooling{len(known)}", *key))
-        buffers = zip((*stmt.operands, stmt.out), stmt.starts, strict=True)
-        parts = [self._part(buffer, start) for buffer, start in buffers]
+        parts = self._parts((*stmt.operands, stmt.out), stmt.starts)
         comment = f"  # {stmt.source}" if stmt.source else ""
         return f"{function.name}({', '.join(parts)}){comment}"
 

@@ -30,7 +30,7 @@ def products_into_loops(graph: Graph) -> Graph:
         moved = {
             k: parts
             for k, x in enumerate(after.xs)
-            if _only_reader(graph, before.xs[k], node) and (parts := _product_of_rows(x))
+            if _only_reader(graph, before.xs[k]) and (parts := _product_of_rows(x))
         }
         return _with_products(made, moved, sources) if moved else made
 
@@ -38,8 +38,8 @@ def products_into_loops(graph: Graph) -> Graph:
     return moved.with_outputs(moved.outputs, {**sources, **moved.sources})
 
 
-def _only_reader(graph: Graph, x: Node, loop: Node) -> bool:
-    """Whether nobody but the loop, which reads it once, needs ``x`` or what it is made of."""
+def _only_reader(graph: Graph, x: Node) -> bool:
+    """Whether the loop alone reads ``x`` and what it is made of, once."""
     while x.op in ("reshape", "add", "matmul"):
         if len(graph.users[x]) != 1 or x in graph.outputs:
             return False

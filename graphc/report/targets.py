@@ -144,10 +144,10 @@ def _parse(text: str) -> Any:
 
 def _value(node: ast.expr, text: str) -> Any:
     if isinstance(node, ast.Name):
-        return _array(node.id, (), text)
+        return _array(node.id, ())
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
         sizes = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return _array(node.value.id, tuple(_size(s, text) for s in sizes), text)
+        return _array(node.value.id, tuple(_size(s, text) for s in sizes))
     if isinstance(node, ast.Dict) and all(k is not None for k in node.keys):
         pairs = zip(node.keys, node.values, strict=True)
         return {_literal(k, text): _value(v, text) for k, v in pairs}
@@ -176,7 +176,7 @@ def _size(node: ast.expr, text: str) -> int | Dim:
     raise OptionError(f"argument {text!r}: {ast.unparse(node)} is not a size; write 32 or n")
 
 
-def _array(name: str, shape: tuple, text: str) -> ArgSpec:
+def _array(name: str, shape: tuple) -> ArgSpec:
     dtype = named_dtype(name)
     if dtype is None:
         raise errors.unknown_name("dtype", name, dtype_names())

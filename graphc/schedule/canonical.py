@@ -25,7 +25,7 @@ def canonicalize(graph: Graph, tiny_products: bool = True) -> Graph:
     often = _often_transposed(graph)
 
     def lower(node: Node, inputs: tuple[Node, ...]) -> Node:
-        if node.op == "matmul" and not tiny_products and _is_tiny(node, *inputs):
+        if node.op == "matmul" and not tiny_products and _is_tiny(node, inputs[0]):
             return _matmul_as_sum(node, *inputs)
         if node.op == "matmul" and node.attr("tb") and node.inputs[1] in often:
             a, b = inputs
@@ -65,7 +65,7 @@ def _lower(node: Node, inputs: tuple[Node, ...]) -> Node:
     return rebuild(node, inputs)
 
 
-def _is_tiny(node: Node, a: Node, b: Node) -> bool:
+def _is_tiny(node: Node, a: Node) -> bool:
     """Whether a product is a few lines of arithmetic, less than to call a function for it."""
     size = product([*node.shape, a.shape[-2 if node.attr("ta") else -1]])
     return isinstance(size, int) and size <= _TINY

@@ -177,7 +177,7 @@ def _value(graph: Graph, node: Node, operands: list) -> Any:
     if node.op == "const":
         return _objects(np.frompyfunc(exact, 1, 1)(node.attr("value").array))
     if node.op == "cast":
-        return _cast(graph, node, operands[0])
+        return _cast(node, operands[0])
     if node.op in _LOGIC and node.dtype == bool:
         return _objects(np.frompyfunc(_LOGIC[node.op], len(operands), 1)(*operands))
     if kind == "elementwise":
@@ -279,7 +279,7 @@ def _reduced(node: Node, x: np.ndarray) -> np.ndarray:
     return out
 
 
-def _cast(graph: Graph, node: Node, x: np.ndarray) -> np.ndarray:
+def _cast(node: Node, x: np.ndarray) -> np.ndarray:
     before, after = node.inputs[0].dtype.kind, node.dtype.kind
     if before == "b" and after != "b":
         return _objects(np.frompyfunc(lambda c: sympy.Piecewise((1, c), (0, True)), 1, 1)(x))

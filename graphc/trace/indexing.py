@@ -36,7 +36,7 @@ def wrapped_index(index: Node, size) -> Node:
     return op("where", negative, op("add", index, length), index)
 
 
-def _index_nodes(context, advanced, sizes) -> list[Node]:
+def _index_nodes(advanced, sizes) -> list[Node]:
     nodes = []
     for item, size in zip(advanced, sizes, strict=True):
         if isinstance(item, Tracer):
@@ -88,7 +88,7 @@ def gather(context, x: Node, basic: Basic, advanced) -> Node:
     x = basic.read(x)
     places = [i for i, s in enumerate(basic.slots) if s == "adv"]
     sizes = [x.shape[p] for p in places]
-    nodes = _index_nodes(context, advanced, sizes)
+    nodes = _index_nodes(advanced, sizes)
     joint = broadcast_shapes("index", *(n.shape for n in nodes))
     front = basic.apart
     if len(places) == 1:
@@ -388,7 +388,7 @@ def add_at(context, x, index, value) -> None:
     count = len(items)
     if advanced and basic.slots[:count] == ("adv",) * count:
         sizes = node.shape[:count]
-        nodes = _index_nodes(context, advanced, sizes)
+        nodes = _index_nodes(advanced, sizes)
         joint = broadcast_shapes("index", *(n.shape for n in nodes))
         at = nodes[0] if count == 1 else _linear(nodes, sizes, joint)
         updates = _fitted(context, value, node.dtype, joint + node.shape[count:])

@@ -22,7 +22,7 @@ from graphc.wording import shape_text
 # --------------------------------------------------------------------------------------- take
 
 
-def _bounded(context, index: Node, size, mode: str) -> Node:
+def _bounded(index: Node, size, mode: str) -> Node:
     if mode == "raise":
         return wrapped_index(index, size)
     index = cast(index, np.int64)
@@ -43,7 +43,7 @@ def take(context, a, indices, axis=None, *, mode="raise"):
     value = blame.constant_value(index.node) if mode == "raise" else None
     if value is not None:
         return context.wrap(build.take(x, build.const(checked(value, axis, x.shape)), axis))
-    return context.wrap(build.take(x, _bounded(context, index.node, x.shape[axis], mode), axis))
+    return context.wrap(build.take(x, _bounded(index.node, x.shape[axis], mode), axis))
 
 
 def _where_true(context, condition, name: str) -> np.ndarray:
@@ -82,7 +82,7 @@ def ravel_multi_index(context, multi_index, dims, mode="raise", order="C"):
     for index, size, how in zip(multi_index, dims, modes, strict=True):
         index = context.lift(index).node
         known = checked_position(index, size) if how == "raise" else (
-            _bounded(context, index, size, how))  # fmt: skip
+            _bounded(index, size, how))  # fmt: skip
         parts.append((context.wrap(known), context.wrap(build.size(size, np.int64))))
     total = 0
     for index, length in parts if order == "C" else reversed(parts):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from graphc import __version__, cli
+from graphc import __version__, cli, pipeline
 from graphc.errors import OptionError, UnknownNameError
 from graphc.report.targets import parse_arguments
 from graphc.trace.tracing import ArgSpec
@@ -22,6 +22,10 @@ def loss(params, x):
 def helper(x, y):
     return x * y
 """
+
+
+def test_the_stages_are_those_of_the_pipeline():
+    assert cli._STAGES == pipeline.STAGES  # which is not imported to print a usage
 
 
 @pytest.fixture
