@@ -25,6 +25,9 @@ x.size / 3.0 * x, 1e-3 * x.size + n / x.shape[1], 2.0 * n * x, np.true_divide(n,
 np.maximum(n, 8) * x, np.minimum(x, n), np.clip(n, 6, 7.5), np.where(x > 0, n, 0.5)
 n * math.log(2 * math.pi), -0.5 * n * math.log(2 * math.pi) * x
 gnp.full(n, 1 / n), gnp.arange(n) * 0.1, np.full_like(x, 1 / n), gnp.zeros(2 * n + 1) + 0.5 * n
+np.prod(x.shape) * x, x / np.prod(x.shape), np.prod(x.shape[:1]), x.reshape(np.prod(x.shape)), np.sum(x.shape) * x
+np.max(x.shape), np.cumprod(x.shape), np.multiply.reduce(x.shape), np.mean(np.shape(x)), np.dot(x.shape, [1, 2])
+gnp.array(x.shape) * 2, np.zeros_like(x, shape=x.shape[:1]), x.reshape(x.shape + (1,))
 np.ones(3) * n / 2, np.linspace(0, n, 5), n * 1j, 0.25 * (n, )[0] * x, n
 """.strip().splitlines()
 
@@ -112,7 +115,7 @@ NUMBERS = {  # what Python's rules make a number of, and what to write
     "x + np.arange(x.shape[0])[:, None]": "by `np.arange`; write graphc.numpy.arange",
     "x * np.full(3, 1 / x.shape[0])": "by `np.full`; write graphc.numpy.full",
     "x[: x.shape[0] // 2]": "a number computed from sizes is needed",
-    "x * np.prod(x.shape)": "by `np.prod`; write x.size",
+    "x * np.array(x.shape)[1]": "by `np.array`; write graphc.numpy.array",
     "x * (1 if x.shape[0] / 2 > 3 else 2)": "a number computed from sizes is needed",
     "x * np.hanning(x.shape[0])[:, None]": "by `np.hanning`",
 }
@@ -147,3 +150,20 @@ def test_an_error_of_the_program_is_told_as_such():
             traced(-np.ones((n, 3)))
     with pytest.raises(gc.errors.ShapeError, match="2 != 3"):
         traced(np.ones((7, 2)))
+
+
+def test_an_open_shape_is_a_tuple():
+    """As arguments, results and keys: where a program hands it on."""
+
+    def fn(x):
+        shapes = {"a": x.shape, "b": (x.shape, x.shape[::-1])}
+        rows, columns = x.shape
+        assert isinstance(x.shape, tuple) and len(x.shape[1:]) == 1
+        return shapes, x.reshape(columns, rows), {x.shape: 1}[x.shape] * x
+
+    traced = gc.interpret(fn)
+    for n in (4, 5, 6):
+        shapes, turned, same = traced(np.ones((n, 3)))
+        assert shapes == {"a": (n, 3), "b": ((n, 3), (3, n))}
+        assert turned.shape == (3, n) and same.shape == (n, 3)
+    assert len(traced.compiles) == 2

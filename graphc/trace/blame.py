@@ -24,10 +24,9 @@ _TWINS = {
     "len": "x.shape[0] in place of len(x)",
     "float": "n / 2 or np.sqrt(n) without float()",
     "int": "x.shape[0] without int()",
-    "np.prod": "x.size or math.prod(x.shape)",
     "range": "gc.fori_loop or gc.scan for a loop of n turns",
 }
-_CREATED = frozenset({"arange", "zeros", "ones", "empty", "full"})
+_CREATED = frozenset({"arange", "array", "asarray", "zeros", "ones", "empty", "full"})
 
 
 def needed_by() -> str:

@@ -23,6 +23,7 @@ from graphc.ir.types import is_supported_dtype
 from graphc.trace import source as _source
 from graphc.trace.dtypes import unknown_dtype
 from graphc.trace.guards import Decisions, Values
+from graphc.trace.openshape import OpenShape
 from graphc.trace.tracer import Tracer
 from graphc.trace.tree import flatten
 
@@ -105,7 +106,7 @@ class TraceContext:
             return value
         if isinstance(value, Dim):
             return Tracer(self, build.size(value, np.int64), True)
-        if isinstance(value, list | tuple) and any_tracer(value):
+        if isinstance(value, OpenShape) or (isinstance(value, list | tuple) and any_tracer(value)):
             from graphc.trace.creation import array
 
             return array(self, value)

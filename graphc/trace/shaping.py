@@ -12,6 +12,7 @@ from graphc.ir.node import Node
 from graphc.trace.dispatch import implements
 from graphc.trace.dtypes import common_dtype
 from graphc.trace.elementwise import broadcast_shapes
+from graphc.trace.openshape import open_shape
 from graphc.wording import shape_text
 
 # ------------------------------------------------------------------------------------- views
@@ -19,9 +20,17 @@ from graphc.wording import shape_text
 
 def dims_of(shape) -> tuple:
     """A shape argument as a tuple of dimensions."""
-    if isinstance(shape, Dim) or not hasattr(shape, "__len__"):
+    if isinstance(shape, Dim) or not hasattr(shape, "__len__") or getattr(shape, "ndim", 1) == 0:
         shape = (shape,)
-    return tuple(d if isinstance(d, Dim) else d.__index__() for d in shape)
+    return tuple(_dim(d) for d in shape)
+
+
+def _dim(value):
+    """A size, also where NumPy has made a number of it."""
+    node = getattr(value, "node", None)
+    if node is not None and node.op == "size":
+        return node.attr("dim")
+    return value if isinstance(value, Dim) else value.__index__()
 
 
 def along(x, axis: int | None) -> tuple:
@@ -279,7 +288,7 @@ def roll(context, a, shift, axis=None):
 # ----------------------------------------------------------------------------- questions
 
 
-implements(np.shape)(lambda context, a: context.lift(a).shape)
+implements(np.shape)(lambda context, a: open_shape(context.lift(a).shape))
 implements(np.ndim)(lambda context, a: context.lift(a).ndim)
 
 

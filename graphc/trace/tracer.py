@@ -7,6 +7,7 @@ means is declared in the modules that fill ``dispatch``.
 from __future__ import annotations
 
 import operator as _operator
+import sys
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 from graphc.ir.types import short_dtype
 from graphc.trace import blame, dispatch, protocols
-from graphc.trace.source import located
+from graphc.trace.openshape import open_shape
+from graphc.trace.source import is_user, located
 from graphc.trace.storage import Storage, View, layout, read, write
 
 
@@ -125,7 +127,12 @@ class Tracer:
         self._node = self.context.record(node)
         self._seen = self._storage.version
 
-    shape = property(lambda self: self.node.shape, lambda self, _: blame.reshaped_in_place())
+    def _shape(self) -> tuple:
+        shape = self.node.shape
+        is_open = any(type(d) is Dim for d in shape) and is_user(sys._getframe(1))
+        return open_shape(shape) if is_open else shape
+
+    shape = property(_shape, lambda self, _: blame.reshaped_in_place())
     dtype = property(lambda self: self.node.dtype)
     ndim = property(lambda self: self.node.ndim)
     size = property(lambda self: self.node.type.size)

@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from graphc import forks
+from graphc.trace.openshape import OpenShape
 
 _NAMESPACE = "graphc"
 _registering = forks.lock()
@@ -21,6 +22,10 @@ def _optree():
     with forks.waited_for():
         import optree  # 20 ms: only when the first tree is met
 
+        optree.register_pytree_node(
+            OpenShape, lambda shape: (tuple(shape), None), lambda _, sizes: tuple(sizes),
+            namespace=_NAMESPACE,
+        )  # fmt: skip
         return optree
 
 
