@@ -161,7 +161,8 @@ class _Walk:
         return Rows(batched(node, inputs, [p is not None for p in parts], self.size), True)
 
     def control(self, node: Node, parts: list[Linear | None], sources) -> dict[Node, Linear]:
-        """The derivatives of the results of a loop or a choice: one of the whole basis."""
+        """The derivatives of the results of a loop or a choice: one of the whole basis. What does
+        not depend on it (steps counted after a barrier) is of the new loop too, and repeated."""
         flags = [p is not None for p in parts]
         inputs = [
             i if p is None else self.dense(p, i.shape, True)
@@ -169,7 +170,10 @@ class _Walk:
         ]
         made = control_batching.batched(node, inputs, flags, self.size, sources, batch)
         pairs = zip(build.items(node), made, strict=True)
-        return {item: Rows(result, True) for item, (result, depends) in pairs if depends}
+        return {
+            item: Rows(result if depends else build.spread(result, self.size), True)
+            for item, (result, depends) in pairs
+        }
 
     def elementwise(self, node: Node, parts: list[Linear | None], first: bool) -> Node:
         shape = (self.size, *node.shape) if first else (*node.shape, self.size)

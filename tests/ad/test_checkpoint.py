@@ -194,3 +194,19 @@ def test_what_is_behind_a_barrier_waits():
     products = [n for k in kernels for n in k.nodes if n.op == "matmul"]
     assert len(products) == 4  # both copies of the same product
     assert any(n.inputs[0].op == "barrier" for n in kernels[-1].nodes)
+
+
+@pytest.mark.parametrize("outer", [gc.jacfwd, gc.jacrev])
+@pytest.mark.parametrize("inner", [gc.jacfwd, gc.jacrev])
+def test_second_jacobians_of_a_counted_loop(outer, inner):
+    """What the loop counts waits for a cotangent, and does not depend on it otherwise."""
+
+    def power(x):
+        step = lambda s: (s[0] + 1, s[1] * x)  # noqa: E731
+        return gc.while_loop(lambda s: s[0] < 3, step, (0, x), max_steps=5)[1]
+
+    layer = gc.checkpoint(power)
+    x = np.array([0.3, -0.4])
+    found = gc.interpret(outer(inner(lambda x: x * np.sum(layer(x)))))(x)
+    expected = gc.interpret(gc.jacfwd(gc.jacrev(lambda x: x * np.sum(x**4))))(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
