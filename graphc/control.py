@@ -73,15 +73,8 @@ def fori_loop(lower: int, upper: int, body: Callable, init: Any, checkpoint: boo
     """
     _functions("fori_loop", "gc.fori_loop(0, n, lambda i, c: ..., start)", body)
     ctx = current_trace(init, lower, upper) or active_trace()
-    if ctx is not None and checkpoint:
-        start = (ctx.lift(lower).astype(np.int64), init)
-
-        def step(state):
-            return state[0] + 1, body(*state)
-
-        return _traced.while_loop(ctx, lambda s: s[0] < upper, step, start, None, True)[1]
     if ctx is not None:
-        return _traced.fori_loop(ctx, lower, upper, body, init)
+        return _traced.fori_loop(ctx, lower, upper, body, init, checkpoint)
     for i in range(lower, upper):
         init = body(i, init)
     return init

@@ -57,7 +57,9 @@ def scan(
     return made.carry(results), unflatten(made.ys_tree, ys)
 
 
-def fori_loop(ctx: TraceContext, lower: Any, upper: Any, body: Callable, init: Any):
+def fori_loop(
+    ctx: TraceContext, lower: Any, upper: Any, body: Callable, init: Any, remat: bool = False
+):
     """``carry = body(i, carry)`` for i from ``lower`` up to ``upper``, which may be traced."""
     known = all(isinstance(b, int | np.integer | Dim) for b in (lower, upper))
     first, last = (_bound(ctx, b) for b in (lower, upper))
@@ -66,8 +68,11 @@ def fori_loop(ctx: TraceContext, lower: Any, upper: Any, body: Callable, init: A
         i, rest = carry
         return (i + 1, body(i, rest)), ()
 
-    made = _Carried(ctx, "fori_loop", (Tracer(ctx, first, True), init), step, ())
-    if known:
+    test = (lambda carry: carry[0] < Tracer(ctx, last)) if remat else None
+    made = _Carried(ctx, "fori_loop", (Tracer(ctx, first, True), init), step, (), test)
+    if remat:  # segments of as many steps as it turns out to have
+        results = made.loop((), length=None, remat=True)
+    elif known:
         steps = upper - lower
         length = steps if isinstance(steps, Dim) else max(int(steps), 0)
         results = made.loop((), length=length) if length != 0 else made.init

@@ -8,6 +8,7 @@ import pytest
 import graphc as gc
 from graphc.ad import transforms
 from graphc.ad.sparsity import pattern
+from graphc.errors import DTypeError
 
 RNG = np.random.default_rng(0)
 W, U, B = RNG.normal(size=(4, 4)), RNG.normal(size=(3, 4)), RNG.normal(size=4)
@@ -340,3 +341,22 @@ def test_a_counted_loop_with_checkpoints(steps):
     kept = gc.interpret(gc.grad(loss))(x, steps)
     again = gc.interpret(gc.grad(lambda x, n: loss(x, n, True)))(x, steps)
     np.testing.assert_allclose(again, kept, rtol=1e-12)
+
+
+def test_the_counter_of_a_checkpointed_loop_is_a_number():
+    """As without it, and in Python: it does not widen what it meets."""
+
+    def f(x, n):
+        return gc.fori_loop(0, n, lambda i, h: np.sin(h + 0.1 * i), x, checkpoint=True).sum()
+
+    x = np.float32([0.3, -0.4])
+    slope = gc.interpret(gc.grad(f))(x, 4)
+    expected = gc.interpret(
+        gc.grad(lambda x: np.sin(np.sin(np.sin(np.sin(x) + 0.1) + 0.2) + 0.3).sum())
+    )
+    assert slope.dtype == np.float32
+    np.testing.assert_allclose(slope, expected(x), rtol=1e-5)
+    with pytest.raises(DTypeError, match="carry of fori_loop"):
+        gc.interpret(
+            lambda x: gc.fori_loop(0, 3, lambda i, h: h * i.astype("f8"), x, checkpoint=True)
+        )(x)
