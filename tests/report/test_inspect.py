@@ -90,8 +90,8 @@ def test_a_trainer_is_inspected_as_it_is_given_data():
         return np.mean((x @ w - y) ** 2)
 
     trainer, batch = gc.Trainer(mse, gc.optim.sgd(0.1)), (np.ones((4, 2)), np.ones(4))
-    report = gc.inspect(trainer, np.ones(2), batch)
-    assert report.optimized == gc.inspect(trainer, np.ones(2), *batch).optimized
+    together, apart = (gc.inspect(trainer, np.ones(2), *data) for data in ((batch,), batch))
+    assert together.optimized == apart.optimized
     with pytest.raises(OptionError, match=r"not the class(.|\n)*gc.Trainer\(loss, gc.optim"):
         gc.inspect(gc.Trainer, np.ones(2), batch)
     with pytest.raises(TraceError, match="not the class `Report`: pass an object"):

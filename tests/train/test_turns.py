@@ -116,5 +116,5 @@ def test_an_index_out_of_range_is_named_as_data():
 
     index = np.array([0, 2, 9, 1])
     trainer = gc.train.Trainer(picked, gc.optim.sgd(0.1))
-    with pytest.raises(IndexError, match=r"index 9 in batch\[0\] is out of bounds"):
+    with pytest.raises(IndexError, match="index 9 in `index` is out of bounds"):
         trainer.fit({"w": np.zeros(4)}, (index, 1.0 * index), epochs=9, batch_size=4)
