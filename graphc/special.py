@@ -2,7 +2,9 @@
 
 SciPy's ufuncs (``scipy.special.erf`` ...) answer NumPy's protocol and work inside traced functions
 as they are. Its Python functions (``logsumexp``, ``softmax``, ``log_softmax``, ``polygamma``) ask
-for the elements of their arguments; here are twins that trace. SciPy need not be installed.
+for the elements of their arguments; here are twins that trace. SciPy need not be installed, but
+for functions that are its own (``jv``, ``betainc``, ``hyp2f1`` ...: ``pip install
+"graphc[special]"``): compiled code calls SciPy's C functions, element by element.
 
 >>> import numpy as np
 >>> import graphc as gc
@@ -22,6 +24,7 @@ import numpy as np
 
 from graphc import interp
 from graphc.errors import OptionError, no_attribute
+from graphc.trace import scipy_special as _scipy  # noqa: F401 (its rules)
 from graphc.trace import special as _special
 from graphc.trace.context import any_tracer, current_trace
 from graphc.trace.dispatch import Located
@@ -212,22 +215,15 @@ def gamma(x: Any) -> Any:
     return _elementwise("gamma", x)
 
 
-def _with_constant(name: str, first: Any, x: Any) -> Any:
-    """Of a first argument that is part of the program, unless it is traced."""
-    if any_tracer((first,)):
-        return _elementwise(name, first, x)
-    return _call(lambda context, v: _special.twin(context, name, first, v), x)
-
-
 def gammainc(a: Any, x: Any) -> Any:
     """Regularized lower incomplete gamma function: the distribution function of a gamma
-    distribution of shape ``a``, which is a constant."""
-    return _with_constant("gammainc", a, x)
+    distribution of shape ``a``."""
+    return _elementwise("gammainc", a, x)
 
 
 def gammaincc(a: Any, x: Any) -> Any:
     """1 - :func:`gammainc`, with all its digits where it is small."""
-    return _with_constant("gammaincc", a, x)
+    return _elementwise("gammaincc", a, x)
 
 
 def gammaln(x: Any) -> Any:
@@ -346,7 +342,7 @@ def y1(x: Any) -> Any:
 
 
 def zeta(s: Any, q: Any = None) -> Any:
-    """Hurwitz zeta function for s > 1, q > 0; ``s`` is a constant. Without ``q`` it is 1: the
+    """Hurwitz zeta function for s > 1, q > 0; no derivative by ``s``. Without ``q`` it is 1: the
     Riemann zeta function, for s >= 1 (OptionError below)."""
     if q is None:
         q = 1.0
@@ -355,7 +351,21 @@ def zeta(s: Any, q: Any = None) -> Any:
                 "zeta(s) is for s >= 1 here.\n"
                 "For others call scipy.special.zeta outside the compiled function."
             )
-    return _with_constant("zeta", s, q)
+    return _elementwise("zeta", s, q)
+
+
+def _twin(name: str) -> Callable:
+    """The function ``name`` of scipy.special, of traced values and of arrays."""
+
+    def function(*values: Any) -> Any:
+        return _elementwise(name, *values)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"As ``scipy.special.{name}``."
+    return function
 
 
 psi = digamma
+_rest = sorted(_special.RULES.keys() - set(__all__))
+globals().update({name: _twin(name) for name in _rest})
+__all__ += _rest

@@ -90,6 +90,7 @@ NUMPY_REFS = {
     "ellipd": lambda m: np.where(m > 1, np.nan, _scipy().elliprd(0.0, 1 - m, 1.0) / 3),
     "gammainc": lambda a, x: _scipy().gammainc(a, x),
     "gammaincc": lambda a, x: _scipy().gammaincc(a, x),
+    "gammainc_slope": lambda a, x: vmath.evaluate("gammainc_slope", "float64", a, x),
     "lambertw": lambda x: np.where(x < -1 / math.e, np.nan, _scipy().lambertw(x).real),
 }
 
@@ -128,7 +129,7 @@ def _mp_zeta(s, q):
 SLOW = (
     "gammaln", "digamma", "erfinv", "erfcinv", "zeta", "exp1", "expi", "sine_integral",
     "cosine_integral", "fresnels", "fresnelc", "spence", "ellipk", "ellipe", "ellipd", "lambertw",
-    "gammainc", "gammaincc", *(f"bessel_{name}" for name in BESSEL),
+    "gammainc", "gammaincc", "gammainc_slope", *(f"bessel_{name}" for name in BESSEL),
 )  # fmt: skip
 
 _MP_BESSEL = {"i": mp.besseli, "j": mp.besselj, "y": mp.bessely}
@@ -139,7 +140,15 @@ def _mp_bessel(name, x):
     return value * mp.exp(-abs(x)) if name.endswith("e") else value
 
 
+def _mp_gammainc_slope(a, x):
+    h = a * mp.mpf(2) ** -45
+    part = (x, mp.inf) if x > a else (0, x)
+    p, below = (mp.gammainc(b, *part, regularized=True) for b in (a + h, a - h))
+    return (below - p if x > a else p - below) / (2 * h)
+
+
 MP_REFS = {
+    "gammainc_slope": _mp_gammainc_slope,
     "gammainc": lambda a, x: mp.gammainc(a, 0, x, regularized=True),
     "gammaincc": lambda a, x: mp.gammainc(a, x, mp.inf, regularized=True),
     **{f"bessel_{name}": functools.partial(_mp_bessel, name) for name in BESSEL},

@@ -1,6 +1,6 @@
 """Derivative formulas of elementwise rows, turned into nodes.
 
-A row of ``ir/ops.py`` states each derivative as a text over its arguments ``x, y, w`` and its
+A row of ``ir/ops.py`` states each derivative as a text over its arguments ``x, y, w, v`` and its
 result ``z``. The text is parsed once; here it becomes nodes, already multiplied by a cotangent.
 Constant operands enter as plain numbers, so that ``y*x**(y - 1)`` is ``2*x`` when ``y`` is 2.
 """
@@ -19,7 +19,7 @@ from graphc.ir.node import Node
 from graphc.ir.ops import BOOL, OPS
 
 Value = Node | float | bool
-ARGUMENTS = "xyw"
+ARGUMENTS = "xywv"
 
 _ARITHMETIC = {
     ast.Add: ("add", operator.add),
@@ -91,7 +91,7 @@ def constant_value(node: Node) -> float | None:
 
 
 def environment(node: Node) -> dict[str, Value]:
-    """Values of ``x, y, w, z`` for an elementwise node."""
+    """Values of ``x, y, w, v, z`` for an elementwise node."""
     env: dict[str, Value] = {"z": node}
     for name, operand in zip(ARGUMENTS, node.inputs, strict=False):
         number = constant_value(operand)

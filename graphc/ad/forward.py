@@ -114,7 +114,8 @@ def _push(node: Node, parts: list[Tangent | None], suspect, sources) -> Tangent 
         raise no_rule("forward-mode", RULES, node, sources.get(node))
     env = environment(node)
     total = None
-    for position, part in enumerate(parts):
-        if part is not None:
-            total = add(total, through(node, position, part, env, suspect))
+    with refusing_at(sources.get(node)):
+        for position, part in enumerate(parts):
+            if part is not None:
+                total = add(total, through(node, position, part, env, suspect))
     return total

@@ -18,6 +18,7 @@ from graphc.ir import build
 from graphc.ir.graph import Source
 from graphc.ir.node import Node
 from graphc.ir.ops import OPS
+from graphc.ir.scipy_functions import MISSING, PREFIX
 
 #: Zeros at any position: what ``where``, ``maximum``, ... leave on their dead side.
 ANYWHERE = -1
@@ -29,6 +30,7 @@ SOFT = -2
 HIDING = -3
 
 Zeros = frozenset[int]
+_ORDINALS = ("first", "second", "third", "fourth")
 Flow = TypeVar("Flow")  # a Cotangent or a Tangent: a node and what is known of its zeros
 CLEAN: Zeros = frozenset()
 ANYWHERE_ONLY: Zeros = frozenset([ANYWHERE])
@@ -136,6 +138,12 @@ def is_singular(node: Node) -> bool:
 def through(node: Node, position: int, flow: Flow, env, suspect: set[Node]) -> Flow | None:
     """A cotangent or a tangent times the derivative of an elementwise row by one argument."""
     derivative = derivative_of(node, position)
+    if derivative is not None and derivative.text == MISSING:
+        raise GradientError(
+            f"{node.op.removeprefix(PREFIX)} has no derivative by its {_ORDINALS[position]} "
+            "argument\n"
+            "  treat that one as a constant: graphc.stop_gradient(value)"
+        )
     product = None if derivative is None else times(flow.node, derivative.tree, env)
     if product is None:
         return None

@@ -159,10 +159,11 @@ def _pull(node, ct, needs, suspect, source) -> list[Cotangent | None]:
             return RULES[node.op](without_hidden(node, ct, needs, suspect), ct, needs)
     if is_elementwise(node):
         env = environment(node)
-        return [
-            through(node, position, ct, env, suspect) if need else None
-            for position, need in enumerate(needs)
-        ]
+        with refusing_at(source):
+            return [
+                through(node, position, ct, env, suspect) if need else None
+                for position, need in enumerate(needs)
+            ]
     raise no_rule("gradient", RULES, node, source)
 
 

@@ -12,6 +12,7 @@ import llvmlite.binding as llvm
 from graphc import forks
 from graphc.codegen.library import SYMBOLS
 from graphc.errors import VerifyError
+from graphc.ir.scipy_functions import SCIPY_FUNCTIONS
 
 ENTRY = "graphc_main"  # the one function that object code exports
 _lock = forks.lock()
@@ -56,7 +57,7 @@ def target():
     return llvm.Target.from_default_triple()
 
 
-_EXTERNALS = frozenset(SYMBOLS)
+_EXTERNALS = frozenset(SYMBOLS) | {function.symbol for function in SCIPY_FUNCTIONS.values()}
 
 
 def _check_externals(module, known: set[str]) -> None:

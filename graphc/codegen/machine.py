@@ -11,6 +11,7 @@ from graphc import vmath
 from graphc.codegen.program import ProductFunction, Program
 from graphc.ir import library
 from graphc.ir.dims import product
+from graphc.ir.scipy_functions import SCIPY_FUNCTIONS
 from graphc.ir.types import parse_type
 from graphc.schedule.convolutions import Convolution
 from graphc.schedule.pooling import Pooling
@@ -68,6 +69,8 @@ def python_words() -> dict[str, object]:
             words[f"{name}_{kind}"] = word
     for name in MATH:
         words[name] = _math(name)
+    for name in SCIPY_FUNCTIONS:
+        words[name] = _of_scipy(name)
     return words
 
 
@@ -124,6 +127,14 @@ def _checked(status, check, index, size):
 def _math(name):
     def call(*args):
         return vmath.evaluate(name, args[0].dtype.name, *args)[()]
+
+    return call
+
+
+def _of_scipy(name):
+    def call(*args):
+        found = SCIPY_FUNCTIONS[name].evaluate(*map(np.asarray, args))
+        return np.asarray(found, args[0].dtype)[()]
 
     return call
 

@@ -15,6 +15,7 @@ from llvmlite import ir
 from graphc import vmath
 from graphc.codegen.kinds import (
     BOOL,
+    FLOAT64,
     INT32,
     INT64,
     NONE,
@@ -31,6 +32,7 @@ from graphc.codegen.kinds import (
 )
 from graphc.codegen.machine import MATH
 from graphc.errors import VerifyError
+from graphc.ir.scipy_functions import SCIPY_FUNCTIONS, ScipyFunction
 from graphc.schedule.team import CLAIMED, GRAIN, MAX_PARTS
 
 _LINE = 64  # bytes that processors exchange, of most
@@ -89,6 +91,32 @@ def _vector_math(name: str):
         return _strict(builder, lambda: vmath.emit(name, builder, sig.return_type.name, args))
 
     return Word(name, vmath.FUNCTIONS[name].arity, _same_float, emit)
+
+
+def _of_scipy(function: ScipyFunction):
+    """A call of SciPy's C function in float64; the last argument is Cython's own."""
+
+    def emit(builder, sig, args):
+        numbers = [convert(builder, a, sig.return_type, FLOAT64) for a in args]
+        double = FLOAT64.value
+        if function.results > 1:
+            places = [local(builder, double) for _ in range(function.results)]
+            kinds = [double] * len(numbers) + [double.as_pointer()] * len(places)
+            called = declared(
+                builder.module, function.symbol, ir.FunctionType(ir.VoidType(), kinds)
+            )
+            builder.call(called, [*numbers, *places])
+            found = builder.load(places[function.index])
+        else:
+            kind = ir.FunctionType(double, [double] * len(numbers) + [INT32.value])
+            called = declared(builder.module, function.symbol, kind)
+            set.add(called.attributes, "memory(none)")  # llvmlite does not know it
+            found = builder.call(called, [*numbers, INT32.value(0)])
+        for attribute in ("nounwind", "willreturn"):
+            set.add(called.attributes, attribute)
+        return convert(builder, found, FLOAT64, sig.return_type)
+
+    return Word(function.row, function.arity, _same_float, emit)
 
 
 def _strict(builder, emit):
@@ -802,6 +830,8 @@ def native_words() -> dict[str, Word | float]:
     words["copysign"] = _float_intrinsic("copysign", "copysign", 2)
     for name in MATH:
         words[name] = _vector_math(name)
+    for function in SCIPY_FUNCTIONS.values():
+        words[function.row] = _of_scipy(function)
     for kind, scalar in SCALARS.items():
         if kind != "bool":
             words[kind] = _conversion(kind, scalar)

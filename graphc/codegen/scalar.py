@@ -13,6 +13,7 @@ import numpy as np
 
 from graphc.codegen.machine import MATH
 from graphc.ir.dims import Dim
+from graphc.ir.scipy_functions import PREFIX, SCIPY_FUNCTIONS
 from graphc.ir.types import short_dtype
 from graphc.schedule import loops as L
 
@@ -48,6 +49,7 @@ _TAKEN = re.compile(
     r"(a|c|const|i|in|j|k|kernel|o|out|p|product|row|s|t|tmp|work)\d+|[a-z]\d+|(argument|temporary|local|own\d+|gemm|dim)_.*"
     r"|INF|NAN|abreast|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|look|main|pace|part|power|turns"
     r"|end|first|lane|lanes|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
+    rf"|{PREFIX}.*"
     r"|shift_left|shift_right|unrolled|common_divisor|count_bits|next_after|divided|copysign|isinf|isfinite|True|False|None|"
     + "|".join(sorted(MATH))
 )
@@ -103,7 +105,7 @@ class ScalarText:
             return f"divided({', '.join(args)})"
         if e.op == "pow":
             return f"power({args[0]}, {args[1]})"
-        if e.op in MATH:
+        if e.op in MATH or e.op in SCIPY_FUNCTIONS:
             return f"{e.op}({', '.join(args)})"
         template = _INFIX.get(e.op) or _CALLS.get(e.op)
         if template is None:
@@ -177,4 +179,4 @@ def symbol_name(name: str) -> str:
 
 def supported_ops() -> set[str]:
     """Rows that have scalar code."""
-    return {*_INFIX, *_CALLS, *MATH, "pow", "cast"}
+    return {*_INFIX, *_CALLS, *MATH, *SCIPY_FUNCTIONS, "pow", "cast"}

@@ -20,6 +20,7 @@ from graphc.errors import DTypeError, ShapeError
 from graphc.ir import control, faults, fourier, library
 from graphc.ir.dims import evaluate, product
 from graphc.ir.node import Node
+from graphc.ir.scipy_functions import MISSING, SCIPY_FUNCTIONS
 from graphc.ir.types import TensorType, tensor_type
 
 BOOL = np.dtype(bool)
@@ -44,6 +45,7 @@ class Op:
     singular: bool = False  # the derivative can be infinite or NaN at a finite argument
     cost: int = 1  # rough flops an element; decides recomputation
     nonfinite: str = "propagates"  # what NaN and infinity do, for the documentation
+    library: str = ""  # whose function it is, if not graphc's: scipy (ir/scipy_functions.py)
 
 
 OPS: dict[str, Op] = {}
@@ -280,12 +282,20 @@ _e("ellipd", "(elliptic_k(x) - elliptic_e(x))/x", _vmath("ellipd"),
    "(K - E) / m of the elliptic integrals; NaN above 1.", singular=True, cost=120)  # fmt: skip
 _GAMMA_DENSITY = "where(y == 0, y**(x - 1)*exp(-gammaln(x)), exp((x - 1)*log(y) - y - gammaln(x)))"
 for _name, _kind, _sign in (("gammainc", "lower", ""), ("gammaincc", "upper", "-")):
-    _e(_name, f"{_kind}gamma(x, y)/gamma(x)", _vmath(_name), (None, f"{_sign}{_GAMMA_DENSITY}"),
-       f"Regularized {_kind} incomplete gamma function of x >= 0, y >= 0; x is a constant to "
-       "differentiation.", arity=2, singular=True, cost=900)  # fmt: skip
+    _e(_name, f"{_kind}gamma(x, y)/gamma(x)", _vmath(_name),
+       (f"{_sign}gammainc_slope(x, y)", f"{_sign}{_GAMMA_DENSITY}"),
+       f"Regularized {_kind} incomplete gamma function of x >= 0, y >= 0.", arity=2, singular=True,
+       cost=900)  # fmt: skip
+_e("gammainc_slope", "", _vmath("gammainc_slope"),
+   (MISSING, f"where(y == 0, 0, {_GAMMA_DENSITY}*(log(y) - digamma(x)))"),
+   "Derivative of gammainc by its first argument; none by that argument again.", arity=2,
+   singular=True, cost=1800)  # fmt: skip
 _e("lambertw", "LambertW(x)", _vmath("lambertw"), ("exp(-z)/(1 + z)",),
    "Principal branch of the inverse of w exp(w); NaN below -1/e.", singular=True,
    cost=150)  # fmt: skip
+for _scipy in SCIPY_FUNCTIONS.values():
+    _e(_scipy.row, "", _scipy.evaluate, _scipy.derivative, f"SciPy's {_scipy.name}.",
+       arity=_scipy.arity, singular=True, cost=2000, library="scipy")  # fmt: skip
 _e("stop_gradient", "x", lambda x: x, None, "The value; its derivative is cut.", result="same",
    cost=0)  # fmt: skip
 
@@ -315,8 +325,8 @@ _e("arctan2", "atan2(x, y)", np.arctan2,
     "where((x == 0) & (y == 0), 0, -x/(x*x + y*y))"),
    "Angle of the point (y, x); the gradient at the origin is taken as 0.", arity=2,
    singular=True, cost=26)  # fmt: skip
-_e("zeta", "zeta(x, y)", _vmath("zeta"), (None, "-x*zeta(x + 1, y)"),
-   "Hurwitz zeta function for x > 1, y > 0, NaN elsewhere; x is a constant to differentiation.",
+_e("zeta", "zeta(x, y)", _vmath("zeta"), (MISSING, "-x*zeta(x + 1, y)"),
+   "Hurwitz zeta function for x > 1, y > 0, NaN elsewhere; no derivative by x.",
    arity=2, singular=True, cost=500)  # fmt: skip
 _e("nextafter", "x", np.nextafter, ("1", "0"), "The next number after x towards y.", arity=2,
    cost=6)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from graphc import forks
-from graphc.runtime import blas
+from graphc.runtime import blas, scipy_calls
 from graphc.runtime.once import once
 
 _lock = forks.lock()
@@ -21,6 +21,8 @@ class NativeFunction:
         llvm, target, entry = _llvm()
         if any(symbol.encode() in object_code for symbol in blas.SYMBOLS):
             _add_blas()
+        for name in scipy_calls.called_by(object_code):
+            llvm.add_symbol(name, scipy_calls.address(name))
         with _lock:
             module = llvm.parse_assembly("")
             machine = target.create_target_machine()

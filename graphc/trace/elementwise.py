@@ -16,6 +16,7 @@ from graphc.ir.node import Node
 from graphc.ir.parts import Parts, is_complex, join, modulus, parts_of
 from graphc.ir.types import is_supported_dtype
 from graphc.trace import blame, special
+from graphc.trace import scipy_special as _scipy_special  # noqa: F401 (its rules)
 from graphc.trace.dispatch import FUNCTIONS, UFUNCS, implements
 from graphc.trace.dtypes import (
     cast,
@@ -100,6 +101,8 @@ def _handler(ufunc: np.ufunc, name: str, function: Callable):
         # int64 with uint64 in comparisons; ldexp takes an exponent of its own kind
         if ufunc.nin == 2 and dtypes[0] != dtypes[1] and ufunc is not np.ldexp:
             dtypes = (np.result_type(*dtypes),) * 2
+        if name.startswith("scipy.special."):  # orders and counts may be integers
+            dtypes = (resolved[-1],) * ufunc.nin
         _refuse_half(context, name, operands, resolved)
         shape = broadcast_shapes(name, *(o.shape for o in operands))
         nodes = [fit(o, d, shape) for o, d in zip(operands, dtypes, strict=True)]

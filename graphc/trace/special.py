@@ -10,11 +10,10 @@ import sys
 
 import numpy as np
 
-from graphc.errors import DTypeError, GradientError
+from graphc.errors import DTypeError
 from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.build import full_like
-from graphc.ir.graph import topological
 from graphc.ir.node import Node
 from graphc.trace.dtypes import common_dtype
 
@@ -176,28 +175,7 @@ def _digamma(x: Node) -> Node:
 RULES["psi"] = _digamma
 
 
-def _fixed(x: Node, name: str) -> Node:
-    if any(n.op in ("input", "placeholder") for n in topological([x])):
-        raise GradientError(
-            f"{name}: its first argument must be known while tracing; the derivative by it has no "
-            "rule"
-        )
-    return x
-
-
-@_rule
-def _zeta(s: Node, q: Node) -> Node:
-    return op("zeta", _fixed(s, "zeta"), q)
-
-
-@_rule
-def _gammainc(a: Node, x: Node) -> Node:
-    return op("gammainc", _fixed(a, "gammainc"), x)
-
-
-@_rule
-def _gammaincc(a: Node, x: Node) -> Node:
-    return op("gammaincc", _fixed(a, "gammaincc"), x)
+_for_each("zeta gammainc gammaincc")
 
 
 @_rule

@@ -15,7 +15,7 @@ from graphc.vmath.elliptic import ellipd, ellipe, ellipk
 from graphc.vmath.error_functions import erf, erfc, erfcinv, erfinv, gaussian, gelu
 from graphc.vmath.exponentials import cosh, exp, exp2, exp_below, expm1, sigmoid, sinh, tanh
 from graphc.vmath.gamma import digamma, gammaln, zeta
-from graphc.vmath.incomplete import incomplete_gamma
+from graphc.vmath.incomplete import gammainc_slope, incomplete_gamma
 from graphc.vmath.integrals import (
     cosine_integral,
     exp1,
@@ -127,6 +127,7 @@ _entry("ellipe", via_f64(ellipe), 0.51, 5.0)
 _entry("ellipd", via_f64(ellipd), 0.51, 11.0)
 for _name, _upper in (("gammainc", False), ("gammaincc", True)):
     _entry(_name, via_f64(incomplete_gamma(_upper)), 0.51, 20.0, 2, _of_gamma)
+_entry("gammainc_slope", via_f64(gammainc_slope), 0.51, 20.0, 2, amplitude=_of_gamma)
 _entry("lambertw", via_f64(lambertw), 0.51, 6.0)
 
 

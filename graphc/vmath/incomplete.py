@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graphc.vmath.arithmetic import INF, NAN, at_least, at_most, poly, poly_over
 from graphc.vmath.error_functions import erfc
 from graphc.vmath.exponentials import exp, expm1
-from graphc.vmath.gamma import gammaln, gammaln1p
+from graphc.vmath.gamma import digamma, gammaln, gammaln1p
 from graphc.vmath.logarithms import log
 from graphc.vmath.values import Value
 
@@ -198,3 +199,75 @@ def incomplete_gamma(upper: bool) -> Callable[[Any, Value, Value], Value]:
         return v.select(bad, v.const(NAN), v.select(a == a, v.select(x == x, y, x), a))
 
     return impl
+
+
+@dataclass(frozen=True)
+class _Dual:
+    """A value and its slope by a."""
+
+    value: Value
+    slope: Value
+
+    def __add__(self, other: _Dual | float) -> _Dual:
+        if isinstance(other, _Dual):
+            return _Dual(self.value + other.value, self.slope + other.slope)
+        return _Dual(self.value + other, self.slope)
+
+    def __mul__(self, other: _Dual) -> _Dual:
+        return _Dual(self.value * other.value, self.slope * other.value + self.value * other.slope)
+
+    def __truediv__(self, other: _Dual) -> _Dual:
+        quotient = self.value / other.value
+        return _Dual(quotient, (self.slope - quotient * other.slope) / other.value)
+
+
+def _dual_poly(x: _Dual, coefficients: Sequence[float | _Dual], zero: Value) -> _Dual:
+    total = _Dual(zero, zero)
+    for coefficient in reversed(coefficients):
+        total = total * x + coefficient
+    return total
+
+
+def _uniform_slope(v: Any, a: Value, eta: Value, gap: Value, mu: Value) -> Value:
+    """Of Temme's expansion: P = erfc(-eta sqrt(a/2)) / 2 - exp(-a gap) T(eta, 1/a) / sqrt(2 pi a),
+    where the slope of gap is -mu / a."""
+    zero, one = v.const(0.0), v.const(1.0)
+    ratio = v.select(mu == 0.0, one, mu / v.select(mu == 0.0, one, eta))
+    inverse = 1.0 / a
+    bounded = at_least(v, at_most(v, eta, 1.0), -1.0)
+    place = _Dual(bounded, -(ratio * inverse))
+    rows = [_dual_poly(place, row, zero) for row in _TEMME]
+    total = _dual_poly(_Dual(inverse, -(inverse * inverse)), rows, zero)
+    # exp(-a gap) has the slope mu - gap, 1 / sqrt(a) that of -1 / (2 a)
+    size = exp(v, -(a * gap)) / v.sqrt(a * (2 * math.pi))
+    rest = total.slope + total.value * ((mu - gap) - 0.5 * inverse)
+    # The slope of eta sqrt(a): eta / (2 sqrt(a)) - ratio / sqrt(a)
+    return size * ((0.5 * eta - ratio) - rest)
+
+
+def gammainc_slope(v: Any, a: Value, x: Value) -> Value:
+    """The derivative of P(a, x) by a: of the same series, fraction and expansion."""
+    mu = (x - a) / a
+    eta, gap = _eta(v, a, x)
+    zero, one = v.const(0.0), v.const(1.0)
+    density = _density(v, a, x, gap)
+    below = x < v.select(a < 1.0, v.const(_NEAR), a + 1.0)
+    growth = log(v, x) - digamma(v, a + 1.0)
+    inner = v.select(below, x, zero)
+    series = _Dual(one, zero)
+    for k in range(_TERMS, 0, -1):
+        step = inner / (a + float(k))
+        series = series * _Dual(step, -(step / (a + float(k)))) + 1.0
+    p = density * (series.slope + series.value * growth)
+    outer = v.select(below, a + 2.0, at_most(v, x, 1e300))
+    fraction = _Dual(outer + (2.0 * _FRACTIONS + 1.0) - a, -one)
+    for k in range(_FRACTIONS, 0, -1):
+        top = _Dual((float(k) - a) * float(-k), v.const(float(k)))
+        fraction = _Dual(outer + (2.0 * k - 1.0) - a, -one) + top / fraction
+    q = _Dual(a, one) / fraction
+    y = v.select(below, p, -(density * (q.slope + q.value * growth)))
+    uniform = (a > _LARGE) & (v.abs(eta) < 1.0)
+    y = v.select(uniform, _uniform_slope(v, at_least(v, a, _LARGE), eta, gap, mu), y)
+    y = v.select((x == 0.0) | (x == INF) | (a == INF), zero, y)
+    bad = (a < 0.0) | (x < 0.0) | (a != a) | (x != x) | ((a == 0.0) & (x == 0.0))
+    return v.select(bad, v.const(NAN), y)

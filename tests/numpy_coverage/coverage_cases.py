@@ -648,6 +648,20 @@ for _call in (
 ):  # fmt: skip
     case(f"scipy.special.{_call.split('(')[0]}", f"sp.{_call}", x=P(3, 4), y=N(4))
 
+# SciPy's own C functions; all of them are in tests/test_scipy_functions.py.
+for _call in (
+    "jv(1.5, x)", "yv(2, x)", "iv(0.5, x)", "ive(1, x)", "kv(1.5, x)", "kve(1, x)", "k0(x)",
+    "k1(x)", "airy(x)", "struve(1, x)", "hyp0f1(1.5, x)", "hyp1f1(0.5, 1.5, x)",
+    "hyp2f1(0.5, 1, 1.5, -x)", "hyperu(0.5, 1.5, x)", "expn(2, x)", "erfcx(x)", "erfi(x)",
+    "dawsn(x)", "owens_t(x, y)", "exprel(x)", "wrightomega(x)", "betainc(1.5, 2, x / 3)",
+    "betaincc(1.5, 2, x / 3)", "betaincinv(1.5, 2, x / 3)", "gammaincinv(1.5, x / 3)",
+    "stdtr(3, x)", "stdtrit(3, x / 3)", "bdtr(2, 5, x / 3)", "pdtr(2, x)", "chdtr(3, x)",
+    "fdtr(2, 3, x)", "gdtr(x, 2.5, y)", "ellipj(x, 0.3)", "agm(x, y)", "ellipkinc(x, 0.3)",
+    "ellipeinc(x, 0.3)", "eval_legendre(4, x)", "eval_hermite(3, x)", "eval_jacobi(3, 0.5, 1, x)",
+):  # fmt: skip
+    _arguments = {"x": P(3), **({"y": P(3)} if "y)" in _call else {})}
+    case(f"scipy.special.{_call.split('(')[0]}", f"sp.{_call}", **_arguments)
+
 # ------------------------------------------------------------------------------ complex values
 
 section("Complex values")
