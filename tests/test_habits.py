@@ -63,7 +63,13 @@ def of_other_modules():
             lambda t: np.sum((t - x) ** 2), np.zeros(3)
         ),
         "Write np.interp(x, xp, fp)": lambda x: scipy.interpolate.interp1d(x, x),
-        "Write the formula": lambda x: scipy.stats.norm.pdf(x),
+        "Write the formula": lambda x: scipy.stats.zscore(x),
+        "Write np.exp(-0.5*z**2 - 0.5*np.log(2*np.pi))\nwith z = (x - loc) / scale, and": (
+            lambda x: scipy.stats.norm.pdf(x)
+        ),
+        "Write special.gammainc(a, z)\nwith special = graphc.special; z = (x - loc) / scale.": (
+            lambda x: scipy.stats.gamma(2.0).cdf(x)
+        ),
         "Write np.convolve(...)": lambda x: scipy.signal.convolve(x, x),
         "gc.debug_print shows values": lambda x: np.testing.assert_allclose(x, x),
         "gc.vmap(function)(x)": lambda x: np.vectorize(lambda t: t * 2)(x),
@@ -166,7 +172,7 @@ def test_options_that_are_nearly_right():
     (gc, "jacobain", "write gc.jacobian"),
     (gc.numpy, "sin", "write np.sin, which traces"),
     (gc.linalg, "inv", "write np.linalg.inv, which traces"),
-    (gc.special, "erfi", "nearest: "),
+    (gc.special, "erff", "nearest: "),
     (gc.optim, "rmsprop", "available: sgd, adam"),
 ], ids=lambda value: value if isinstance(value, str) else value.__name__)  # fmt: skip
 def test_names_of_modules(module, name, meant):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.trace import dispatch
+from graphc.trace import dispatch, distributions
 
 _BY_EIGENVALUES = "w, v = np.linalg.eigh(a), then {} for a symmetric matrix"
 _INSTEAD = {
@@ -58,6 +58,8 @@ def instead(function: Any, name: str) -> str | None:
         return f"Write graphc.linalg.{short}(...), which takes traced values."
     if short in _SPECIAL and module in ("scipy.special", ""):
         return f"Write graphc.special.{short}(...), which takes traced values."
+    if module == "scipy.stats" and (formula := distributions.instead(function, name)):
+        return formula
     told = next((m for m in _OF_MODULES if module == m or module.startswith(m + ".")), None)
     if told is not None:
         return _OF_MODULES[told]
