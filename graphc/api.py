@@ -136,8 +136,10 @@ def debug_print(*args: Any, **named: Any) -> None:
 
     Under derivatives it prints the values of the function, under :func:`vmap` those of all examples
     with the batch as axis 0. A call that raises has printed nothing, unless ``checked=`` raised.
-    Calls with it take some microseconds more. Not for bodies of loops and sides of ``cond``
-    (TraceError), training steps and C functions (OptionError).
+    Calls with it take some microseconds more. In :func:`scan` and in :func:`fori_loop` of
+    known bounds each step prints (after the call, in order; the values of all steps are kept until
+    then). Not for bodies of ``while_loop`` and sides of ``cond`` (TraceError), training steps and
+    C functions (OptionError).
 
     >>> import numpy as np, graphc as gc
     >>> @gc.compile

@@ -381,7 +381,9 @@ class CompiledFunction:
 
         ``.header`` declares it, ``.address`` is its pointer, ``.ctypes`` calls it. It takes a
         pointer for each leaf of the arguments, then for each of the result, and may be called
-        by any number of threads at once. Sizes are fixed; donated arguments are overwritten.
+        by any number of threads at once. Sizes are fixed; donated arguments are overwritten. What
+        the function reads besides its arguments stays as it is now, and long loops do not look for
+        signals (the caller may hold no GIL, or have no Python at all): Ctrl-C waits for their end.
 
         Raises OptionError for a function that has no program of its own at these sizes.
 
@@ -411,7 +413,8 @@ class CompiledFunction:
 
         It takes arrays, numbers and tuples of them by position, and returns them. The types of
         Numba have no sizes: an array argument has those of the last call of this function from
-        Python with arrays of that dtype and rank, and others raise ValueError.
+        Python with arrays of that dtype and rank, and others raise ValueError. For the rest it is
+        as :meth:`c_function` says.
 
         >>> import numba, numpy as np, graphc as gc
         >>> slope = gc.grad(lambda x: x ** 3).njit

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from graphc.errors import CacheWarning
 from graphc.runtime.artifact import Artifact, from_bytes
+from graphc.trace.source import frames_to_user
 
 _SUFFIX = ".gco"
 _warned: set[str] = set()
@@ -142,8 +143,9 @@ def _usable_folder() -> Path | None:
 
 
 def _unwritable(home: Path, error: OSError) -> str:
+    why = "it is not a folder" if home.exists() and not home.is_dir() else error.strerror
     return (
-        f"the kernel cache cannot be written at {home}: {error.strerror}. Kernels are compiled "
+        f"the kernel cache cannot be written at {home}: {why}. Kernels are compiled "
         "anew in each process; set GRAPHC_CACHE_DIR to a writable folder"
     )
 
@@ -151,7 +153,7 @@ def _unwritable(home: Path, error: OSError) -> str:
 def _warn_once(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
-        warnings.warn(message, CacheWarning, stacklevel=3)
+        warnings.warn(message, CacheWarning, stacklevel=frames_to_user())
 
 
 def entries() -> list[Path]:

@@ -48,7 +48,7 @@ class TraceContext:
         self.refusal: tuple[Exception, Source | None] | None = None  # the last, see blame.refuse
         self.augmented: tuple[Tracer, Tracer] | None = None  # x and mask of ``x[mask] += v``
         self.shown: list = []  # by debug_print
-        self.body: str | None = None  # that is being traced: of a loop, or a side of a choice
+        self.unshown: str | None = None  # what is being traced, where debug_print has no place
         self._levels = 0
 
     def new_level(self) -> int:
@@ -66,13 +66,22 @@ class TraceContext:
             self.decisions = kept
 
     @contextmanager
-    def within(self, body: str):
-        """While the body of a loop or a side of a choice is traced."""
-        kept, self.body = self.body, body
+    def without_prints(self, body: str):
+        """While the body of a loop of unknown length or a side of a choice is traced."""
+        kept, self.unshown = self.unshown, body
         try:
             yield
         finally:
-            self.body = kept
+            self.unshown = kept
+
+    @contextmanager
+    def own_prints(self):
+        """A list that gets what is shown meanwhile, by the steps of a loop."""
+        kept, self.shown = self.shown, []
+        try:
+            yield self.shown
+        finally:
+            self.shown = kept
 
     def record(self, node: Node) -> Node:
         """Note the user's current line for ``node`` and what is new below it."""

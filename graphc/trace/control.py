@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from graphc.ir import control as _control
 from graphc.ir.dims import Dim, DimLike
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType
+from graphc.trace import printing
 from graphc.trace.blame import IN_LOOP
 from graphc.trace.context import TraceContext
 from graphc.trace.dtypes import cast, common_dtype
@@ -46,14 +48,14 @@ def scan(
             )
         return result
 
-    made = _Carried(ctx, name, init, step, parts)
+    made = _Carried(ctx, name, init, step, parts, prints=True)
     if isinstance(length, int) and length == 0:
         results = [*made.init, *(build.full((0, *y.shape), 0, y.dtype) for y in made.ys)]
     else:
         results = made.loop(
             [x.node for x in stacked], length=length, reverse=reverse, remat=remat
         )  # fmt: skip
-    ys = [ctx.wrap(node) for node in results[len(made.init) :]]
+    ys = [ctx.wrap(node) for node in results[len(made.init) :][: len(made.ys)]]
     return made.carry(results), unflatten(made.ys_tree, ys)
 
 
@@ -69,7 +71,8 @@ def fori_loop(
         return (i + 1, body(i, rest)), ()
 
     test = (lambda carry: carry[0] < Tracer(ctx, last)) if remat else None
-    made = _Carried(ctx, "fori_loop", (Tracer(ctx, first, True), init), step, (), test)
+    init, prints = (Tracer(ctx, first, True), init), known and not remat
+    made = _Carried(ctx, "fori_loop", init, step, (), test, prints=prints)
     if remat:  # segments of as many steps as it turns out to have
         results = made.loop((), length=None, remat=True)
     elif known:
@@ -102,7 +105,7 @@ def cond(ctx: TraceContext, pred: Any, on_true: Callable, on_false: Callable, op
     sides: list[list[Tracer]] = []
     trees, returned = [], []
     for side in (on_true, on_false):
-        with ctx.undecided(), ctx.within("one side of cond"):
+        with ctx.undecided(), ctx.without_prints("one side of cond"):
             returned.append(side(*operands))
         leaves, tree = flatten(returned[-1])
         sides.append([ctx.lift(leaf) for leaf in leaves])
@@ -150,7 +153,9 @@ class _Carried:
     would in NumPy; one that starts as an array keeps its own.
     """
 
-    def __init__(self, ctx, name: str, init: Any, step: Callable, parts, condition=None):
+    def __init__(
+        self, ctx, name: str, init: Any, step: Callable, parts, condition=None, prints=False
+    ):
         self.ctx, self.name = ctx, name
         leaves, self.tree = flatten(init)
         tracers = [ctx.lift(leaf) for leaf in leaves]
@@ -159,7 +164,8 @@ class _Carried:
         shapes = [t.shape for t in tracers]
         for _ in range(_ATTEMPTS):
             before = state
-            with ctx.within(f"the body of {name}"):
+            where = f"the body of {name}"
+            with ctx.own_prints() as self.shown, _prints(ctx, None if prints else where):
                 outputs = self._trace(step, condition, state, shapes, parts)
             state = [
                 self._next(kind, shape, out, path)
@@ -238,16 +244,30 @@ class _Carried:
 
     def loop(self, xs: Sequence[Node], **options) -> list[Node]:
         """The results of the loop over ``xs``."""
-        outputs = self.ctx.resolve([*self.outputs, *self.ys])
+        printed = printing.nodes_of(self.shown)
+        if self.shown:
+            printed = [build.const(np.int64(0)), *printed]
+        outputs = self.ctx.resolve([*self.outputs, *self.ys, *printed])
         tests = [] if self.test is None else [self.ctx.resolve([self.test])]
         graphs, outside = _control.close([outputs, *tests], self.params, self.ctx.sources)
         condition = graphs[1] if tests else None
-        return build.loop(graphs[0], self.init, xs, outside, cond=condition, **options)
+        results = build.loop(graphs[0], self.init, xs, outside, cond=condition, **options)
+        if self.shown:
+            stacked = tuple(results[len(results) - len(printed) :])
+            ranks, reverse = tuple(n.ndim for n in stacked), bool(options.get("reverse"))
+            steps = printing.StepsShown(tuple(self.shown), stacked, ranks, reverse)
+            self.ctx.shown.append(steps)
+        return results
 
     def carry(self, results: Sequence[Node]) -> Any:
         """The last carry, from the first results of the loop."""
         pairs = zip(results, self.weak, strict=False)
         return unflatten(self.tree, [self.ctx.wrap(node, weak) for node, weak in pairs])
+
+
+def _prints(ctx, where: str | None):
+    """The context in which a body is traced: ``where`` it may not print, if it may not."""
+    return contextlib.nullcontext() if where is None else ctx.without_prints(where)
 
 
 def _promoted(dtype: np.dtype, number: Tracer) -> np.dtype:

@@ -35,11 +35,41 @@ class Shown:
     labels: tuple[str, ...]  # how the values were written, where there is no format
     source: Source | None
 
+    def texts(self, arrays: Iterable[np.ndarray]) -> Iterator[str]:
+        yield self.text(arrays)
+
     def text(self, arrays: Iterable[np.ndarray]) -> str:
         values = iter([_value(a, w) for a, w in zip(arrays, self.weak, strict=True)])
         leaves = [next(values) if leaf is _TRACED else leaf for leaf in self.leaves]
         args, named = unflatten(self.structure, leaves)
         return text_of(args, named, self.labels, self.source)
+
+
+@dataclass(frozen=True)
+class StepsShown:
+    """What the steps of a loop show, in their order.
+
+    ``nodes`` are the values of all steps, stacked, of ``ranks`` axes where no batch stands before
+    them; the first only counts the steps.
+    """
+
+    inner: tuple[Shown | StepsShown, ...]
+    nodes: tuple[Node, ...]
+    ranks: tuple[int, ...]
+    reverse: bool
+
+    @property
+    def source(self) -> Source | None:
+        return self.inner[0].source
+
+    def texts(self, arrays: Iterable[np.ndarray]) -> Iterator[str]:
+        arrays = list(arrays)
+        count = arrays[0].shape[-1]
+        for k in reversed(range(count)) if self.reverse else range(count):
+            pairs = zip(arrays[1:], self.ranks[1:], strict=True)
+            parts = iter([np.take(a, k, axis=a.ndim - rank) for a, rank in pairs])
+            for each in self.inner:
+                yield from each.texts([next(parts) for _ in each.nodes])
 
 
 _TRACED = object()
@@ -65,12 +95,13 @@ def debug_print(*args: Any, **named: Any) -> None:
     if context is None:
         print(text_of(args, named, labels, source), flush=True)
         return
-    if context.body is not None:
+    if context.unshown is not None:
         raise TraceError(
             _source.located(
-                f"debug_print in {context.body}: there is no one value to print after the call.\n"
-                "Return the value (gc.scan stacks what its steps return); or call the function "
-                "without\ngc.compile: loops are then Python's, and every step prints."
+                f"debug_print in {context.unshown}: there is no known number of values to print "
+                "after the call.\nReturn the value; or call the function without gc.compile: loops "
+                "are then Python's, and every\nstep prints. In gc.scan, and in gc.fori_loop of "
+                "known bounds, each step prints."
             )
         )
     leaves, structure = flatten((args, named))
@@ -101,19 +132,20 @@ def _labels(args: Sequence) -> tuple[str, ...]:
     return tuple(map(ast.unparse, written))
 
 
-def nodes_of(shown: Iterable[Shown]) -> list[Node]:
+def nodes_of(shown: Iterable[Shown | StepsShown]) -> list[Node]:
     return [node for each in shown for node in each.nodes]
 
 
-def with_nodes(shown: Iterable[Shown], nodes: Iterable[Node]) -> Iterator[Shown]:
+def with_nodes(shown: Iterable, nodes: Iterable[Node]) -> Iterator[Shown | StepsShown]:
     """The same with others of ``nodes``, in order."""
     rest = iter(nodes)
     for each in shown:
         yield replace(each, nodes=tuple(next(rest) for _ in each.nodes))
 
 
-def show(shown: Iterable[Shown], arrays: Iterable[np.ndarray]) -> None:
+def show(shown: Iterable[Shown | StepsShown], arrays: Iterable[np.ndarray]) -> None:
     """Print what a call has computed."""
     rest = iter(arrays)
     for each in shown:
-        print(each.text([next(rest) for _ in each.nodes]), flush=True)
+        for text in each.texts([next(rest) for _ in each.nodes]):
+            print(text, flush=True)

@@ -10,6 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 
+import graphc as gc
 from graphc import pipeline
 from graphc.errors import CacheWarning
 from graphc.ir import build
@@ -264,3 +265,12 @@ def test_a_damaged_entry_warns_once_and_names_its_path(own_folder):
         assert pipeline.build(graph_of(7.0))([np.ones(3)])[0].tolist() == [7.0] * 3
     assert len(seen) == 1 and str(path) in str(seen[0].message)
     pipeline.build(graph_of(7.0))  # whole again: no warning
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_at_the_users_line(tmp_path, monkeypatch):
+    place = tmp_path / "file"
+    place.write_text("")
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(place))
+    with pytest.warns(CacheWarning, match=f"{place}: it is not a folder") as seen:
+        assert gc.compile(lambda x: x + 11)(1.0) == 12.0
+    assert [w.filename for w in seen] == [__file__]
