@@ -1,5 +1,6 @@
 """What a compiled function reads besides its arguments: it is never stale."""
 
+import collections
 import functools
 import types
 import warnings
@@ -120,6 +121,26 @@ def test_a_rebound_closure_variable_and_equal_numbers():
 
 
 @pytest.mark.filterwarnings("ignore::graphc.errors.CompileWarning")
+class Base:
+    extra = 2.0
+
+    def scaled(self, x):
+        return x * self.extra * sum(queue)
+
+
+queue = collections.deque([1.0])
+
+
+@pytest.mark.filterwarnings("ignore::graphc.errors.CompileWarning")
+def test_an_attribute_of_the_class_that_an_object_gets_itself_and_a_queue():
+    one = Base()
+    f = gc.compile(one.scaled)
+    for change in (lambda: None, lambda: setattr(one, "extra", 6.0), lambda: queue.append(3.0)):
+        change()
+        for _ in range(3):
+            assert f(2.0) == one.scaled(2.0)
+
+
 def test_arrays_of_any_place_size_and_layout():
     base = np.zeros(64, np.float32)
     parts = [base[1:4], base[5:40:7], np.zeros(3, np.int8), np.asfortranarray(np.zeros((3, 3)))]

@@ -51,7 +51,7 @@ _FUNCTIONS = (
     "PyList_SetItem", "PyDict_New", "PyDict_SetItem", "PyFloat_FromDouble", "PyLong_FromLongLong",
     "PyBool_FromLong", "PyLong_AsLongLongAndOverflow", "PyObject_Vectorcall",
     "PyObject_CallOneArg", "PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_Restore",
-    "PySet_Size", "PyObject_GetAttr", "PyErr_Clear",
+    "PySet_Size", "PyObject_Size", "PyObject_GetAttr", "PyErr_Clear",
 )  # fmt: skip
 _ARRAY_FUNCTIONS = {
     "PyArray_Scalar": 60, "PyArray_Empty": 184, "PyDataMem_SetHandler": SET_HANDLER,
@@ -559,6 +559,7 @@ class _Writer:
         words: list[int] = []
         for fact in self.form.facts:
             holder, value = self.address(fact.holder), self.address(fact.value)
+            value = 0 if fact.value is captured.MISSING else value
             if fact.how == captured.CONTENT:
                 words += self._content(fact.value)
             elif fact.how == captured.SIZE:
@@ -697,7 +698,7 @@ class _Writer:
 
 def _size_function(holder: Any) -> str:
     kinds = {dict: "PyDict_Size", list: "PyList_Size", set: "PySet_Size"}
-    return next(name for kind, name in kinds.items() if isinstance(holder, kind))
+    return next((n for kind, n in kinds.items() if isinstance(holder, kind)), "PyObject_Size")
 
 
 def _is_named(kind: type) -> bool:

@@ -7,6 +7,7 @@ by identity where that suffices (natively a nanosecond or ten, see ``runtime/ent
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dis
 import functools
@@ -23,7 +24,7 @@ from graphc.trace.reach import cells, is_the_users, slots, with_inner
 from graphc.trace.source import is_internal
 
 ITEM, ELEMENT, ATTRIBUTE, CELL, SIZE, CONTENT = range(6)
-_MISSING = type("missing", (), {"__repr__": lambda self: "nothing"})()
+MISSING = type("missing", (), {"__repr__": lambda self: "nothing"})()
 
 _MOST_FACTS = 256
 _MOST_ELEMENTS = 64  # of one container
@@ -50,17 +51,17 @@ class Fact:
 
     def now(self) -> Any:
         if self.how == ITEM:
-            return self.holder.get(self.key, _MISSING)
+            return self.holder.get(self.key, MISSING)
         if self.how == ATTRIBUTE:
-            return getattr(self.holder, self.key, _MISSING)
+            return getattr(self.holder, self.key, MISSING)
         if self.how == CELL:
             try:
                 return self.holder.cell_contents
             except ValueError:
-                return _MISSING
+                return MISSING
         if self.how == SIZE:
             return len(self.holder)
-        return self.holder[self.key] if self.key < len(self.holder) else _MISSING
+        return self.holder[self.key] if self.key < len(self.holder) else MISSING
 
     def holds(self) -> bool:
         if self.how == CONTENT:
@@ -79,7 +80,7 @@ class Fact:
             if _alike(now, self.value):
                 return ""
             return f"{self.path}: {_short(self.value)} -> {_short(now)}"
-        if now is _MISSING:
+        if now is MISSING:
             return f"{self.path} is gone"
         return f"{self.path} is another {type(now).__name__}"
 
@@ -254,7 +255,7 @@ class _Walk:
         elif isinstance(value, dict):
             self._sized(path, value)
             if len(value) <= _MOST_ELEMENTS:
-                for key, part in value.items():
+                for key, part in list(value.items()):
                     self.note(f"`{_inner(path)}[{key!r}]`", ITEM, value, key, part)
         elif isinstance(value, list | tuple):
             if isinstance(value, list):
@@ -265,7 +266,7 @@ class _Walk:
                     self.note(place, ELEMENT, value, k, part)
                 else:
                     self.pending.append((place, part))
-        elif isinstance(value, set):
+        elif isinstance(value, set | deque):
             self._sized(path, value)
         elif isinstance(value, ModuleType):
             if _is_watched(value.__name__):
@@ -277,7 +278,8 @@ class _Walk:
         elif isinstance(value, type):
             self._class(path, value)
         elif not kind.__module__.startswith("numpy"):
-            self._instance(path, value)
+            with contextlib.suppress(Exception):  # what cannot be looked into is not watched
+                self._instance(path, value)
 
     def _sized(self, path: str, value: Any) -> None:
         self.facts.append(Fact(_quoted(path), SIZE, value, None, len(value)))
@@ -293,7 +295,7 @@ class _Walk:
         self.names |= attributes
         for name, cell in cells(fn):
             self.note(f"`{name}` of the closure", CELL, cell, 0, cell.cell_contents)
-        for name in sorted(read & fn.__globals__.keys()):
+        for name in sorted(n for n in read if n in fn.__globals__):
             self.note(f"global `{name}`", ITEM, fn.__globals__, name, fn.__globals__[name])
         parameters = fn.__code__.co_varnames[: fn.__code__.co_argcount]
         defaults = fn.__defaults__ or ()
@@ -302,14 +304,19 @@ class _Walk:
 
     def _named(self, path: str, inside: Any, how: int, holder: Any) -> None:
         """What is there under names that the code has."""
-        names = inside.keys() if "__dict__" in self.attributes else inside.keys() & self.attributes
-        for name in sorted(n for n in names if isinstance(n, str)):
+        names = list(inside) if "__dict__" in self.attributes else self.attributes
+        for name in sorted(n for n in names if isinstance(n, str) and n in inside):
             self.note(f"`{_inner(path)}.{name}`", how, holder, name, inside[name])
 
     def _instance(self, path: str, value: Any) -> None:
         inside = getattr(value, "__dict__", None)
         if isinstance(inside, dict):
             self._named(path, inside, ITEM, inside)
+            for cls in type(value).__mro__ if _is_watched(type(value).__module__) else ():
+                for name in self.attributes & vars(cls).keys() - inside.keys():
+                    if not hasattr(vars(cls)[name], "__get__"):  # the object may get its own
+                        place = f"`{_inner(path)}.{name}`"
+                        self.facts.append(Fact(place, ITEM, inside, name, MISSING))
         for name in slots(type(value)):
             if name in self.attributes and hasattr(value, name):
                 place = f"`{_inner(path)}.{name}`"
