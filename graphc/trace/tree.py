@@ -19,13 +19,15 @@ _leaf_types: set[type] = set()  # seen, and not dataclasses
 
 @cache
 def _optree():
-    with forks.waited_for():
+    with forks.waited_for(), _registering:  # two threads may both be here
         import optree  # 20 ms: only when the first tree is met
 
-        optree.register_pytree_node(
-            OpenShape, lambda shape: (tuple(shape), None), lambda _, sizes: tuple(sizes),
-            namespace=_NAMESPACE,
-        )  # fmt: skip
+        if OpenShape not in _registered:
+            optree.register_pytree_node(
+                OpenShape, lambda shape: (tuple(shape), None), lambda _, sizes: tuple(sizes),
+                namespace=_NAMESPACE,
+            )  # fmt: skip
+            _registered.add(OpenShape)
         return optree
 
 
