@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from graphc.codegen.machine import MATH
+from graphc.codegen.machine import MATH, python_words
 from graphc.ir.dims import Dim
 from graphc.ir.scipy_functions import PREFIX, SCIPY_FUNCTIONS
 from graphc.ir.types import short_dtype
@@ -44,14 +44,14 @@ _CALLS = {
 }  # fmt: skip
 #: For messages about rows without it.
 WHERE_SCALAR_CODE_IS = "a template in codegen/scalar.py, or a function of vmath/functions.py"
-# What a program calls its own things: buffers, loop variables, locals, words of the machine.
+# What a program calls its own things, beside the words of the machine: buffers, functions, loop
+# variables and locals have numbers.
+_OWN = (
+    "args", "arena", "at", "batch", "block", "end", "first", "ints", "lane", "lanes", "limit",
+    "main", "pace", "range", "size", "status", "turns",
+)  # fmt: skip
 _TAKEN = re.compile(
-    r"(a|c|const|i|in|j|k|kernel|o|out|p|product|row|s|t|tmp|work)\d+|[a-z]\d+|(argument|temporary|local|own\d+|gemm|dim)_.*"
-    r"|INF|NAN|abreast|accumulate_.*|args|arena|at|batch|checked|floor_.*|ints|larger|look|main|pace|part|power|turns"
-    r"|end|first|lane|lanes|range|select|size|smaller|status|status_words|absolute|sign|floor|ceil|trunc|rint|relu"
-    rf"|{PREFIX}.*"
-    r"|shift_left|shift_right|unrolled|common_divisor|count_bits|next_after|divided|copysign|isinf|isfinite|True|False|None|"
-    + "|".join(sorted(MATH))
+    rf"[a-z]+\d+(_\w+)?|dim_.*|{PREFIX}.*|" + "|".join(sorted({*python_words(), *_OWN}))
 )
 _NONFINITE = {"inf": "INF", "-inf": "-INF", "nan": "NAN"}
 _NATURAL = {"float32", "float64", "int64", "uint64", "bool"}

@@ -26,7 +26,7 @@ from graphc.trace.tree import flatten, unflatten
 
 @dataclass(frozen=True)
 class Shown:
-    """One ``debug_print``: its values with None for each traced one, which are ``nodes``."""
+    """One ``debug_print``: its values, with a mark for each traced one; those are ``nodes``."""
 
     leaves: tuple
     structure: Any

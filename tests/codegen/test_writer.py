@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
-from generated import assert_same, native_run, program_of, python_run
+import ast
 
-from graphc import interp
+import numpy as np
+import pytest
+from generated import assert_same, native_run, program_of, python_run
+from workload_schedules import graph_of, schedule_of
+
+from graphc import interp, passes
+from graphc.codegen.machine import python_words
+from graphc.codegen.scalar import symbol_name
+from graphc.codegen.writer import write
 from graphc.ir import build
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph, Source
 from graphc.ir.types import tensor_type
+from graphc.schedule import schedule
 
 E = build.elementwise
 
@@ -83,3 +91,35 @@ def test_index_checks_return_at_once():
     main = program_of(Graph("f", (table, index), (product,))).main.splitlines()
     call = next(k for k, line in enumerate(main) if "kernel0(" in line)
     assert main[call + 1].strip() == "if status[0] != 0: return"
+
+
+def identifiers(text: str) -> set[str]:
+    nodes = list(ast.walk(ast.parse(text)))
+    found = {n.id for n in nodes if isinstance(n, ast.Name)}
+    found |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    return found | {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("name", ["digits", "W2b", "W5", "W6"])
+def test_no_dimension_has_a_name_that_a_program_uses(name):
+    """Products in blocks, convolutions, pools, loops with histories, teams."""
+    scheduled, sizes = schedule_of(name)
+    graph, _ = graph_of(name)
+    texts = [write(scheduled).text]
+    if name == "digits":
+        texts.append(write(schedule(passes.optimize(graph), team=True)).text)
+    used = set().union(*map(identifiers, texts)) - set(map(symbol_name, sizes))
+    assert [i for i in sorted(used) if symbol_name(i) == i] == []
+    assert [i for i in python_words() if symbol_name(i) == i] == []
+
+
+@pytest.mark.parametrize("name", ["block", "claim", "view0", "kernel0_team"])
+def test_dimensions_may_be_called_as_a_program_calls_its_own_things(name):
+    n = symbol(name)
+    x = build.input(0, "x", tensor_type(np.float32, (n, 32)))
+    w = build.input(1, "w", tensor_type(np.float32, (32, 32)))
+    total = build.reduce("sum", E("tanh", build.matmul(x, w)), (1,))
+    graph = Graph("f", (x, w), (total,))
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=s).astype(np.float32) for s in ((300, 32), (32, 32))]
+    assert_same(python_run(graph, arrays), interp.evaluate(graph, arrays))
