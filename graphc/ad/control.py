@@ -18,7 +18,7 @@ import numpy as np
 
 from graphc.ad.guards import ANYWHERE, CLEAN, Zeros
 from graphc.ad.rules import Cotangent
-from graphc.ir import build, calls, control
+from graphc.ir import build, control
 from graphc.ir.dims import DimLike
 from graphc.ir.graph import Graph, Source, substitute, topological
 from graphc.ir.node import Node
@@ -165,8 +165,6 @@ class _LoopPull:
     def _backward(self, carry_out: list[Node], ys: list[Node]) -> list[Node]:
         """The results of the loop over the tape."""
         node, own = self.node, self.own
-        both = calls.inline([*carry_out, *ys], self.sources)
-        carry_out, ys = both[: len(carry_out)], both[len(carry_out) :]
         unknown = {*self.d_carry, *self.d_read, *self.sums}
         kept = _kept([*carry_out, *ys], unknown, own, bool(node.attr("remat")))
         count, length, tape = self._forward(kept)
@@ -251,6 +249,8 @@ def _kept(outputs, unknown: set[Node], own: control.Loop, remat: bool) -> list[N
 
 
 def _is_dear(node: Node, varies: set[Node]) -> bool:
+    if node.op == "call_result":  # marks stay for further derivatives: its slope is a rule
+        return True
     kind = OPS[node.op].kind
     if kind == "elementwise":
         return OPS[node.op].cost >= _DEAR

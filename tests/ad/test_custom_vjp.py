@@ -286,3 +286,22 @@ def test_a_rule_for_all_parameters_serves_calls_that_leave_defaults_out(form):
     assert run(gc.grad(lambda k: f(3.0, k)))(2.0) == 9
     assert run(gc.grad(lambda k: f(3.0, k=k)))(2.0) == 9
     assert run(gc.grad(lambda x: f(x, s=5.0) if form is dict else 5 * f(x)))(3.0) == 60
+
+
+@pytest.mark.parametrize("first", [gc.grad, gc.jacfwd])
+@pytest.mark.parametrize("second", [gc.grad, gc.jacfwd])
+def test_a_rule_holds_for_second_derivatives_through_a_loop(first, second):
+    """The derivative of what a step has computed is the rule's there, too, not that of its code."""
+    steep = gc.custom_vjp(lambda u: 2 * u, lambda ct, result, u: 3 * ct)
+
+    def looped(x):
+        return gc.scan(lambda h, _: (steep(h) ** 2, None), x, None, length=2)[0]
+
+    def counted(x):
+        return gc.fori_loop(0, 2, lambda i, h: steep(h) ** 2, x, checkpoint=True)
+
+    def unrolled(x):
+        return steep(steep(x) ** 2) ** 2
+
+    values = [gc.interpret(second(first(f)))(0.7) for f in (looped, counted, unrolled)]
+    np.testing.assert_allclose(values, values[2], rtol=1e-12)
