@@ -72,7 +72,7 @@ def _slopes(f, axis: int, h, uniform: bool, edge_order: int):
 def gradient(context, f, *varargs, axis=None, edge_order=1):
     f = context.lift(f)
     axes = tuple(range(f.ndim)) if axis is None else normalize_axis_tuple(axis, f.ndim)
-    if len(varargs) == 1:
+    if len(varargs) == 1 and not np.ndim(varargs[0]):
         varargs = varargs * len(axes)
     elif not varargs:
         varargs = (1.0,) * len(axes)

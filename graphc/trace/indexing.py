@@ -130,15 +130,29 @@ def getitem(context, x, index):
         context.augmented = (context.wrap(x[among.region].node), index)
         return context.augmented[0]
     basic, advanced = parse(context, index, node.shape)
-    if advanced:
-        return context.wrap(gather(context, node, basic, advanced))
-    result = basic.read(node)
+    result = gather(context, node, basic, advanced) if advanced else basic.read(node)
     if not result.ndim and not _has_ellipsis(index):
         return context.wrap(result)  # a number, not a view
+    arrays = advanced and not all(isinstance(i, Tracer) and not i.ndim for i in advanced)
+    if arrays or _has_array(index):
+        return context.wrap(result)
+    if advanced:
+        return x.seen_as(  # at a number that only the call knows: a view, as at any number
+            result,
+            lambda parent: gather(context, parent, basic, advanced),
+            lambda parent, new: _scatter(context, parent, basic, advanced, context.wrap(new)),
+            index,
+        )
     move = operator.itemgetter(index) if _plain(index) else None
     return x.seen_as(
         result, basic.read, lambda parent, new: update(parent, basic, new), index, move
     )
+
+
+def _has_array(index) -> bool:
+    """An array of no axes is an index array to NumPy: what it picks is a copy."""
+    items = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(i, np.ndarray) for i in items)
 
 
 def _has_ellipsis(index) -> bool:
@@ -257,6 +271,8 @@ def _is_own_part(x, index, value) -> bool:
     view = value._view
     if view is None or value._storage is not x._storage or view.parent is not x._view:
         return False
+    if view.index is index:  # x[i] += v asks for one index twice
+        return True
     return _plain(index) and _plain(view.index) and index == view.index
 
 

@@ -165,7 +165,10 @@ def parse(context, index, shape) -> tuple[Basic, list]:
     for i, item in enumerate(items):
         if isinstance(item, list):
             items[i] = context.lift(item)
+    whole = any(i is True or (isinstance(i, np.bool_) and bool(i)) for i in items)
     items = [_concrete(i) for i in items]
+    if whole and any(isinstance(i, np.ndarray | Tracer) for i in items):
+        raise TraceError("True among index arrays is not supported; write x[None] and index that")
     flat: list = []
     used = 0
     for item in items:

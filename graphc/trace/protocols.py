@@ -71,13 +71,17 @@ def assign(target, result, name: str) -> None:
             )
         )
     if not np.can_cast(result.dtype, target.dtype, "same_kind"):
-        raise DTypeError(
-            located(
-                f"in-place {name}: the result is {result.dtype} and cannot go into an array of "
-                f"{target.dtype}; write x = x ... to make a new array"
-            )
-        )
+        raise _wrong_dtype(name, result, target)
     target.assign(cast(result.node, target.dtype))
+
+
+def _wrong_dtype(name: str, result, target) -> DTypeError:
+    return DTypeError(
+        located(
+            f"in-place {name}: the result is {result.dtype} and cannot go into an array of "
+            f"{target.dtype}; write x = x ... to make a new array"
+        )
+    )
 
 
 def array_ufunc(ufunc: np.ufunc, method: str, inputs, kwargs) -> Any:
@@ -130,8 +134,15 @@ def _chosen(ufunc, result, where, out):
             )
         )
     results = result if isinstance(result, tuple) else (result,)
-    kept = tuple(np.where(where, r, o) for r, o in zip(results, outs, strict=True))
+    kept = tuple(np.where(where, _into(ufunc, r, o), o) for r, o in zip(results, outs, strict=True))
     return kept if isinstance(result, tuple) else kept[0]
+
+
+def _into(ufunc, result, target):
+    """``result`` in the dtype of the array that takes it, where NumPy's rules let it go there."""
+    if not np.can_cast(result.dtype, target.dtype, "same_kind"):
+        raise _wrong_dtype(f"np.{ufunc.__name__}", result, target)
+    return result.astype(target.dtype)
 
 
 def _store(ufunc, result, out):
@@ -142,9 +153,18 @@ def _store(ufunc, result, out):
             continue
         if isinstance(target, np.ndarray):
             raise blame.plain_output(output_text())
+        wide = value.shape != target.shape and _fits(value.shape, target.shape)
+        value = np.broadcast_to(value, target.shape) if wide else value
         assign(target, value, f"np.{ufunc.__name__}")
     stored = tuple(v if t is None else t for t, v in zip(outs, results, strict=True))
     return stored if isinstance(result, tuple) else stored[0]
+
+
+def _fits(shape, target) -> bool:
+    """Whether NumPy broadcasts a result of ``shape`` over the array given as ``out``."""
+    behind = target[len(target) - len(shape) :] if shape else ()
+    pairs = zip(shape, behind, strict=False)
+    return len(shape) <= len(target) and all(d in (1, e) for d, e in pairs)
 
 
 def array_function(function, args, kwargs) -> Any:

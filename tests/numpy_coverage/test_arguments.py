@@ -43,6 +43,11 @@ SAME = [
     ("np.average(f, axis=(1, 0), weights=w.T)", "np.average(f, axis=(0,), returned=True)",
      "np.cov(f, ddof=3)", "np.cov(z, rowvar=False)", "np.corrcoef(z)", "np.cov(f[:1], rowvar=False)",
      "np.unwrap(i, period=3)", "np.unwrap(i, period=2, axis=0)", "np.cumulative_sum(f[0, 0])"),
+    ("o = f * 0\nnp.add(f[0], 1, out=o)\nreturn o", "np.roll(f, (1, 2))", "np.roll(f, (1, 2), axis=0)",
+     "o = s * 1\nnp.add(i.astype('u8'), 1, out=o, where=m)\nreturn o", "np.angle(s, deg=True)",
+     "np.linspace(s.astype(np.uint8), 1, 3)", "np.gradient(f, 2.0, [0, 1, 3])",
+     "np.piecewise(f, [m], [lambda v, c: v * c, 0], c=2)", "np.histogram(f[:0], 3)",
+     "np.nan_to_num(zn, nan=2)", "np.vecdot(z, z)", "np.vecmat(z[:, 0], z)"),
     ("np.pad(s, 1, constant_values=((1, 2), (3, 4)))", "np.pad(f, 1, constant_values=(f[0, 0], 2))"),
     *[(f"y = {x} + 0\nnp.{call}\nreturn y",) for x in ("f", "i") for call in (
         "add.at(y, (0, 0), 2)", "add.at(y, (slice(None), 1), 1)", "subtract.at(y, [-1, -1], 1.5)",
@@ -93,7 +98,8 @@ def test_derivatives(text):
      "np.add.reduceat(f, [0, 2])", "np.sum(f, axis=True)", "np.var(f, ddof=1, correction=1)",
      "np.average(f, axis=0, weights=np.zeros(2))", "np.average(f, weights=w[0])",
      "np.average(f, weights=w * 0)", "np.quantile(f, 0.3, weights=w * 0, method='inverted_cdf')",
-     "np.quantile(f, 0.3, weights=w)"],
+     "np.quantile(f, 0.3, weights=w)", "np.gradient(f, [0, 2])", "np.vecdot(f, f[:, :1])",
+     "np.vander(f)", "np.pad(f[:0], 1, 'mean')", "np.matvec(f, f[0, :1])"],
 )  # fmt: skip
 def test_refused_as_in_numpy(text):
     fn = function(text)
