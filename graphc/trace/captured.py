@@ -27,6 +27,8 @@ ITEM, ELEMENT, ATTRIBUTE, CELL, SIZE, CONTENT = range(6)
 MISSING = type("missing", (), {"__repr__": lambda self: "nothing"})()
 
 _MOST_FACTS = 256
+_MOST_VISITED = 2000  # objects, in a walk
+_MOST_WALKS = 4
 _MOST_ELEMENTS = 64  # of one container
 _WHOLE_BYTES = 1 << 14  # arrays above are looked at in some places
 _PLACES = 32
@@ -91,12 +93,12 @@ class Captured:
     def __init__(self, fn: Any, statics: Iterable[tuple[str, Any]] = ()):
         statics = tuple(statics)
         names: set[str] = set()
-        while True:  # attributes are known by the names in the code, which may be an attribute's
-            walk = _Walk(names)
+        for _ in range(_MOST_WALKS):  # attributes are known by names in code that they may lead to
+            walk = _Walk(frozenset(names))
             walk.run([*statics, ("", fn)])
-            if walk.names == names:
+            if walk.names <= names:
                 break
-            names = walk.names
+            names |= walk.names
         self.facts: Sequence[Fact] = walk.facts
         self.codes: Sequence[CodeType] = walk.codes
         self.stamp = object()  # another one whenever a fact has another value
@@ -207,7 +209,7 @@ def _short(value: Any) -> str:
 class _Walk:
     """Finds facts, nearest first. ``names`` become the attributes that the code found names."""
 
-    def __init__(self, attributes: set[str]):
+    def __init__(self, attributes: frozenset[str]):
         self.attributes = attributes  # that objects are asked for
         self.names: set[str] = set()
         self.facts: list[Fact] = []
@@ -219,7 +221,7 @@ class _Walk:
 
     def run(self, roots: Iterable[tuple[str, Any]]) -> None:
         self.pending.extend(roots)
-        while self.pending and len(self.facts) < _MOST_FACTS:
+        while self.pending and len(self.facts) < _MOST_FACTS and len(self.seen) < _MOST_VISITED:
             path, value = self.pending.popleft()
             if isinstance(value, _PLAIN) or id(value) in self.seen:
                 continue
