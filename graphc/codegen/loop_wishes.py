@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+UNASKED_WIDTH = 8  # of the vectors that LLVM makes of loops so short without being asked
+
 
 def ask_of_loop(latch: ir.Block, *wishes: tuple) -> None:
     """Metadata (``llvm.loop...``) of the loop that ends in the block ``latch``."""
@@ -20,3 +22,14 @@ def ask_of_loop(latch: ir.Block, *wishes: tuple) -> None:
 
 def is_asked(latch: ir.Block) -> bool:
     return "llvm.loop" in latch.terminator.metadata
+
+
+def is_straight(block: ir.Block) -> bool:
+    """Whether nothing that ``block`` computes branches, also in what it calls. LLVM prints a remark
+    to the standard error output where it cannot obey a width, and no option keeps it from that."""
+    calls = (i.callee for i in block.instructions if isinstance(i, ir.CallInstr))
+    return all(
+        len(function.blocks) < 2 and all(is_straight(part) for part in function.blocks)
+        for function in calls
+        if isinstance(function, ir.Function)
+    )

@@ -34,7 +34,7 @@ from graphc.codegen.kinds import (
     local,
     store,
 )
-from graphc.codegen.loop_wishes import ask_of_loop
+from graphc.codegen.loop_wishes import UNASKED_WIDTH, ask_of_loop, is_straight
 from graphc.codegen.machine import MATH
 from graphc.codegen.native_words import Word
 from graphc.errors import VerifyError
@@ -459,9 +459,11 @@ class _Lowering:
         *first, end = (self._int(bound) for bound in steps.args)
         with self._loop(first[0] if first else end.type(0), end) as index:
             self._bind(node.target.id, INT64, index)
+            body = self.builder.block
             self.block(node.body)
             latch = self.builder.block
-        if steps.func.id == "abreast":  # a width, not an order: LLVM warns where it cannot obey
+        abreast = steps.func.id == "abreast" and latch is body and is_straight(body)
+        if abreast and end.constant > UNASKED_WIDTH:
             width = min(end.constant, _WIDEST)
             ask_of_loop(latch, ("llvm.loop.vectorize.width", ir.IntType(32)(width)))
 
