@@ -32,18 +32,17 @@ _SIN = {
         -7.643021314414969e-13, 2.7214548224046673e-15,
     ),
 }  # fmt: skip
-# tan(r) = r + r**3 p(z), |r| <= pi/4
+# tan(r) = r + r**3 p(z), |r| <= pi/4; for float64 with p(z) / (1 + z q(z)) in place of p(z)
 _TAN = {
     True: (
         0.33333334, 0.13333228, 0.05399511, 0.021616071, 0.009979843, 0.0011571082, 0.0038598478,
     ),
-    False: (
-        0.33333333333333326, 0.1333333333333762, 0.053968253963768545, 0.021869488720463365,
-        0.008863231590339568, 0.0035921782936898425, 0.001455420897868961, 0.0005923232922959874,
-        0.00023031437122011594, 0.00012049408343796371, -4.2354315791528255e-06,
-        6.950670547422473e-05, -3.4331261127082224e-05, 1.8380194705360352e-05,
-    ),
+    False: (0.3333333333333333, -0.02223669377555279,
+            0.00029383051600379294, -4.975352157201306e-07),
 }  # fmt: skip
+_TAN_DIVISOR = (
+    -0.46671008132665837, 0.025660762173912076, -0.0003116784879259847, 4.975352157201306e-07,
+)  # fmt: skip
 _ASIN = {  # asin(x) = x + x**3 p(x**2), |x| <= 1/2
     True: (
         0.166667521, 0.0749530941, 0.0454691648, 0.0241846554, 0.042158559,
@@ -100,11 +99,20 @@ def _times_cos(v: Any, r: Value, lo: Value) -> Value:
 
 
 def _tan_of(v: Any, odd: Value, r: Value, lo: Value) -> Value:
-    """tan(r + lo), |r| <= pi/4, or where ``odd`` -1 over it: that of a quarter turn more."""
+    """tan(r + lo), |r| <= pi/4, or where ``odd`` -1 over it: that of a quarter turn more.
+
+    A division is there anyway for the latter. In float64, where a polynomial is long, it serves a
+    quotient of short ones: r + t / d, or -d / (r d + t).
+    """
     z = r * r
-    lo = lo * v.fma(z, 1.5, 1.0)  # about the derivative
-    y = r + v.fma(r * z, poly(v, z, _TAN[v.f32]), lo)
-    return v.select(odd, -1.0 / y, y)
+    if v.f32:
+        lo = lo * v.fma(z, 1.5, 1.0)  # about the derivative
+        y = r + v.fma(r * z, poly(v, z, _TAN[True]), lo)
+        return v.select(odd, -1.0 / y, y)
+    d = v.fma(z, poly(v, z, _TAN_DIVISOR), 1.0)
+    t = v.fma(r * z, poly(v, z, _TAN[False]), lo * v.fma(z, 0.66, 1.0))  # the derivative times d
+    quotient = v.select(odd, d, t) / v.select(odd, -v.fma(r, d, t), d)
+    return v.select(odd, 0.0, r) + quotient
 
 
 def _signed(v: Any, y: Value, turns: Value, x: Value | None) -> Value:
