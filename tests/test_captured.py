@@ -10,6 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.errors import CompileLimitError, CompileWarning
+from graphc.trace.captured import Captured
 
 scale = 2.0
 table = np.arange(3.0)
@@ -251,3 +252,13 @@ def test_the_walk_ends():
 
     functions = [f for f in vars(programs).values() if isinstance(f, types.FunctionType)]
     assert functions and all(len(Captured(f).facts) < 400 for f in functions)
+
+
+@pytest.mark.parametrize("transform", [gc.grad, gc.value_and_grad, gc.hessian, gc.vmap])
+def test_transforms_add_nothing_to_what_a_function_reads(transform):
+    """Their wrappers are named after the user's function, and are graphc's all the same."""
+
+    def plain(x):
+        return x * x * scale
+
+    assert [f.path for f in Captured(transform(plain)).facts] == ["global `scale`"]

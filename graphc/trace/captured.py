@@ -287,10 +287,11 @@ class _Walk:
         self.facts.append(Fact(_quoted(path), SIZE, value, None, len(value)))
 
     def _function(self, fn: FunctionType) -> None:
-        if (fn.__module__ or "").partition(".")[0] == "graphc":  # a wrapper
+        module = fn.__globals__.get("__name__")  # not __module__, which functools.wraps copies
+        if (module or "").partition(".")[0] == "graphc":  # a wrapper
             self.pending += [(name, cell.cell_contents) for name, cell in cells(fn)]
             return
-        if not _is_watched(fn.__module__):
+        if not _is_watched(module):
             return
         self.codes += with_inner(fn.__code__)
         read, attributes = _names(fn.__code__)
