@@ -15,6 +15,7 @@ import numpy as np
 from graphc.errors import OptionError, TraceError, unknown_name
 from graphc.ir.dims import Dim, symbol
 from graphc.ir.types import TensorType
+from graphc.wording import type_text
 
 DEVICES = ("cpu",)
 
@@ -85,7 +86,7 @@ def _kind(kind: TensorType, weak: bool) -> str:
     """How users name a type: ``float64[10,n]``."""
     if weak:
         return f"Python {type(kind.dtype.type().item()).__name__}"
-    return f"{kind.dtype.name}[{','.join(map(str, kind.shape))}]"
+    return type_text(kind)
 
 
 def _short(value: Any) -> str:

@@ -25,6 +25,16 @@ def shape_text(shape: Iterable) -> str:
     return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
 
 
+def type_text(value: Any) -> str:
+    """Dtype and shape of a value or type, as users name them.
+
+    >>> import numpy as np
+    >>> type_text(np.zeros((10, 3)))
+    'float64[10,3]'
+    """
+    return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+
+
 def kind_of(value: Any) -> str:
     """What a value is, where another one was needed.
 

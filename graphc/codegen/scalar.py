@@ -50,9 +50,8 @@ _OWN = (
     "args", "arena", "at", "batch", "block", "end", "first", "ints", "lane", "lanes", "limit",
     "main", "pace", "range", "size", "status", "turns",
 )  # fmt: skip
-_TAKEN = re.compile(
-    rf"[a-z]+\d+(_\w+)?|dim_.*|{PREFIX}.*|" + "|".join(sorted({*python_words(), *_OWN}))
-)
+_TAKEN = frozenset({*python_words(), *_OWN, *keyword.kwlist})
+_NUMBERED = re.compile(rf"[a-z]+\d+(_\w+)?|dim_.*|{PREFIX}.*")
 _NONFINITE = {"inf": "INF", "-inf": "-INF", "nan": "NAN"}
 _NATURAL = {"float32", "float64", "int64", "uint64", "bool"}
 
@@ -174,7 +173,7 @@ def dim(value) -> str:
 
 def symbol_name(name: str) -> str:
     """The variable of a symbolic dimension: its own name, unless a program may use that."""
-    return f"dim_{name}" if _TAKEN.fullmatch(name) or keyword.iskeyword(name) else name
+    return f"dim_{name}" if name in _TAKEN or _NUMBERED.fullmatch(name) else name
 
 
 def supported_ops() -> set[str]:

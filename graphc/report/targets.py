@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from graphc import errors
+from graphc import errors, syntax
 from graphc.errors import GraphcError, OptionError
 from graphc.functions import misfit, name_of, signature_of
 from graphc.ir.dims import Dim, symbol
@@ -136,7 +136,7 @@ def _split(text: str) -> list[str]:
 def _parse(text: str) -> Any:
     python = re.sub(r"\b(\w+)\[\s*\]", r"\1", text)  # f32[] is a scalar, but not an expression
     try:
-        tree = ast.parse(python, mode="eval").body
+        tree = syntax.parse(python, mode="eval").body
     except SyntaxError:
         raise OptionError(f"argument {text!r}: not a type such as f32[32,64]") from None
     return _value(tree, text)

@@ -35,7 +35,7 @@ def stage_updates(graph: Graph, staged: set[int]) -> tuple[Graph, set[Node], set
     return graph.with_outputs(outputs), kept, copies
 
 
-def updates(graph: Graph, deps: Deps) -> Iterator[tuple[int, Node, Node]]:
+def updates(graph: Graph) -> Iterator[tuple[int, Node, Node]]:
     """(output position, the unit that writes it, input node) of each real in-place update."""
     for out, donor in graph.donated.items():
         root, target = storage_root(graph.outputs[out]), graph.inputs[donor]
@@ -55,7 +55,7 @@ def readers(graph: Graph, deps: Deps, target: Node) -> Iterator[Use]:
 def misaligned_updates(graph: Graph, deps: Deps, fusion: Fusion) -> set[int]:
     """Updates whose own kernel reads the old value at another position or in another pass."""
     blocked = set()
-    for out, root, target in updates(graph, deps):
+    for out, root, target in updates(graph):
         group = fusion.group_of[root]
         if root in group.post:  # written when all loops are done and the rest is computed
             continue

@@ -54,7 +54,7 @@ def _ordered(graph: Graph, deps: Deps, fusion: Fusion, groups: list[Group]):
                 if source is not target:
                     after[id(source)].add(id(target))
     writer_of = {}
-    for out, root, target in updates(graph, deps):
+    for out, root, target in updates(graph):
         writer = fusion.group_of[root]
         writer_of[id(writer)] = writer_of.get(id(writer), set()) | {out}
         for use in readers(graph, deps, target):

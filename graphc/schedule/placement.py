@@ -218,7 +218,7 @@ class Placement:
             return team.balanced(rows, size) if self.team and len(self.group.outer) == 1 else size
         lanes = self.deps.graph.has_few_elements and rows in _LANES  # see ``schedule.small``
         few = nominal(rows) < _MIN_ROWS and not lanes
-        if rows == 1 or few or any(map(_has_segment, self.group.units)):
+        if few or any(map(_has_segment, self.group.units)):
             return 0
         row_cost = inner_cost = row_bytes = 0
         for segment in self.segments:

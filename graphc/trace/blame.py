@@ -15,6 +15,7 @@ from graphc.ir.node import Node
 from graphc.trace import dispatch, foreign
 from graphc.trace import source as _source
 from graphc.trace.source import located
+from graphc.wording import shape_text
 
 # The name of stand-ins in the body of a loop, as messages use it.
 IN_LOOP = "the carry, index or element of a loop's step"
@@ -95,7 +96,7 @@ def to_bool(tracer) -> bool:
     what, hint = _truth_asked(may_be_static=IN_LOOP not in inputs)
     why = "whose value is not known while tracing"
     if node.type.size != 1:
-        shape = f"({', '.join(map(str, node.shape))}{',' * (node.ndim == 1)})"
+        shape = shape_text(node.shape)
         why = f"but shape {shape} has no single truth value: .any() and .all() have"
     refuse(tracer, f"{what} depends on {inputs}, {why}.\n{hint}")
 

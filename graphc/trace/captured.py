@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.graph import Source
-from graphc.trace.reach import cells, is_the_users, slots, with_inner
+from graphc.trace.reach import cells, is_the_users, line_naming, slots, with_inner
 from graphc.trace.source import is_internal
 
 ITEM, ELEMENT, ATTRIBUTE, CELL, SIZE, CONTENT = range(6)
@@ -126,12 +126,7 @@ class Captured:
     def line_of(self, fact: Fact) -> Source | None:
         """The first line that names what ``fact`` is about."""
         name = _inner(fact.path).partition("[")[0].rpartition(".")[2]
-        for code in self.codes:
-            for instruction in dis.get_instructions(code):
-                line = instruction.positions and instruction.positions.lineno
-                if line and instruction.argval == name and instruction.opname.startswith("LOAD"):
-                    return Source(code.co_filename, line, code.co_name)
-        return None
+        return line_naming(name, self.codes)
 
 
 class Content:

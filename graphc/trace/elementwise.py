@@ -235,7 +235,7 @@ def _identity(x):
 
 
 @rule(np.conjugate)
-def _conjugate(x):
+def conjugate(x):
     if not is_complex(x):
         return x
     re, im = parts_of(x)

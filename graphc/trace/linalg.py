@@ -12,10 +12,9 @@ from graphc.ir import build
 from graphc.ir.build import elementwise as op
 from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
-from graphc.ir.parts import Parts, is_complex, join, parts_of
 from graphc.trace.dispatch import UFUNCS, call, implements
 from graphc.trace.dtypes import cast, promotion_key, resolve
-from graphc.trace.elementwise import broadcast_shapes, mismatch
+from graphc.trace.elementwise import broadcast_shapes, conjugate, mismatch
 from graphc.trace.storage import read_only
 from graphc.wording import shape_text
 
@@ -118,16 +117,9 @@ def _places_of(name: str, axes, ranks, keepdims) -> list[tuple]:
     return found
 
 
-def _conjugated(node: Node) -> Node:
-    if not is_complex(node):
-        return node
-    re, im = parts_of(node)
-    return join(Parts(re, op("neg", im)))
-
-
 def _dot_of_last(a: Node, b: Node) -> Node:
     lead = broadcast_shapes("vecdot", a.shape[:-1], b.shape[:-1])
-    a, b = (build.broadcast_to(v, (*lead, v.shape[-1])) for v in (_conjugated(a), b))
+    a, b = (build.broadcast_to(v, (*lead, v.shape[-1])) for v in (conjugate(a), b))
     return build.reduce("sum", op("logical_and" if a.dtype == bool else "mul", a, b), (a.ndim - 1,))
 
 
@@ -153,7 +145,7 @@ _gufunc(
 _gufunc(
     getattr(np, "vecmat", None),
     (1, 2, 1),
-    lambda a, b: _without(matmul_node(_row(_conjugated(a)), b, "vecmat"), -2),
+    lambda a, b: _without(matmul_node(_row(conjugate(a)), b, "vecmat"), -2),
 )
 
 

@@ -329,8 +329,8 @@ def _weighted(context, ordered, weights, levels, n, outer, pick):
     running = np.cumsum(weights, axis=-1, dtype=np.float64)
     total = running[..., -1:]
     known = blame.constant_value(total.node)
-    bad = op("logical_not", op("gt", total.node, build.full_like(total.node, 0)))
     if known is None:
+        bad = op("logical_not", op("gt", total.node, build.full_like(total.node, 0)))
         total = context.wrap(build.refusing(total.node, bad, _NO_WEIGHT))
     elif not (known > 0).all():
         raise ShapeError("the weights of a quantile included NaN or were all zero")

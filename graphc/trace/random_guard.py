@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import functools
 import sys
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ import numpy as np
 
 from graphc.errors import TraceError
 from graphc.ir.graph import Source
-from graphc.trace.reach import cells, is_the_users, slots, with_inner
+from graphc.trace.reach import cells, is_the_users, line_naming, slots, with_inner
 from graphc.trace.source import located
 
 _MOST_VISITED = 4000  # objects: a bound on the work, not on what is meant to be found
@@ -79,15 +78,9 @@ class RandomGuard:
         """The first line that names the generator, else the first line of the function."""
         name = key.rpartition("`")[0].rpartition("`")[2] or "random"
         name = name.partition(" (")[0].partition("[")[0].rpartition(".")[2]
-        for code in self.codes:
-            for inner in with_inner(code):
-                for instruction in dis.get_instructions(inner):
-                    positions = instruction.positions
-                    reads = instruction.argval == name and instruction.opname.startswith("LOAD")
-                    if reads and positions and positions.lineno:
-                        return Source(inner.co_filename, positions.lineno, inner.co_name)
-        if not self.codes:
-            return None
+        found = line_naming(name, (c for code in self.codes for c in with_inner(code)))
+        if found is not None or not self.codes:
+            return found
         code = self.codes[0]
         return Source(code.co_filename, code.co_firstlineno, code.co_name)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dis
 import sys
 from collections.abc import Iterable
 from types import CodeType, FunctionType
 from typing import Any
+
+from graphc.ir.graph import Source
 
 _FOREIGN = frozenset({"numpy", "scipy", "optree", "numba", "sympy", "pytest", "_pytest"})
 
@@ -24,6 +27,16 @@ def with_inner(code: CodeType) -> Iterable[CodeType]:
         code = pending.pop()
         yield code
         pending += [c for c in code.co_consts if isinstance(c, CodeType)]
+
+
+def line_naming(name: str, codes: Iterable[CodeType]) -> Source | None:
+    """The first line that reads ``name``."""
+    for code in codes:
+        for instruction in dis.get_instructions(code):
+            line = instruction.positions and instruction.positions.lineno
+            if line and instruction.argval == name and instruction.opname.startswith("LOAD"):
+                return Source(code.co_filename, line, code.co_name)
+    return None
 
 
 def cells(fn: FunctionType) -> Iterable[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import EscapedTracerError, GraphcError, TraceError
-from graphc.functions import name_of, parameters_of, positional_names
+from graphc.functions import POSITIONAL, name_of, parameters_of
 from graphc.ir import build, calls
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph, Source, deep, topological
@@ -218,8 +218,9 @@ def trace(
 def _named_arguments(fn, args, kwargs) -> list[tuple[int | str, str, Any]]:
     """``(key, label, argument)``: positional ones in order, then keywords sorted by name."""
     names = []
-    positional = positional_names(fn)
-    variadic = next((p.name for p in parameters_of(fn) if p.kind is p.VAR_POSITIONAL), None)
+    parameters = parameters_of(fn)
+    positional = [p.name for p in parameters if p.kind in POSITIONAL]
+    variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
     for index in range(len(args)):
         if index < len(positional):
             names.append(positional[index])

@@ -50,20 +50,22 @@ def all_pairs(graph: Graph, data: Sequence[Node], names: Sequence[str], rows) ->
             return
 
 
+def _repeated(node: Node, axis: int) -> tuple[Node | None, Node | None]:
+    """What ``node`` repeats and has as this axis, and what that is a reshape of."""
+    if node.op != "broadcast" or tuple(node.attr("dims")) != (axis,):
+        return None, None
+    inner = node.inputs[0]
+    return inner, inner.inputs[0] if inner.op == "reshape" else None
+
+
 def _column(node: Node) -> Node | None:
     """The (n, 1) that ``node`` repeats along its rows."""
-    if node.op != "broadcast" or tuple(node.attr("dims")) != (0,):
-        return None
-    inner = node.inputs[0]
-    below = inner.inputs[0] if inner.op == "reshape" else None
+    _, below = _repeated(node, 0)
     return below if below is not None and below.type.shape[1:] == (1,) else None
 
 
 def _vector(node: Node) -> Node | None:
     """The (n,) that ``node`` repeats along its columns, unless it was a row (1, n)."""
-    if node.op != "broadcast" or tuple(node.attr("dims")) != (1,):
-        return None
-    inner = node.inputs[0]
-    below = inner.inputs[0] if inner.op == "reshape" else None  # y.T, simplified, is of y itself
+    inner, below = _repeated(node, 1)  # y.T, simplified, is of y itself
     was_row = below is not None and (below.op == "input" or below.type.shape[:1] == (1,))
-    return None if was_row or inner.type.ndim != 1 else inner
+    return None if inner is None or was_row or inner.type.ndim != 1 else inner

@@ -111,7 +111,7 @@ class NativeEngine(Engine):
         return _NativeRun(self, epochs, shuffle, seed, first_epoch)
 
     def finish(self) -> tuple[Any, Any]:
-        for step in {id(s): s for s in (self._full, self._last)}.values():
+        for step in dict.fromkeys((self._full, self._last)):
             step.executable.give_back(step.binding)
         # Large ones have memory of their own; a small one lies in more than it needs.
         return self._tree([a if a.base is None else a.copy() for a in self.leaves])
@@ -225,15 +225,15 @@ class _NativeRun(BackgroundRun):
             step.binding.stop()
 
     def _train(self) -> EpochResult:
-        losses, seconds = self._call(self._control, limit=-1)
-        status = int(self._control[driver.STATUS])
-        while status == driver.BAD_INDEX:
+        while True:
+            losses, seconds = self._call(self._control, limit=-1)
+            status = int(self._control[driver.STATUS])
+            if status != driver.BAD_INDEX:
+                break
             if not self._engine.grow_tape():
                 self._raise_bad_index()
             self._engine.restore()  # runs are deterministic: begin again
             self._control[: driver.CONTROL_WORDS] = driver.control_block()
-            losses, seconds = self._call(self._control, limit=-1)
-            status = int(self._control[driver.STATUS])
         if status == driver.NONFINITE or not self._finite():
             self._rewind()
             status = driver.NONFINITE

@@ -12,7 +12,7 @@ import numpy as np
 from graphc import errors
 from graphc.errors import NonFiniteError
 from graphc.trace.tree import flatten, leaf_paths
-from graphc.wording import counted
+from graphc.wording import counted, type_text
 
 if TYPE_CHECKING:
     from graphc.memory import Memory
@@ -174,10 +174,7 @@ class FitResult:
             head.append(f"stopped: {past.stopped}")
         leaves = [np.asarray(leaf) for leaf in flatten(self.params)[0]]
         paths = leaf_paths(self.params, "params")
-        lines = [
-            f"  {path}: {leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-            for path, leaf in zip(paths, leaves, strict=True)
-        ]
+        lines = [f"  {path}: {type_text(leaf)}" for path, leaf in zip(paths, leaves, strict=True)]
         if len(lines) > _SHOWN_PARAMS:
             lines[_SHOWN_PARAMS - 1 :] = [f"  and {len(lines) - _SHOWN_PARAMS + 1} more"]
         return "\n".join([f"FitResult: {', '.join(head)}", *lines])

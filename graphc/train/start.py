@@ -11,6 +11,7 @@ from graphc.trace.context import TOO_LARGE, refuse_lossy
 from graphc.trace.source import located
 from graphc.trace.tree import flatten, leaf_paths, unflatten
 from graphc.train.result import FitResult
+from graphc.wording import type_text
 
 
 def start(given: Any, state: Any, optimizer: Any) -> tuple[Any, Any, int]:
@@ -75,8 +76,8 @@ def _checked_state(state: Any, fresh: Any, optimizer: Any) -> Any:
         array, like = np.asarray(leaf), np.asarray(like)
         if (array.dtype, array.shape) != (like.dtype, like.shape):
             raise OptionError(
-                f"fit: this is no state of {whose}: `{path}` is {_type(array)}, "
-                f"{_type(like)} is needed.\n{advice}"
+                f"fit: this is no state of {whose}: `{path}` is {type_text(array)}, "
+                f"{type_text(like)} is needed.\n{advice}"
             )
         if array.dtype.kind in "fc":
             _check_finite(array, path)
@@ -87,7 +88,3 @@ def _checked_state(state: Any, fresh: Any, optimizer: Any) -> Any:
 def _check_finite(array: np.ndarray, path: str) -> None:
     if not np.isfinite(array).all():
         raise DataError(f"`{path}` has NaN or infinity before the first step")
-
-
-def _type(array: np.ndarray) -> str:
-    return f"{array.dtype}[{','.join(map(str, array.shape))}]"

@@ -19,6 +19,7 @@ from graphc.functions import misfit, name_of, positional_names, required_names, 
 from graphc.nonfinite import checked_option
 from graphc.runtime.team import thread_count
 from graphc.trace.context import refuse_lossy
+from graphc.trace.source import frames_to_user
 from graphc.trace.tree import flatten, leaf_paths
 from graphc.train.engine import NONFINITE, STOPPED, Engine, EpochResult, Run
 from graphc.train.progress import Bar, open_bar
@@ -184,8 +185,7 @@ class Trainer:
         _check_count(self.loss, len(data))
         _check_callback(callback)
         names = _batch_names(self.loss, len(data))
-        _refuse_lossy(data, names)
-        data, samples = check_data(data, names)
+        data, samples = _checked_data(data, names)
         if validation is not None:
             validation = _as_tuple(validation, self.loss)
             if len(validation) != len(data):
@@ -193,8 +193,7 @@ class Trainer:
                     f"validation has {counted(len(validation), 'part')}, "
                     f"the training data {len(data)}"
                 )
-            _refuse_lossy(validation, [f"validation {n}" for n in names])
-            validation, _ = check_data(validation, [f"validation {n}" for n in names])
+            validation, _ = _checked_data(validation, [f"validation {n}" for n in names])
             check_like(validation, data, names)
         elif metrics:
             raise OptionError("fit: metrics are computed on validation data; give validation=(...)")
@@ -375,7 +374,7 @@ class _Session:
                 f"(epoch {history.steps // self.steps_per_epoch + 1} of {self.epochs}); the "
                 f"parameters before that step are kept. A smaller learning rate may help.{why}",
                 TrainingWarning,
-                stacklevel=5,
+                stacklevel=frames_to_user(),
             )
         elif result.status == STOPPED:
             history.stopped = "interrupted"
@@ -417,7 +416,7 @@ class _Session:
                 "the callback returned True, and training goes on; to stop, write "
                 'raise graphc.StopTraining("why")',
                 TrainingWarning,
-                stacklevel=5,
+                stacklevel=frames_to_user(),
             )
 
 
@@ -450,10 +449,11 @@ def _check_callback(callback: Any) -> None:
         raise OptionError(f"{told}; this one takes {signature_of(callback)}")
 
 
-def _refuse_lossy(data: tuple, names: list[str]) -> None:
+def _checked_data(data: tuple, names: list[str]) -> tuple[tuple, int]:
     for tree, name in zip(data, names, strict=True):
         for leaf, path in zip(flatten(tree)[0], leaf_paths(tree, name), strict=True):
             refuse_lossy(leaf, f"`{path}`", DataError)
+    return check_data(data, names)
 
 
 def _bool(name: str, value: Any) -> bool:
