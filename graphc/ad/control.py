@@ -123,8 +123,7 @@ class _LoopPull:
         ys = [self._node(ct, own.xs[k]) for ct, k in zip(d_xs, self.xs, strict=True)]
         results = self._backward(carry_out, ys)
         ends = iter(results)
-        fixed = self.node.attr("cond") is None and not self.node.attr("counted")
-        may_skip = CLEAN if fixed else _SOME
+        may_skip = CLEAN if control.is_fixed(self.node) else _SOME
         result: list[Cotangent | None] = [None] * len(self.node.inputs)
         first = self.node.attr("counted")
         for k, flagged in zip(self.active, zeros, strict=True):

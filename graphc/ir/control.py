@@ -185,6 +185,11 @@ def run_loop(node: Node, env, *arrays):
     return (*carry, *ys)
 
 
+def is_fixed(loop: Node) -> bool:
+    """Whether a loop's number of steps does not depend on values."""
+    return loop.attr("cond") is None and not loop.attr("counted")
+
+
 def loop_steps(node: Node, env, *arrays) -> Iterator[tuple[int, list, list[np.ndarray]]]:
     """The steps of a loop: which it is, what its body is given, and the outputs of the body."""
     body, cond, length = node.attr("body"), node.attr("cond"), node.attr("length")

@@ -194,9 +194,8 @@ def is_stacked_result(item: Node) -> bool:
     if item.op != "item" or item.inputs[0].op != "loop":
         return False
     (loop,) = item.inputs
-    counted = loop.attr("cond") is not None or loop.attr("counted")
     stacked = item.attr("index") >= loop.attr("carries")
-    return stacked and isinstance(loop.attr("length"), int) and not counted
+    return stacked and isinstance(loop.attr("length"), int) and control.is_fixed(loop)
 
 
 def _donated_rows(graph: Graph, results) -> dict[Node, tuple[int, ...] | None]:

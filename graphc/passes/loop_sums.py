@@ -73,8 +73,7 @@ class _Sums:
     def moved(self) -> list[Node] | None:
         """What the results of the loop become; None where no sum is worth it."""
         loop = self.loop
-        known = loop.attr("cond") is None and not loop.attr("counted")
-        if not known or loop.attr("length") is None or loop.attr("remat"):
+        if not control.is_fixed(loop) or loop.attr("length") is None or loop.attr("remat"):
             return None  # a remat loop is one that must not keep more
         terms = {k: t for k in range(self.carries) if (t := self._product(k)) and self._pays(t)}
         if not terms:
@@ -173,8 +172,7 @@ def _sum_of_steps(node: Node) -> tuple[Node, int, tuple[int, ...]] | None:
     if stack.op != "item" or stack.inputs[0].op != "loop":
         return None
     (loop,), index = stack.inputs, stack.attr("index")
-    known = loop.attr("cond") is None and not loop.attr("counted") and not loop.attr("grow")
-    if not known or index < loop.attr("carries"):
+    if not control.is_fixed(loop) or index < loop.attr("carries"):
         return None
     sizes = stack.type.nbytes, stack.type.size, stack.shape[0], node.type.size
     if not all(isinstance(s, int) for s in sizes) or stack.type.nbytes < MIN_BYTES:

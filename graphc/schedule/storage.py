@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from graphc.ir import build
-from graphc.ir.control import CONTROL
+from graphc.ir.control import CONTROL, is_fixed
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.schedule import loops as L
@@ -33,12 +33,17 @@ def _history(node: Node, carry: int, storage, program: ProgramBuilder) -> Histor
     """Of a carry that a loop of a known number of steps stacks; None for others, where results of
     the program have memory of their own, and of steps whose carries stay in registers."""
     body, length, count = node.attr("body"), node.attr("length"), node.attr("carries")
-    known = node.attr("cond") is None and not node.attr("counted") and not node.attr("grow")
     given, made = body.inputs[carry], body.outputs[carry]
     stacked = {
         k: y is made for k, y in enumerate(body.outputs) if k >= count and (y is made or y is given)
     }  # fmt: skip
-    if length is None or not known or not stacked or made in body.inputs or body.has_few_elements:
+    if (
+        length is None
+        or not is_fixed(node)
+        or not stacked
+        or made in body.inputs
+        or body.has_few_elements
+    ):
         return None
     if any(item_of(node, k) in storage for k in (carry, *stacked)):
         return None
